@@ -1,0 +1,91 @@
+"""Shared test set-up: legacy Keras, the switch for slow tests, and fixtures for the real data.
+
+The real data (see `data_dir`) is no part of this repository: tests that need it skip, and say so, where it is absent.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ["TF_USE_LEGACY_KERAS"] = "1"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--run-slow", action="store_true", help="also run the tests marked slow")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves tests marked slow out, unless --run-slow or a marker expression (-m) asks for them."""
+    if config.getoption("--run-slow") or "slow" in (config.getoption("-m") or ""):
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    if slow:
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Folder of the real data: $KERAS_DBQ_DATA, else ../shared/data beside the repository; skips if absent."""
+    named = os.environ.get("KERAS_DBQ_DATA")
+    folder = Path(named) if named else REPOSITORY.parent / "shared" / "data"
+    if not (folder / "load_data.py").is_file():
+        pytest.skip(f"real data: expected load_data.py in {folder}, got nothing; set KERAS_DBQ_DATA to the data folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def weights_dir(data_dir: Path) -> Path:
+    """Folder of the pretrained weights, inside `data_dir`."""
+    return data_dir / "weights"
+
+
+@pytest.fixture(scope="session")
+def load_data(data_dir: Path) -> ModuleType:
+    """The data folder's own loader module: `cifar10(path)` and `jpeg_set(path, limit)`."""
+    spec = importlib.util.spec_from_file_location("keras_dbq_test_load_data", data_dir / "load_data.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def cifar10(
+    data_dir: Path, load_data: ModuleType
+) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """(x_train, y_train), (x_test, y_test): all of CIFAR-10, uint8 [N, 32, 32, 3] RGB; decoding takes about 12 s."""
+    return load_data.cifar10(data_dir / "cifar10.npz")
+
+
+@pytest.fixture(scope="session")
+def cifar10_test_part(data_dir: Path, load_data: ModuleType) -> tuple[np.ndarray, np.ndarray]:
+    """(images uint8 [10000, 32, 32, 3], labels [10000]): the CIFAR-10 test set alone; decoding takes about 2 s."""
+    import lzma
+
+    stored = np.load(data_dir / "cifar10.npz")
+    residual = np.frombuffer(lzma.decompress(stored["residual_5"].tobytes()), np.uint8)
+    return load_data._undo_prediction(residual.reshape(3, 10000, 32, 32)), stored["y_test"]
+
+
+@pytest.fixture(scope="session")
+def vww_photos(data_dir: Path, load_data: ModuleType) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """(images uint8 [1000, 96, 96, 3], fields): COCO photos; fields `label` and `label_mlperf` (-1: not usable)."""
+    return load_data.jpeg_set(data_dir / "vww_coco_96.npz")
+
+
+@pytest.fixture(scope="session")
+def imagenet_photos(data_dir: Path, load_data: ModuleType) -> tuple[np.ndarray, np.ndarray]:
+    """(images uint8 [100, 224, 224, 3], labels [100]): the first ImageNet validation pictures (0..999, sorted WNID)."""
+    images, fields = load_data.jpeg_set(data_dir / "imagenet_val_first1000_224.npz", limit=100)
+    return images, fields["label"]
