@@ -110,14 +110,12 @@ def _digits(seed: int) -> Images:
 
 def _npz(path: Path) -> Images:
     if not path.is_file():
-        raise ValueError(
-            f"data: expected a file at {path}, found none; give 'digits', a path to an .npz or a tfds name"
-        )
+        raise ValueError(f"data: expected a file at {path}, found none; give 'digits', an .npz's path or a tfds name")
     with np.load(path) as stored:
         missing = [key for key in _KEYS if key not in stored.files]
         if missing:
             raise ValueError(
-                f"{path}: expected arrays {', '.join(_KEYS)}, missing {', '.join(missing)}; got {', '.join(stored.files)}"
+                f"{path}: expected arrays {', '.join(_KEYS)}, got {', '.join(stored.files)}; add {', '.join(missing)}"
             )
         arrays = [stored[key] for key in _KEYS]
     pictures = [_as_pictures(path, key, value) for key, value in zip(_KEYS[::2], arrays[::2], strict=True)]

@@ -6,13 +6,13 @@ from typing import Any
 
 from keras_dbq.compat import keras
 
-# source: Howard et al., "MobileNets", arXiv 1704.04861, table 1: (channels at alpha = 1, stride) of each separable block.
+# Howard et al., "MobileNets", arXiv 1704.04861: (channels at alpha = 1, stride) of each separable block.
 V1_BLOCKS = (
     *((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2)),
     *((512, 1),) * 5,
     *((1024, 2), (1024, 1)),
 )
-# source: Sandler et al., "MobileNetV2", arXiv 1801.04381, table 2: (expansion, channels, repeats, first stride).
+# Sandler et al., "MobileNetV2", arXiv 1801.04381: (expansion, channels, repeats, first stride) of each stage.
 V2_STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 V2_STEM_CHANNELS, V2_HEAD_CHANNELS = 32, 1280
 

@@ -1,4 +1,4 @@
-"""The CIFAR ResNets (He et al., arXiv 1512.03385, section 4.2), shortcut A, in plain Keras layers."""
+"""The CIFAR ResNets (He et al., arXiv 1512.03385), shortcut A, in plain Keras layers."""
 
 from __future__ import annotations
 
