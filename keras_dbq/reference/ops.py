@@ -1,0 +1,68 @@
+"""The table of operators, and what a handler is given besides its input arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from keras_dbq.reference.tflite_file import Operator, Tensor
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Call:
+    """One operator of the file, ready to run.
+
+    inputs, outputs: the file's tensors (None for an absent optional input). rounding: "xnnpack" or "builtin".
+    batch_factor: how many times the file's batch the pictures given now are. prepared: what `PREPARE` made at load.
+    """
+
+    op: Operator
+    inputs: tuple[Tensor | None, ...]
+    outputs: tuple[Tensor, ...]
+    rounding: str
+    batch_factor: int = 1
+    prepared: Any = None
+
+    @property
+    def input(self) -> Tensor:
+        assert self.inputs[0] is not None
+        return self.inputs[0]
+
+    @property
+    def output(self) -> Tensor:
+        return self.outputs[0]
+
+    @property
+    def quantized(self) -> bool:
+        """True when the first output holds 8-bit codes."""
+        return self.output.dtype in (np.dtype(np.int8), np.dtype(np.uint8)) and self.output.quantization is not None
+
+
+Handler = Callable[..., Any]
+OPS: dict[str, Handler] = {}
+# Operators whose constants are decoded and checked once, at load: (operator, inputs) -> Call.prepared.
+PREPARE: dict[str, Callable[[Operator, tuple[Tensor | None, ...]], Any]] = {}
+
+
+def register(*names: str) -> Callable[[Handler], Handler]:
+    """Decorator: handler(call, *input arrays) -> output array, or a list of them, for these operator names."""
+
+    def add(handler: Handler) -> Handler:
+        for name in names:
+            assert name not in OPS, name
+            OPS[name] = handler
+        return handler
+
+    return add
+
+
+def require_int8(call: Call) -> None:
+    """Raises ValueError unless the operator's first input and output are int8."""
+    for tensor in (call.input, call.output):
+        if tensor.dtype != np.int8:
+            raise ValueError(f"tensor {tensor.name!r}: expected int8, got {tensor.dtype}; export a full-integer file")

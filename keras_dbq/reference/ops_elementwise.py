@@ -1,0 +1,131 @@
+"""ADD, SUB, MUL, QUANTIZE and DEQUANTIZE.
+
+XNNPACK takes an 8-bit operator only within limits on its scale ratios; outside them the builtin kernel runs.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from keras_dbq.reference.ops import Call, register, require_int8
+from keras_dbq.reference.rounding import (
+    activation_range,
+    multiply_half_away,
+    quantize_multiplier,
+    requantize_float,
+    round_half_away,
+)
+from keras_dbq.reference.tflite_file import Tensor
+
+Array = np.ndarray
+F32 = np.float32
+
+
+def _range_of(dtype: np.dtype) -> tuple[int, int]:
+    info = np.iinfo(dtype)
+    return int(info.min), int(info.max)
+
+
+def _clamp(call: Call, values: Array, rounding: str) -> Array:
+    """The fused activation on int8 codes."""
+    y = call.output
+    activation = call.op.option("fusedActivationFunction")
+    low, high = activation_range(activation, y.scale, y.zero_point, rounding, -128, 127)
+    return np.clip(values, low, high).astype(np.int8)
+
+
+def _plain(x: Array) -> Array:
+    """x, checked to be an integer tensor of shape arithmetic."""
+    if x.dtype not in (np.int32, np.int64):
+        raise ValueError(f"expected int8, int32 or int64 tensors, got {x.dtype}; export a full-integer file")
+    return x
+
+
+def _between(ratio: F32, low: float, high: float) -> bool:
+    """low <= ratio < high, in float32, as the XNNPACK delegate asks."""
+    return bool(F32(low) <= ratio < F32(high))
+
+
+@register("ADD", "SUB")
+def add_or_sub(call: Call, a: Array, b: Array) -> Array:
+    """y = a + b or a - b, with numpy broadcasting. int8 codes; int32 and int64 are plain (shape arithmetic)."""
+    if not call.quantized:
+        return _plain(a) + b if call.op.name == "ADD" else _plain(a) - b
+    require_int8(call)
+    ta, tb, y = call.inputs[0], call.inputs[1], call.output
+    assert ta is not None and tb is not None
+    ratios = (ta.scale / y.scale, tb.scale / y.scale)
+    if call.rounding == "xnnpack" and all(_between(r, 2.0**-10, 2.0**8) for r in ratios):
+        return _add_xnnpack(call, a, b, ta, tb, *ratios)
+    return _add_builtin(call, a, b, ta, tb)
+
+
+def _add_xnnpack(call: Call, a: Array, b: Array, ta: Tensor, tb: Tensor, ratio_a: F32, ratio_b: F32) -> Array:
+    """Equation (9): integer multipliers of 21 bits, one rounding shift, ties towards plus infinity."""
+    shift = 21 - int(np.frexp(max(ratio_a, ratio_b))[1])  # the larger multiplier lies in [2^20, 2^21]
+    ma, mb = (np.int64(np.rint(np.ldexp(np.float64(r), shift))) for r in (ratio_a, ratio_b))
+    if call.op.name == "SUB":
+        mb = -mb
+    acc = (a.astype(np.int64) - ta.zero_point) * ma + (b.astype(np.int64) - tb.zero_point) * mb
+    acc = (acc + (np.int64(1) << (shift - 1))) >> shift
+    return _clamp(call, acc + call.output.zero_point, "xnnpack")
+
+
+def _add_builtin(call: Call, a: Array, b: Array, ta: Tensor, tb: Tensor) -> Array:
+    """Equation (10): both operands rescaled to twice the larger input scale with 20 extra bits, then to the output's."""
+    twice = np.float64(F32(2) * max(ta.scale, tb.scale))
+    parts = []
+    for codes, tensor in ((a, ta), (b, tb)):
+        m, exponent = quantize_multiplier(np.float64(tensor.scale) / twice)
+        parts.append(multiply_half_away((codes.astype(np.int64) - tensor.zero_point) << 20, m, exponent))
+    total = parts[0] + parts[1] if call.op.name == "ADD" else parts[0] - parts[1]
+    m, exponent = quantize_multiplier(twice / np.float64(F32(2.0**20) * call.output.scale))
+    return _clamp(call, multiply_half_away(total, m, exponent) + call.output.zero_point, "builtin")
+
+
+@register("MUL")
+def mul(call: Call, a: Array, b: Array) -> Array:
+    """y = a * b with broadcasting; equation (11). int8 codes; int32 and int64 are plain (shape arithmetic)."""
+    if not call.quantized:
+        return _plain(a) * b
+    require_int8(call)
+    ta, tb, y = call.inputs[0], call.inputs[1], call.output
+    assert ta is not None and tb is not None
+    real = ta.scale * tb.scale / y.scale  # float32, in this order, for both roundings
+    product = (a.astype(np.int32) - ta.zero_point) * (b.astype(np.int32) - tb.zero_point)
+    if call.rounding == "xnnpack" and _between(real, 2.0**-16, 2.0**8):
+        return _clamp(call, requantize_float(product, real, y.zero_point, -128, 127), "xnnpack")
+    m, exponent = quantize_multiplier(real)
+    return _clamp(call, multiply_half_away(product, m, exponent) + y.zero_point, "builtin")
+
+
+@register("QUANTIZE")
+def quantize(call: Call, x: Array) -> Array:
+    """Real values to codes, or codes to codes of another scale; equations (12), (13)."""
+    y = call.output
+    low, high = _range_of(y.dtype)
+    if x.dtype == np.float32:
+        if call.rounding == "xnnpack":
+            scaled = np.rint(x * (F32(1) / y.scale)) + F32(y.zero_point)
+        else:
+            scaled = round_half_away(x / y.scale) + F32(y.zero_point)
+        return np.clip(scaled, low, high).astype(y.dtype)
+    source = call.input
+    centred = x.astype(np.int64) - source.zero_point
+    ratio = source.scale / y.scale
+    if call.rounding == "xnnpack" and x.dtype == y.dtype and F32(2.0**-8) <= ratio <= F32(2.0**7):
+        scaled = rescale_xnnpack(centred, np.int64(np.rint(F32(256) * ratio)))
+    else:
+        scaled = multiply_half_away(centred, *quantize_multiplier(np.float64(source.scale) / np.float64(y.scale)))
+    return np.clip(scaled + y.zero_point, low, high).astype(y.dtype)
+
+
+def rescale_xnnpack(centred: Array, multiplier: Array) -> Array:
+    """centred * multiplier / 256 to nearest, ties towards plus infinity; equation (13). int64 in and out."""
+    return (centred * multiplier + 128) >> 8
+
+
+@register("DEQUANTIZE")
+def dequantize(call: Call, x: Array) -> Array:
+    """(code - zero_point) * scale in float32; equation (14)."""
+    return (x.astype(np.float32) - F32(call.input.zero_point)) * call.input.scale

@@ -1,0 +1,124 @@
+"""Pooling, means and padding: AVERAGE_POOL_2D, MAX_POOL_2D, MEAN, PAD, PADV2, MIRROR_PAD, RESIZE_NEAREST_NEIGHBOR."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from keras_dbq.reference.ops import Call, register, require_int8
+from keras_dbq.reference.ops_conv import Geometry
+from keras_dbq.reference.rounding import activation_range, multiply_half_away, quantize_multiplier
+
+Array = np.ndarray
+F32 = np.float32
+
+
+def _geometry(call: Call, x: Array) -> Geometry:
+    option = call.op.option
+    kernel, stride = (option("filterHeight"), option("filterWidth")), (option("strideH"), option("strideW"))
+    return Geometry(x, kernel, stride, (1, 1), valid=option("padding") == 1)
+
+
+def _taps(geometry: Geometry, padded: Array) -> list[Array]:
+    return [geometry.tap(padded, i, j) for i in range(geometry.kernel[0]) for j in range(geometry.kernel[1])]
+
+
+def _clamp(call: Call, values: Array, rounding: str) -> Array:
+    y = call.output
+    activation = call.op.option("fusedActivationFunction")
+    return np.clip(values, *activation_range(activation, y.scale, y.zero_point, rounding, -128, 127)).astype(np.int8)
+
+
+@register("AVERAGE_POOL_2D")
+def average_pool_2d(call: Call, x: Array) -> Array:
+    """Mean of the codes inside the picture, ties away from zero; equation (15). The builtin kernel, in both roundings."""
+    require_int8(call)
+    geometry = _geometry(call, x)
+    total = sum(t.astype(np.int32) for t in _taps(geometry, np.pad(x, geometry.pad)))
+    inside = np.pad(np.ones((1, *x.shape[1:3], 1), np.int32), geometry.pad)
+    count = sum(_taps(geometry, inside))
+    half_away = np.sign(total) * ((np.abs(total) + count // 2) // count)
+    return _clamp(call, half_away, "builtin")
+
+
+@register("MAX_POOL_2D")
+def max_pool_2d(call: Call, x: Array) -> Array:
+    """Largest code inside the picture."""
+    require_int8(call)
+    geometry = _geometry(call, x)
+    padded = np.pad(x, geometry.pad, constant_values=-128)
+    return _clamp(call, np.maximum.reduce(_taps(geometry, padded)), call.rounding)
+
+
+@register("MEAN")
+def mean(call: Call, x: Array, axes: Array) -> Array:
+    """Mean over axes; equations (16) for xnnpack, (17), (18) for builtin."""
+    require_int8(call)
+    axes_tuple = tuple(sorted({int(a) % x.ndim for a in np.ravel(axes)}))
+    keep = bool(call.op.option("keepDims", False))
+    total = x.sum(axis=axes_tuple, keepdims=keep, dtype=np.int64)
+    count = int(np.prod([x.shape[a] for a in axes_tuple]))
+    if call.rounding == "xnnpack":
+        y = _mean_xnnpack(call, total, count)
+    elif keep and x.ndim == 4 and axes_tuple == (1, 2):
+        y = _mean_builtin_spatial(call, total, count)
+    else:
+        y = _mean_builtin(call, total, count)
+    return np.clip(y, -128, 127).astype(np.int8)
+
+
+def _mean_xnnpack(call: Call, total: Array, count: int) -> Array:
+    """Equation (16): one float32 multiply and add; the zero points are folded into the addend."""
+    multiplier = (call.input.scale / call.output.scale) * (F32(1) / F32(count))
+    addend = F32(call.output.zero_point) - F32(count * call.input.zero_point) * multiplier
+    return np.rint(total.astype(F32) * multiplier + addend)
+
+
+def _mean_builtin(call: Call, total: Array, count: int) -> Array:
+    """Equation (17): 1 / count is divided into the fixed-point multiplier."""
+    m, exponent = (int(v) for v in quantize_multiplier(np.float64(call.input.scale) / np.float64(call.output.scale)))
+    shift = min(count.bit_length() - 1, 32, 31 + exponent)
+    m = (m << shift) // count
+    centred = total - count * call.input.zero_point
+    return multiply_half_away(centred, np.int64(m), np.int64(exponent - shift)) + call.output.zero_point
+
+
+def _mean_builtin_spatial(call: Call, total: Array, count: int) -> Array:
+    """Equation (18): the kernel for height and width with keep_dims; raw codes, the zero point as a rounded addend."""
+    x, y = call.input, call.output
+    shifted = F32(x.zero_point) * x.scale / y.scale
+    addend = y.zero_point - int(shifted + F32(0.5) if shifted > 0 else shifted - F32(0.5))
+    m, exponent = quantize_multiplier(x.scale / (F32(count) * y.scale))
+    return multiply_half_away(total, m, exponent) + addend
+
+
+@register("PAD", "PADV2")
+def pad(call: Call, x: Array, paddings: Array, value: Array | None = None) -> Array:
+    """Constant padding; the value is real 0 (the output's zero point), or PADV2's third input."""
+    fill = call.output.zero_point if call.quantized else 0
+    if value is not None:
+        fill = np.ravel(value)[0]
+    return np.pad(x, [tuple(int(v) for v in pair) for pair in paddings], constant_values=fill)
+
+
+@register("MIRROR_PAD")
+def mirror_pad(call: Call, x: Array, paddings: Array) -> Array:
+    """Reflection without the border (mode 0, REFLECT) or with it (mode 1, SYMMETRIC)."""
+    mode = "reflect" if call.op.option("mode") == 0 else "symmetric"
+    return np.pad(x, [tuple(int(v) for v in pair) for pair in paddings], mode=mode)
+
+
+@register("RESIZE_NEAREST_NEIGHBOR")
+def resize_nearest_neighbor(call: Call, x: Array, size: Array) -> Array:
+    """Nearest pixel; equation (19). size: int32 [2], the new height and width."""
+    align, half = bool(call.op.option("alignCorners", False)), bool(call.op.option("halfPixelCenters", False))
+    rows = _nearest(x.shape[1], int(size[0]), align, half)
+    columns = _nearest(x.shape[2], int(size[1]), align, half)
+    return x[:, rows][:, :, columns]
+
+
+def _nearest(old: int, new: int, align_corners: bool, half_pixel: bool) -> Array:
+    """Source index of each output index, float32: floor((i + offset) * scale), or round half away with align_corners."""
+    scale = F32(old - 1) / F32(new - 1) if align_corners and new > 1 else F32(old) / F32(new)
+    position = (np.arange(new, dtype=F32) + F32(0.5 if half_pixel else 0)) * scale
+    index = np.floor(position + F32(0.5)) if align_corners else np.floor(position)
+    return np.clip(index.astype(np.int64), 0, old - 1)

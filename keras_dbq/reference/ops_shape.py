@@ -1,0 +1,122 @@
+"""Operators that move codes, and the shape arithmetic around reshapes with a dynamic batch."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from keras_dbq.reference.ops import Call, register
+
+Array = np.ndarray
+
+
+def _ints(values: Array) -> list[int]:
+    return [int(v) for v in np.ravel(values)]
+
+
+@register("RESHAPE")
+def reshape(call: Call, x: Array, shape: Array | None = None) -> Array:
+    """New shape from the second input or the options.
+
+    A file converted for one picture says "1" (or its batch) first where it means "all of them": the leading size is
+    scaled by the batch when the sizes do not agree otherwise.
+    """
+    wanted = _ints(shape) if shape is not None else _ints(call.op.option("newShape", None))
+    if -1 not in wanted and int(np.prod(wanted, dtype=np.int64)) * call.batch_factor == x.size and wanted:
+        wanted = [wanted[0] * call.batch_factor, *wanted[1:]]
+    return x.reshape(wanted)
+
+
+@register("SQUEEZE")
+def squeeze(call: Call, x: Array) -> Array:
+    """Drops the axes named in the options, or every axis of size 1 but the batch's."""
+    dims = call.op.option("squeezeDims", None)
+    if dims is None or len(dims) == 0:
+        dims = [i for i, size in enumerate(call.input.shape) if size == 1 and not (i == 0 and x.shape[0] != 1)]
+    return np.squeeze(x, tuple(_ints(np.asarray(dims))))
+
+
+@register("EXPAND_DIMS")
+def expand_dims(call: Call, x: Array, axis: Array) -> Array:
+    """A new axis of size 1."""
+    return np.expand_dims(x, _ints(axis)[0])
+
+
+@register("CONCATENATION")
+def concatenation(call: Call, *parts: Array) -> Array:
+    """Joins int8 tensors of one scale and zero point (the runtime refuses others)."""
+    if call.quantized:
+        y = call.output
+        for tensor in call.inputs:
+            assert tensor is not None
+            if tensor.scale != y.scale or tensor.zero_point != y.zero_point:
+                raise ValueError(
+                    f"input {tensor.name!r}: expected the output's scale {y.scale} and zero point {y.zero_point}, "
+                    f"got {tensor.scale} and {tensor.zero_point}"
+                )
+    return np.concatenate(parts, axis=call.op.option("axis"))
+
+
+@register("TRANSPOSE")
+def transpose(call: Call, x: Array, permutation: Array) -> Array:
+    return np.ascontiguousarray(np.transpose(x, _ints(permutation)))
+
+
+@register("SPLIT")
+def split(call: Call, axis: Array, x: Array) -> list[Array]:
+    """Equal parts along an axis (the first input)."""
+    return [np.ascontiguousarray(part) for part in np.split(x, call.op.option("numSplits"), axis=_ints(axis)[0])]
+
+
+@register("SPLIT_V")
+def split_v(call: Call, x: Array, sizes: Array, axis: Array) -> list[Array]:
+    """Parts of given sizes along an axis; one size may be -1."""
+    along, parts = _ints(axis)[0], _ints(sizes)
+    parts = [x.shape[along] - sum(s for s in parts if s >= 0) if s < 0 else s for s in parts]
+    return [np.ascontiguousarray(part) for part in np.split(x, np.cumsum(parts)[:-1], axis=along)]
+
+
+@register("SLICE")
+def slice_(call: Call, x: Array, begin: Array, size: Array) -> Array:
+    """x[begin : begin + size], -1 for "to the end". A whole batch in the file means the whole batch given."""
+    index = []
+    for i, (first, count) in enumerate(zip(_ints(begin), _ints(size), strict=True)):
+        whole_batch = i == 0 and first == 0 and call.batch_factor > 1 and count == call.input.shape[0]
+        index.append(slice(first, None if count < 0 or whole_batch else first + count))
+    return np.ascontiguousarray(x[tuple(index)])
+
+
+@register("STRIDED_SLICE")
+def strided_slice(call: Call, x: Array, begin: Array, end: Array, strides: Array) -> Array:
+    """x[begin : end : stride] with TensorFlow's masks (ellipsis and new axes are not supported)."""
+    option = call.op.option
+    if option("ellipsisMask") or option("newAxisMask") or option("offset", False):
+        raise ValueError("expected begin, end and shrink masks only, got an ellipsis mask, a new axis or an offset")
+    index: list[slice | int] = []
+    for i, (first, last, step) in enumerate(zip(_ints(begin), _ints(end), _ints(strides), strict=True)):
+        if option("shrinkAxisMask") >> i & 1:
+            index.append(first)
+            continue
+        whole_batch = i == 0 and first == 0 and step == 1 and call.batch_factor > 1 and last == call.input.shape[0]
+        open_begin, open_end = option("beginMask") >> i & 1, option("endMask") >> i & 1 or whole_batch
+        index.append(slice(None if open_begin else first, None if open_end else last, step))
+    return np.ascontiguousarray(x[tuple(index)])
+
+
+@register("GATHER")
+def gather(call: Call, x: Array, indices: Array) -> Array:
+    """x indexed along an axis (channel shuffles export as this)."""
+    if call.op.option("batchDims"):
+        raise ValueError(f"expected batch_dims 0, got {call.op.option('batchDims')}")
+    return np.take(x, indices, axis=call.op.option("axis"))
+
+
+@register("SHAPE")
+def shape_of(call: Call, x: Array) -> Array:
+    """The shape of x, as an integer tensor."""
+    return np.array(x.shape, call.output.dtype)
+
+
+@register("PACK")
+def pack(call: Call, *parts: Array) -> Array:
+    """Tensors stacked along a new axis."""
+    return np.stack(parts, axis=call.op.option("axis"))

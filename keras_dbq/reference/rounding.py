@@ -1,0 +1,105 @@
+"""Requantization arithmetic: XNNPACK's float32 rounding, and the builtin kernels' fixed-point roundings.
+
+Equation numbers refer to docs/rounding.md.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+Array = np.ndarray
+
+# The schema's ActivationFunctionType -> bounds of the real value (None: unbounded).
+ACTIVATION_BOUNDS: dict[int, tuple[float | None, float | None]] = {
+    0: (None, None),  # NONE
+    1: (0.0, None),  # RELU
+    2: (-1.0, 1.0),  # RELU_N1_TO_1
+    3: (0.0, 6.0),  # RELU6
+}
+
+
+def round_half_away(x: Array) -> Array:
+    """Nearest integer, ties away from zero (C's `round`), in the dtype of x (float)."""
+    # trunc(x + 0.5) would be wrong for the largest float below 0.5: compare the exact fraction instead.
+    whole = np.trunc(x)
+    return whole + np.copysign(np.abs(x - whole) >= 0.5, x)
+
+
+def activation_range(activation: int, scale: np.float32, zero_point: int, rounding: str, low: int, high: int) -> tuple:
+    """(low, high) narrowed to the codes of a fused activation's bounds; equations (3) and (8).
+
+    xnnpack: bound v -> clamp(rne(v / scale + zero_point)); builtin: zero_point + round_half_away(v / scale), float32.
+
+    Raises:
+      ValueError: for an activation other than NONE, RELU, RELU_N1_TO_1, RELU6.
+    """
+    if activation not in ACTIVATION_BOUNDS:
+        raise ValueError(f"fused activation {activation} is not supported; expected NONE, RELU, RELU_N1_TO_1 or RELU6")
+
+    def code(bound: float) -> int:
+        ratio = np.float32(bound) / np.float32(scale)
+        if rounding == "xnnpack":
+            return int(np.rint(np.clip(ratio + np.float32(zero_point), low, high)))
+        return int(np.clip(zero_point + round_half_away(ratio), low, high))
+
+    lower, upper = ACTIVATION_BOUNDS[activation]
+    return (low if lower is None else code(lower), high if upper is None else code(upper))
+
+
+def requantize_float(accumulator: Array, multiplier: Array, zero_point: int, low: int, high: int) -> Array:
+    """clamp(zero_point + rne(float32(accumulator) * multiplier)); equation (2), XNNPACK's.
+
+    Args:
+      accumulator: exact integers in int32, float32 or float64 (bias included), channels last; float32 is overwritten.
+      multiplier: float32 scalar or [channels].
+
+    Returns: int8, the shape of accumulator.
+    """
+    y = accumulator.astype(np.float32, copy=False)
+    y *= np.asarray(multiplier, np.float32)
+    np.rint(y, out=y)
+    y += np.float32(zero_point)
+    np.clip(y, low, high, out=y)
+    return y.astype(np.int8)
+
+
+def quantize_multiplier(real: Array | float) -> tuple[Array, Array]:
+    """(m, e), int64, with real ~ m * 2^(e - 31) and m in [2^30, 2^31) (negative for a negative real); equation (5).
+
+    Multipliers below 2^-32 become 0.
+    """
+    fraction, exponent = np.frexp(np.asarray(real, np.float64))
+    m = round_half_away(fraction * 2.0**31).astype(np.int64)
+    carry = np.abs(m) == 1 << 31
+    m, exponent = np.where(carry, m // 2, m), exponent + carry
+    tiny = exponent < -31
+    return np.where(tiny, 0, m), np.where(tiny, 0, exponent).astype(np.int64)
+
+
+def _rounding_shift_half_away(x: Array, shift: Array) -> Array:
+    """x / 2^shift to nearest, ties away from zero (gemmlowp's RoundingDivideByPOT); int64."""
+    mask = (np.int64(1) << shift) - 1
+    threshold = (mask >> 1) + (x < 0)
+    return (x >> shift) + ((x & mask) > threshold)
+
+
+def multiply_half_away(x: Array, m: Array, exponent: Array) -> Array:
+    """x * m * 2^(exponent - 31), rounded twice, ties away from zero; equation (6), most builtin kernels.
+
+    First the doubling high product (x << max(exponent, 0)) * m / 2^31, then the right shift by max(-exponent, 0).
+
+    Args:
+      x: int64 holding int32 values. m, exponent: from `quantize_multiplier`, broadcast against x.
+    """
+    product = (x.astype(np.int64) << np.maximum(exponent, 0)) * m
+    # C's truncating division of (product + nudge) by 2^31, nudge = 2^30 or 1 - 2^30 by sign.
+    high = np.where(product >= 0, (product + (1 << 30)) >> 31, -((-product - 1 + (1 << 30)) >> 31))
+    return _rounding_shift_half_away(high, np.maximum(-np.asarray(exponent), 0))
+
+
+def multiply_half_up(x: Array, m: Array, exponent: Array) -> Array:
+    """As `multiply_half_away`, with ties towards plus infinity in both steps; equation (7), ruy's x86 kernels."""
+    product = (x.astype(np.int64) << np.maximum(exponent, 0)) * m
+    high = (product + (1 << 30)) >> 31
+    right = np.maximum(-np.asarray(exponent), 0)
+    return (high + ((np.int64(1) << right) >> 1)) >> right
