@@ -1,0 +1,44 @@
+#include "core/packing.h"
+
+namespace dbq {
+namespace {
+
+constexpr int kPowersOfThree[kTritsPerByte] = {1, 3, 9, 27, 81};
+
+constexpr int8_t Trit(int byte, int position) { return static_cast<int8_t>(byte / kPowersOfThree[position] % 3 - 1); }
+
+}  // namespace
+
+Status CheckCodes(const uint8_t* codes, int64_t code_bytes, int branches, int64_t weights) {
+  const int64_t plane_bytes = PlaneBytes(weights);
+  if (code_bytes != branches * plane_bytes) {
+    return Status::Error("codes must hold %lld bytes (%d branches of %lld weights), got %lld; the file is damaged",
+                         static_cast<long long>(branches * plane_bytes), branches, static_cast<long long>(weights),
+                         static_cast<long long>(code_bytes));
+  }
+  for (int64_t i = 0; i < code_bytes; ++i) {
+    if (codes[i] > kMaxCodeByte) {
+      return Status::Error("codes[%lld] must be at most %d, got %d; the file is damaged", static_cast<long long>(i),
+                           kMaxCodeByte, codes[i]);
+    }
+  }
+  for (int branch = 0; branch < branches; ++branch) {
+    const int64_t last = (branch + 1) * plane_bytes - 1;
+    for (int64_t i = weights; i < plane_bytes * kTritsPerByte; ++i) {
+      if (Trit(codes[last], static_cast<int>(i % kTritsPerByte)) == 0) continue;
+      return Status::Error("codes[%lld] must be filled with trit 0 behind the last weight, got byte %d",
+                           static_cast<long long>(last), codes[last]);
+    }
+  }
+  return Status::Ok();
+}
+
+void DecodePlane(const uint8_t* plane, int64_t weights, int8_t* trits) {
+  for (int64_t i = 0; i < weights; i += kTritsPerByte) {
+    int byte = *plane++;
+    const int64_t count = weights - i < kTritsPerByte ? weights - i : kTritsPerByte;
+    for (int64_t j = 0; j < count; ++j, byte /= 3) trits[i + j] = static_cast<int8_t>(byte % 3 - 1);
+  }
+}
+
+}  // namespace dbq

@@ -1,0 +1,22 @@
+// The external delegate's two entry points (TFLite's external_delegate_interface.h).
+#ifndef DBQ_DELEGATE_DELEGATE_H_
+#define DBQ_DELEGATE_DELEGATE_H_
+
+#include <cstddef>
+
+#include "delegate/tflite_abi.h"
+
+#define DBQ_EXPORT __attribute__((visibility("default")))
+
+extern "C" {
+
+// Option: "isa" = "auto" (default), "scalar", "avx2": the most that kernels may use. Returns null after calling
+// report_error (may be null) for an option that is unknown or an instruction set that this processor lacks.
+DBQ_EXPORT dbq::tflite::Delegate* tflite_plugin_create_delegate(const char* const* keys, const char* const* values,
+                                                                size_t count, void (*report_error)(const char*));
+
+DBQ_EXPORT void tflite_plugin_destroy_delegate(dbq::tflite::Delegate* delegate);
+
+}  // extern "C"
+
+#endif  // DBQ_DELEGATE_DELEGATE_H_

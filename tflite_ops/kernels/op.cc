@@ -1,0 +1,77 @@
+#include "kernels/op.h"
+
+#include <algorithm>
+
+namespace dbq {
+
+Op::Op(OpKind kind, const tflite::Node& node, Shared* shared) : kind_(kind), shared_(shared) {
+  std::fill(std::begin(inputs_), std::end(inputs_), -1);
+  if (node.inputs != nullptr) {
+    input_count_ = node.inputs->size;
+    std::copy_n(node.inputs->data, std::min<int>(input_count_, kInputCount), inputs_);
+  }
+  if (node.outputs != nullptr) output_count_ = node.outputs->size;
+  if (output_count_ > 0) output_ = node.outputs->data[0];
+}
+
+const char* Op::Name(const tflite::Context* context) const {
+  const tflite::Tensor* output = GetTensor(context, output_);
+  return output == nullptr || output->name == nullptr ? "" : output->name;
+}
+
+Status Op::CheckNode() const {
+  if (input_count_ == kInputCount && output_count_ == 1) return Status::Ok();
+  return Status::Error("expected %d inputs and 1 output, got %d and %d; export the file again", kInputCount,
+                       input_count_, output_count_);
+}
+
+Status Op::Decode(const tflite::Context* context) {
+  ConstantCopies constants;
+  DBQ_RETURN_IF_ERROR(constants.Read(context, inputs_));
+  Layer layer;
+  DBQ_RETURN_IF_ERROR(DecodeLayer(kind_, constants.view(), &layer));
+  params_ = layer.params;
+  input_scale_ = layer.input_scale;
+  output_scale_ = layer.output_scale;
+  executor_ = MakeExecutor(layer, shared_->isa);
+  return Status::Ok();
+}
+
+Status Op::Prepare(tflite::Context* context) {
+  DBQ_RETURN_IF_ERROR(CheckNode());
+  if (executor_ == nullptr) DBQ_RETURN_IF_ERROR(Decode(context));
+  const tflite::Tensor* input = GetTensor(context, inputs_[kInput]);
+  tflite::Tensor* output = GetTensor(context, output_);
+  if (input == nullptr) return Status::Error("input is missing; export the file again");
+  if (output == nullptr) return Status::Error("output is missing; export the file again");
+  DBQ_RETURN_IF_ERROR(CheckActivation("input", *input, input_scale_, params_.input_zero_point));
+  DBQ_RETURN_IF_ERROR(CheckActivation("output", *output, output_scale_, params_.output_zero_point));
+  if (input->allocation_type != tflite::kDynamic) return Resize(context);
+  // The shape is known only when the input has been computed.
+  if (output->allocation_type != tflite::kDynamic) {
+    output->allocation_type = tflite::kDynamic;
+    output->data = nullptr;
+  }
+  return Status::Ok();
+}
+
+Status Op::Resize(tflite::Context* context) {
+  ShapePlan plan;
+  DBQ_RETURN_IF_ERROR(PlanShapes(kind_, params_, *GetTensor(context, inputs_[kInput]), &plan));
+  executor_->Prepare(plan.geometry, std::max(1, context->recommended_num_threads));
+  const tflite::Status status = context->ResizeTensorExplicit(
+      context, GetTensor(context, output_), static_cast<int>(plan.output.size()), plan.output.data());
+  return status == tflite::kOk ? Status::Ok() : Status::Error("the runtime refused to resize the output tensor");
+}
+
+Status Op::Eval(tflite::Context* context) {
+  const tflite::Tensor* input = GetTensor(context, inputs_[kInput]);
+  tflite::Tensor* output = GetTensor(context, output_);
+  if (output->allocation_type == tflite::kDynamic) DBQ_RETURN_IF_ERROR(Resize(context));
+  if (output->bytes == 0) return Status::Ok();
+  if (input->data == nullptr || output->data == nullptr) return Status::Error("tensors have no memory");
+  executor_->Run(static_cast<const int8_t*>(input->data), static_cast<int8_t*>(output->data), &shared_->pool);
+  return Status::Ok();
+}
+
+}  // namespace dbq
