@@ -1,0 +1,24 @@
+"""Export: Keras -> int8 `.tflite` -> packed `.tflite`, a report of every byte, and the proof that nothing changed."""
+
+import importlib
+
+_PUBLIC = {
+    "export_tflite": "keras_dbq.export.api",
+    "pack_tflite": "keras_dbq.export.pack",
+    "unpack_tflite": "keras_dbq.export.unpack",
+    "verify": "keras_dbq.export.verify",
+    "VerificationError": "keras_dbq.export.verify",
+    "VerificationReport": "keras_dbq.export.verify",
+    "ExportReport": "keras_dbq.export.report",
+    "LayerRow": "keras_dbq.export.report",
+}
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name: str):
+    # The packer needs no TensorFlow: names load on first use. `verify` is a function and a module: the function wins.
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'keras_dbq.export' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_PUBLIC[name]), name)
+    globals()[name] = value
+    return value
