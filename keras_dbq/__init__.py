@@ -1,0 +1,49 @@
+"""keras_dbq: low-bit quantization for Keras, from `model.fit` to a file that runs on a phone.
+
+Public names are loaded on first use, so that `keras_dbq.reference` (numpy only) works without TensorFlow.
+"""
+
+import importlib
+import os
+
+# tfmot works with Keras 2 only; this takes effect when TensorFlow has not been imported yet.
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+
+__version__ = "0.1.0"
+
+# One public name a line: name -> module that defines it.
+_PUBLIC = {
+    "DBQScheme": "keras_dbq.quantize_scheme",
+    "quantize_model": "keras_dbq.quantize",
+    "quantize_scope": "keras_dbq.quantize",
+    "initialize": "keras_dbq.quantize",
+    "set_temperature": "keras_dbq.inspection",
+    "get_ternary_weights": "keras_dbq.inspection",
+    "integer_weights": "keras_dbq.inspection",
+    "summary": "keras_dbq.inspection",
+    "explain": "keras_dbq.inspection",
+    "freeze": "keras_dbq.inspection",
+    "strip": "keras_dbq.inspection",
+    "export_tflite": "keras_dbq.export",
+    "pack_tflite": "keras_dbq.export",
+    "verify": "keras_dbq.export",
+    "Interpreter": "keras_dbq.interpreter",
+}
+_SUBMODULES = {"callbacks", "schedules", "reference", "quantizers", "quantize_configs", "branch_ops", "export"}
+
+__all__ = sorted([*_PUBLIC, *_SUBMODULES])
+
+
+def __getattr__(name: str):
+    if name in _PUBLIC:
+        value = getattr(importlib.import_module(_PUBLIC[name]), name)
+    elif name in _SUBMODULES:
+        value = importlib.import_module(f"keras_dbq.{name}")
+    else:
+        raise AttributeError(f"module 'keras_dbq' has no attribute {name!r}; public names: {', '.join(__all__)}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,33 @@
+"""Argument checks that all modules share: one line that says what, what was expected, what came, what to do."""
+
+from collections.abc import Iterable
+from typing import Any
+
+
+def one_of(name: str, value: Any, allowed: Iterable[Any]) -> Any:
+    """Returns value, or raises ValueError when it is not among `allowed`."""
+    allowed = list(allowed)
+    if value not in allowed:
+        raise ValueError(f"{name}: expected one of {', '.join(map(repr, allowed))}, got {value!r}")
+    return value
+
+
+def integer(name: str, value: Any, low: int, high: int) -> int:
+    """Returns value as int, or raises ValueError unless it is an integer in [low, high]."""
+    if isinstance(value, bool) or int(value) != value or not low <= value <= high:
+        raise ValueError(f"{name}: expected an integer from {low} to {high}, got {value!r}")
+    return int(value)
+
+
+def number(name: str, value: Any, low: float, high: float) -> float:
+    """Returns value as float, or raises ValueError unless low <= value <= high (NaN is refused)."""
+    if not low <= float(value) <= high:
+        raise ValueError(f"{name}: expected a number from {low} to {high}, got {value!r}")
+    return float(value)
+
+
+def boolean(name: str, value: Any) -> bool:
+    """Returns value, or raises TypeError unless it is a bool."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name}: expected True or False, got {value!r}")
+    return value

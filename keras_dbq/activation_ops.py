@@ -1,0 +1,67 @@
+"""Fake quantization of activations with an affine grid of 2**bits codes (stateless).
+
+choice: the forward pass is TensorFlow's own fake-quant operator, because the TFLite converter reads it; the nudging of
+the range to a grid that holds zero exactly is repeated here in numpy, so that export and checks know the grid.
+"""
+
+import numpy as np
+
+from keras_dbq.compat import tf
+
+
+def fake_quant(x: tf.Tensor, low: tf.Tensor, high: tf.Tensor, bits: int = 8) -> tf.Tensor:
+    """Rounds x to the grid of [low, high] with 2**bits codes.
+
+    source: Jacob et al., CVPR 2018 (straight-through): dy/dx = 1 inside the range, 0 outside.
+    derived: dy/dlow = 1 where x < low, dy/dhigh = 1 where x > high.
+
+    Args:
+      x: float32, any shape.  low <= 0 <= high: float32 scalars.  bits: 2 to 8.
+    """
+
+    @tf.custom_gradient
+    def quantize(x, low, high):
+        y = tf.quantization.fake_quant_with_min_max_vars(x, low, high, num_bits=bits)
+
+        def grad(dy):
+            above, below = x > high, x < low
+            zeros = tf.zeros_like(dy)
+            d_low = tf.reduce_sum(tf.where(below, dy, zeros))
+            d_high = tf.reduce_sum(tf.where(above, dy, zeros))
+            return tf.where(tf.logical_or(above, below), zeros, dy), d_low, d_high
+
+        return y, grad
+
+    return quantize(x, low, high)
+
+
+def fake_quant_unsigned(x: tf.Tensor, high: tf.Tensor, bits: int = 8) -> tf.Tensor:
+    """`fake_quant` for x >= 0 (after a ReLU) with low = 0: one comparison less in the gradient."""
+
+    @tf.custom_gradient
+    def quantize(x, high):
+        y = tf.quantization.fake_quant_with_min_max_vars(x, tf.zeros_like(high), high, num_bits=bits)
+
+        def grad(dy):
+            inside = x <= high
+            zeros = tf.zeros_like(dy)
+            return tf.where(inside, dy, zeros), tf.reduce_sum(tf.where(inside, zeros, dy))
+
+        return y, grad
+
+    return quantize(x, high)
+
+
+def nudged_grid(low: float, high: float, bits: int = 8) -> tuple[np.float32, int]:
+    """Scale (float32) and int8 zero point of the grid that fake_quant uses for [low, high].
+
+    source: TensorFlow's fake-quant operator: scale = (high - low) / (2**bits - 1); the zero point 0 - low / scale is
+    rounded half away from zero and clipped to the codes. Codes start at -128 whatever the bits.
+    """
+    low, high = np.float32(low), np.float32(high)
+    top = np.float32(2**bits - 1)
+    scale = np.float32((high - low) / top)
+    if not scale > 0:
+        return np.float32(1.0), -128
+    code = np.float32(0) - low / scale
+    return scale, int(np.clip(np.floor(code + np.float32(0.5)), 0, top)) - 128

@@ -1,0 +1,213 @@
+"""The joint staircase of B ternary branches: stateless maths with custom gradients.
+
+Notation (docs/notation.md): weights as columns w [K, M], one column per output channel; branch scales alpha [B, M];
+R = 3**B - 1 thresholds t [R, M] on v = gamma1 * w; pre scale gamma1 [M]; post scale gamma2 [M]; temperature T.
+
+derived: the sorted levels of sum_j alpha_j * b_j, b_j in {-1, 0, 1}, are 3**B; the region k = #{i: t_i < v} of a weight
+selects its level, so the branch codes b_j come from one joint staircase and not from B independent ternaries.
+
+choice: integer branch scales. With S = sum_j alpha_j the ratio alpha_j / S is snapped to p_j / 127 (integers that sum
+to 127), so that a weight is exactly n * unit with n = sum_j p_j * b_j an int8 and unit = gamma2 * S / 127.
+"""
+
+import functools
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_dbq.compat import tf
+
+LEVEL_SUM = 127  # sum of the integer branch scales: the largest int8 level
+FORWARD_MODES = ("smooth", "hard", "straight_through")
+
+
+class Staircase(NamedTuple):
+    """Integer levels of every channel in ascending order.
+
+    levels: float32 [R + 1, M], whole numbers from -127 to 127.
+    digits: float32 [R + 1, B, M], the branch codes of each level.
+    """
+
+    levels: tf.Tensor
+    digits: tf.Tensor
+
+
+@functools.cache
+def _digit_table(branches: int) -> np.ndarray:
+    """All codes as float32 [3**B, B]; branch 1 varies slowest, so the order is ascending when p_j >= 2 * p_{j+1}."""
+    return np.array(list(itertools.product((-1, 0, 1), repeat=branches)), np.float32)
+
+
+def integer_branch_scales(alpha: tf.Tensor) -> tf.Tensor:
+    """Integer branch scales p [B, M] (float32 whole numbers, sum 127) nearest to 127 * alpha / sum(alpha).
+
+    Branch 1 takes what the others leave: p_1 = 127 - sum_{j>1} p_j. Ties round to even. No gradient.
+    """
+    alpha = tf.stop_gradient(alpha)
+    if alpha.shape[0] == 1:
+        return tf.fill(tf.shape(alpha), float(LEVEL_SUM))
+    rest = tf.round(LEVEL_SUM * alpha[1:] / tf.reduce_sum(alpha, 0))
+    # p_1 > p_2 keeps the two branches apart (the packed format's rule); 63 is the largest p_2 that allows it.
+    rest = tf.clip_by_value(rest, 0.0, 63.0 if alpha.shape[0] == 2 else 42.0)
+    return tf.concat([LEVEL_SUM - tf.reduce_sum(rest, 0, keepdims=True), rest], 0)
+
+
+def staircase(integer_scales: tf.Tensor) -> Staircase:
+    """Sorted integer levels and their digits for integer branch scales p [B, M]. No gradient."""
+    branches = integer_scales.shape[0]
+    digits = tf.constant(_digit_table(branches))
+    levels = tf.matmul(digits, integer_scales)
+    if branches == 1:
+        return Staircase(levels, digits[:, :, None])
+    order = tf.argsort(levels, axis=0, stable=True)
+    return Staircase(tf.sort(levels, axis=0), tf.transpose(tf.gather(digits, order), [0, 2, 1]))
+
+
+def midpoint_thresholds(alpha: tf.Tensor) -> tf.Tensor:
+    """Thresholds t [R, M] halfway between neighbouring levels, differentiable in alpha [B, M].
+
+    t_i = sum_j alpha_j * (d_ij + d_{i+1,j}) / 2, with alpha snapped to the integer grid (straight-through).
+    """
+    scales = integer_branch_scales(alpha)
+    snapped = alpha + tf.stop_gradient(scales * tf.reduce_sum(alpha, 0) / LEVEL_SUM - alpha)
+    digits = staircase(scales).digits
+    between = (digits[1:] + digits[:-1]) * 0.5
+    return tf.reduce_sum(between * snapped[None], axis=1)
+
+
+def ternary_branch(
+    w: tf.Tensor,
+    alpha: tf.Tensor,
+    thresholds: tf.Tensor,
+    gamma1: tf.Tensor,
+    gamma2: tf.Tensor,
+    temperature: tf.Tensor | float = 8.0,
+    forward: str = "hard",
+) -> tf.Tensor:
+    """Quantizes weight columns to sums of ternary branches.
+
+    derived: smooth  Q = unit * (-127 + sum_i s_i * sigma_i),  sigma_i = sigmoid(T * (gamma1 * w - t_i)),
+             hard    the same with sigma_i = [gamma1 * w > t_i]  (a weight on a threshold takes the lower level);
+             s_i the integer step heights, unit = gamma2 * sum(alpha) / 127.
+    Gradients (g_i = T * sigma_i * (1 - sigma_i), d_ij the step of branch j's code at threshold i, c_j its code, in
+    smooth mode the soft code -1 + sum_i d_ij sigma_i):
+        dQ/dw = gamma1 * unit * sum_i s_i g_i     dQ/dt_i = -unit * s_i * g_i     dQ/dalpha_j = gamma2 * c_j
+        dQ/dgamma1 = w * unit * sum_i s_i g_i     dQ/dgamma2 = Q / gamma2
+    `hard` has the hard value with these gradients of the smooth curve at T; `straight_through` has the hard value,
+    dQ/dw = 1 and no gradient for t and gamma1. The snap to integer scales is straight-through.
+
+    Args:
+      w: float32 [K, M] weight columns.
+      alpha: float32 [B, M] branch scales, alpha_1 > alpha_2 > ... >= 0.
+      thresholds: float32 [3**B - 1, M] in ascending order, in units of gamma1 * w.
+      gamma1, gamma2: float32 [M], pre and post scale.
+      temperature: float32 scalar T > 0; unused by `straight_through`.
+      forward: "smooth", "hard" or "straight_through".
+
+    Returns:
+      float32 [K, M]; in the hard modes exactly float32(n) * unit.
+
+    Raises:
+      ValueError: unknown forward mode.
+
+    Reference: Dbouk et al., ECCV 2020 (arXiv 2007.09818); the closest published ancestor is Yang et al., CVPR 2019.
+    """
+    if forward not in FORWARD_MODES:
+        raise ValueError(f"forward: expected one of {', '.join(FORWARD_MODES)}, got {forward!r}")
+    scales = integer_branch_scales(alpha)
+    levels, digits = staircase(scales)
+    temperature = tf.cast(temperature, w.dtype)
+
+    @tf.custom_gradient
+    def quantize(w, alpha, thresholds, gamma1, gamma2):
+        unit = gamma2 * tf.reduce_sum(alpha, 0) / LEVEL_SUM
+        steps = levels[1:] - levels[:-1]  # [R, M]
+        digit_steps = tf.transpose(digits[1:] - digits[:-1], [1, 0, 2])  # [B, R, M]
+        distance = gamma1 * w - thresholds[:, None, :]  # [R, K, M]
+        if forward == "smooth":
+            passed = tf.sigmoid(temperature * distance)
+        else:
+            passed = tf.cast(distance > 0, w.dtype)
+        quantized = (tf.reduce_sum(steps[:, None, :] * passed, 0) - LEVEL_SUM) * unit
+
+        def grad(dy):
+            total = tf.reduce_sum(dy, 0)
+            # Sums over the K weights of dy * sigma_i: every parameter gradient is linear in them.
+            weighted = tf.reduce_sum(dy * passed, 1)  # [R, M]
+            d_alpha = gamma2 * (tf.reduce_sum(digit_steps * weighted, 1) - total)
+            d_gamma2 = unit / gamma2 * (tf.reduce_sum(steps * weighted, 0) - LEVEL_SUM * total)
+            if forward == "straight_through":
+                return dy, d_alpha, tf.zeros_like(thresholds), tf.zeros_like(gamma1), d_gamma2
+            sigma = passed if forward == "smooth" else tf.sigmoid(temperature * distance)
+            height = (temperature * unit * steps)[:, None, :] * (sigma * (1 - sigma))  # [R, K, M]: unit * s_i * g_i
+            slope = tf.reduce_sum(height, 0)
+            d_thresholds = -tf.reduce_sum(height * dy, 1)
+            d_gamma1 = tf.reduce_sum(dy * slope * w, 0)
+            return dy * slope * gamma1, d_alpha, d_thresholds, d_gamma1, d_gamma2
+
+        return quantized, grad
+
+    return quantize(w, alpha, thresholds, gamma1, gamma2)
+
+
+def ternary_codes(w: tf.Tensor, alpha: tf.Tensor, thresholds: tf.Tensor, gamma1: tf.Tensor) -> tf.Tensor:
+    """Branch codes int8 [B, K, M] of weight columns w [K, M]: the region choice of `ternary_branch`, op for op."""
+    digits = staircase(integer_branch_scales(alpha)).digits  # [R + 1, B, M]
+    distance = gamma1 * w - thresholds[:, None, :]
+    region = tf.reduce_sum(tf.cast(distance > 0, tf.int32), 0)  # [K, M]
+    by_channel = tf.transpose(digits, [2, 0, 1])  # [M, R + 1, B]
+    codes = tf.gather(by_channel, tf.transpose(region), batch_dims=1)  # [M, K, B]
+    return tf.cast(tf.transpose(codes, [2, 1, 0]), tf.int8)
+
+
+def optimal_ternary(w: np.ndarray) -> np.ndarray:
+    """Branch scale alpha [1, M] of the least-squares ternary of each column of w [K, M].
+
+    derived: with |w| sorted descending, r* = argmax_r (sum of top r)**2 / r, alpha = mean of the top r*; the threshold
+    alpha / 2 selects exactly these r*. A column of zeros gets alpha = 1 (all codes are 0 whatever the scale).
+    """
+    magnitude = -np.sort(-np.abs(np.asarray(w, np.float64)), 0)
+    total = np.cumsum(magnitude, 0)
+    best = np.argmax(total**2 / np.arange(1, len(w) + 1)[:, None], 0)
+    alpha = total[best, np.arange(w.shape[1])] / (best + 1)
+    return np.where(alpha > 0, alpha, 1.0)[None]
+
+
+def fit_branch_scales(w: np.ndarray, branches: int, iterations: int = 30) -> np.ndarray:
+    """Branch scales float64 [B, M] that fit the columns of w [K, M] best.
+
+    B = 1: the optimum. More branches: from (0.9, 0.3, ...) times that, alternates nearest level and least squares on
+    alpha (derived), keeps the best of all rounds, and orders the scales descending. Deterministic.
+    """
+    w = np.asarray(w, np.float64)
+    start = optimal_ternary(w)
+    if branches == 1:
+        return start
+    alpha = np.concatenate([start * 0.9 / 3**j for j in range(branches)])
+    best, best_error = alpha, np.full(w.shape[1], np.inf)
+    digits = _digit_table(branches).astype(np.float64)
+    ridge = 1e-9 * np.eye(branches)
+    for _ in range(iterations):
+        codes, error = _nearest_codes(w, alpha, digits)
+        better = error < best_error
+        best, best_error = np.where(better, alpha, best), np.where(better, error, best_error)
+        normal = np.einsum("kbm,kcm->mbc", codes, codes) + ridge
+        target = np.einsum("kbm,km->mb", codes, w)
+        alpha = np.linalg.solve(normal, target[..., None])[..., 0].T
+        alpha = -np.sort(-np.abs(alpha), 0)
+        alpha = np.where(alpha[:1] > 0, alpha, best)
+    return best
+
+
+def _nearest_codes(w: np.ndarray, alpha: np.ndarray, digits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Codes [K, B, M] of the level nearest to each weight, and the squared error [M]."""
+    levels = digits @ alpha  # [3**B, M]
+    order = np.argsort(levels, 0)
+    ordered = np.take_along_axis(levels, order, 0)
+    middle = (ordered[1:] + ordered[:-1]) / 2
+    region = (w[None] > middle[:, None]).sum(0)  # [K, M]
+    chosen = np.take_along_axis(order, region, 0)
+    codes = digits[chosen].transpose(0, 2, 1)
+    error = ((w - np.einsum("kbm,bm->km", codes, alpha)) ** 2).sum(0)
+    return codes, error

@@ -1,0 +1,156 @@
+"""Calibration: activation ranges and batch norm statistics from unlabelled pictures."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from keras_dbq import graph, wrappers
+from keras_dbq.compat import keras, tf
+
+BATCH = 50
+
+
+class Batches:
+    """Calibration data as float32 batches, readable several times.
+
+    Args:
+      data: array [N, ...] (or a list of arrays for a model of several inputs), tf.data.Dataset of batches, or iterable
+        of batches; a batch may be (x, y) or (x, y, weights): only x is used.
+      model: the model that will read it, for its input shapes.
+
+    Raises:
+      ValueError: no pictures, NaN or infinity, a shape that does not fit the model's input.
+    """
+
+    def __init__(self, data: Any, model: keras.Model):
+        self.shapes = [tuple(tensor.shape[1:]) for tensor in model.inputs]
+        self.batches = [self._checked(batch) for batch in self._raw(data)]
+        if not self.batches:
+            raise ValueError("calibration data: expected at least one batch of pictures, got none")
+
+    def __iter__(self) -> Iterator[list[tf.Tensor]]:
+        for batch in self.batches:
+            yield [tf.constant(x) for x in batch]
+
+    def count_at_least(self, pictures: int) -> bool:
+        """Whether there are so many pictures."""
+        return sum(len(batch[0]) for batch in self.batches) >= pictures
+
+    def _raw(self, data: Any) -> Iterator[Any]:
+        several = len(self.shapes) > 1
+        if isinstance(data, (np.ndarray, tf.Tensor)):
+            data = np.asarray(data)
+            if data.ndim != len(self.shapes[0]) + 1:
+                raise ValueError(
+                    f"calibration data: expected an array of shape [N, {', '.join(map(str, self.shapes[0]))}], got "
+                    f"{data.shape}"
+                )
+            return (data[i : i + BATCH] for i in range(0, len(data), BATCH))
+        if isinstance(data, (list, tuple)) and several and len(data) == len(self.shapes):
+            arrays = [np.asarray(x) for x in data]
+            return ([x[i : i + BATCH] for x in arrays] for i in range(0, len(arrays[0]), BATCH))
+        if isinstance(data, (str, bytes, dict)) or not hasattr(data, "__iter__"):
+            raise TypeError(
+                f"calibration data: expected an array, a tf.data.Dataset or an iterable of batches, got "
+                f"{type(data).__name__}"
+            )
+        return iter(data)
+
+    def _checked(self, batch: Any) -> list[np.ndarray]:
+        several = len(self.shapes) > 1
+        if isinstance(batch, (tuple, list)) and not several:
+            batch = batch[0]
+        elif several and isinstance(batch, tuple) and isinstance(batch[0], (tuple, list)):
+            batch = batch[0]
+        arrays = list(batch) if several else [batch]
+        result = []
+        for array, shape in zip(arrays, self.shapes, strict=True):
+            array = np.asarray(array).astype(np.float32)
+            if array.ndim == len(shape):
+                array = array[None]  # one picture instead of a batch
+            fits = array.ndim == len(shape) + 1 and all(
+                want is None or want == got for want, got in zip(shape, array.shape[1:], strict=True)
+            )
+            if not fits:
+                raise ValueError(f"calibration data: expected batches of shape [N, *{shape}], got {array.shape}")
+            if not len(array):
+                raise ValueError("calibration data: expected pictures in every batch, got an empty batch")
+            if not np.isfinite(array).all():
+                raise ValueError("calibration data: expected finite numbers, got NaN or infinity")
+            result.append(array)
+        return result
+
+
+def _call(model: keras.Model, batch: list[tf.Tensor], training: bool) -> None:
+    model(batch if len(batch) > 1 else batch[0], training=training)
+
+
+def observe_ranges(model: keras.Model, batches: Batches, float_weights: bool = False) -> None:
+    """Sets every activation range to the extremes over the batches, with activations in float."""
+    for layer in wrappers.all_layers(model):
+        tensor = wrappers.quantized_output(layer)
+        if tensor is not None:
+            tensor.quantizer.reset(tensor.variables)
+    with wrappers.quantizer_flags(model, observing=True, weights_bypass=float_weights):
+        for batch in batches:
+            _call(model, batch, training=False)
+
+
+def recalibrate_batch_norm(model: keras.Model, batches: Batches) -> None:
+    """Sets every batch norm's moving mean and variance to those of the data under the quantized weights.
+
+    derived: over batches of n_b values with mean m_b and variance v_b the total is m = sum n_b m_b / n,
+    v = sum n_b (v_b + m_b^2) / n - m^2. Layers are measured one after the other in order of execution would need one
+    pass per layer; with batch statistics in use (training mode) all are measured in a single pass.
+    """
+    norms = [layer for layer in wrappers.all_layers(model) if _is_batch_norm(layer)]
+    if not norms:
+        return
+    by_layer = {id(node.layer): node for node in graph.nodes(model)}
+    inputs = [by_layer[id(layer)].keras_inputs[0] for layer in norms]
+    sums = [[0.0, 0.0, 0.0] for _ in norms]
+    statistics = keras.Model(model.inputs, inputs)
+    dropout = _without_dropout(model)
+    with wrappers.quantizer_flags(model, activations_bypass=True), dropout:
+        saved = [(layer, layer.get_weights()) for layer in norms]
+        for batch in batches:
+            values = statistics(batch if len(batch) > 1 else batch[0], training=True)
+            for total, value in zip(sums, tf.nest.flatten(values), strict=True):
+                value = tf.reshape(value, [-1, value.shape[-1]])
+                count = float(value.shape[0])
+                total[0] += count
+                total[1] = total[1] + tf.reduce_sum(tf.cast(value, tf.float64), 0).numpy()
+                total[2] = total[2] + tf.reduce_sum(tf.cast(value, tf.float64) ** 2, 0).numpy()
+        for layer, weights in saved:
+            layer.set_weights(weights)
+    for layer, (count, first, second) in zip(norms, sums, strict=True):
+        norm = wrappers.inner(layer)
+        mean = first / count
+        norm.moving_mean.assign(mean.astype(np.float32))
+        norm.moving_variance.assign(np.maximum(second / count - mean**2, 0).astype(np.float32))
+
+
+def _is_batch_norm(layer: keras.layers.Layer) -> bool:
+    norm = wrappers.inner(layer)
+    return isinstance(norm, keras.layers.BatchNormalization) and norm.trainable and norm.axis in ([3], [1], 3, 1, -1)
+
+
+class _without_dropout:
+    """Sets the rates of dropout layers to zero for a while."""
+
+    def __init__(self, model: keras.Model):
+        self.layers = [
+            wrappers.inner(layer)
+            for layer in wrappers.all_layers(model)
+            if isinstance(wrappers.inner(layer), keras.layers.Dropout)
+        ]
+
+    def __enter__(self):
+        self.rates = [layer.rate for layer in self.layers]
+        for layer in self.layers:
+            layer.rate = 0.0
+
+    def __exit__(self, *_):
+        for layer, rate in zip(self.layers, self.rates, strict=True):
+            layer.rate = rate

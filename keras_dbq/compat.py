@@ -1,0 +1,76 @@
+"""The only file that names tf_keras and tensorflow-model-optimization, and what we use of them.
+
+tfmot 0.8.1 needs Keras 2, which lives in the package tf_keras; tf.keras is Keras 3 unless TF_USE_LEGACY_KERAS=1 was
+set before TensorFlow was imported (design note: docs/architecture.md).
+"""
+
+import os
+import sys
+from typing import Any
+
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+
+import tensorflow as tf  # noqa: E402
+import tensorflow_model_optimization as tfmot  # noqa: E402
+import tf_keras as keras  # noqa: E402
+from tensorflow_model_optimization.python.core.keras.utils import smart_cond  # noqa: E402
+from tensorflow_model_optimization.python.core.quantization.keras.quantize_layer import QuantizeLayer  # noqa: E402
+from tensorflow_model_optimization.python.core.quantization.keras.quantize_wrapper import (  # noqa: E402
+    QuantizeWrapper,
+    QuantizeWrapperV2,
+)
+
+QuantizeConfig = tfmot.quantization.keras.QuantizeConfig
+Quantizer = tfmot.quantization.keras.quantizers.Quantizer
+QuantizeScheme = tfmot.quantization.keras.QuantizeScheme
+QuantizeRegistry = tfmot.quantization.keras.QuantizeRegistry
+from tensorflow_model_optimization.python.core.quantization.keras.quantize_layout_transform import (  # noqa: E402
+    QuantizeLayoutTransform,
+)
+
+__all__ = [
+    "QuantizeConfig",
+    "QuantizeLayer",
+    "QuantizeLayoutTransform",
+    "QuantizeRegistry",
+    "QuantizeScheme",
+    "QuantizeWrapper",
+    "QuantizeWrapperV2",
+    "Quantizer",
+    "check_keras_model",
+    "keras",
+    "register",
+    "smart_cond",
+    "tf",
+    "tfmot",
+]
+
+register = keras.utils.register_keras_serializable(package="keras_dbq")
+
+
+def check_keras_model(model: Any, function: str) -> None:
+    """Raises a one-line error unless `model` is a built tf_keras functional or Sequential model.
+
+    Raises:
+      TypeError: not a tf_keras model; a Keras 3 model is named as such, with what to do.
+      ValueError: a subclassed model, or one that was not built.
+    """
+    if not isinstance(model, keras.Model):
+        keras_3 = sys.modules.get("keras")
+        if keras_3 is not None and isinstance(model, getattr(keras_3, "Model", ())):
+            raise TypeError(
+                f"{function}: expected a tf_keras (Keras 2) model, got a Keras {keras_3.__version__} model; set the "
+                "environment variable TF_USE_LEGACY_KERAS=1 before TensorFlow is imported (or import keras_dbq first) "
+                "and build the model with tf.keras, or build it with tf_keras"
+            )
+        raise TypeError(f"{function}: expected a tf_keras model, got {type(model).__name__}")
+    if not isinstance(model, keras.Sequential) and not model._is_graph_network:
+        raise ValueError(
+            f"{function}: expected a functional or Sequential model, got the subclassed model {type(model).__name__}; "
+            "rebuild it with tf_keras.Model(inputs, outputs)"
+        )
+    if not model.built or not model.inputs:
+        raise ValueError(
+            f"{function}: model {model.name!r} has not been built; give its first layer an input_shape or call "
+            "model.build(input_shape) before"
+        )

@@ -1,0 +1,139 @@
+"""Rebuilding a functional Keras graph with layers replaced, split, inserted or flattened.
+
+One primitive, `rebuild`, replays the nodes of a model in execution order; everything that changes a graph (the layout
+transform, flattening of nested models, `strip`, the export graph) is a function from a layer to what is called instead.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from keras_dbq.compat import keras, tf
+
+Call = Callable[..., Any]
+
+
+def nodes(model: keras.Model) -> list[Any]:
+    """The nodes of a functional or Sequential model in execution order, input nodes left out."""
+    by_depth = model._nodes_by_depth
+    return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth] if not node.is_input]
+
+
+def consumers(model: keras.Model) -> dict[int, list[Any]]:
+    """{id of a KerasTensor: nodes that read it}; a tensor that nothing reads is missing."""
+    table: dict[int, list[Any]] = {}
+    for node in nodes(model):
+        for tensor in tf.nest.flatten(node.keras_inputs):
+            table.setdefault(id(tensor), []).append(node)
+    return table
+
+
+def output_ids(model: keras.Model) -> set[int]:
+    """Ids of the model's output KerasTensors."""
+    return {id(tensor) for tensor in tf.nest.flatten(model.outputs)}
+
+
+def rebuild(
+    model: keras.Model,
+    replace: Callable[[keras.layers.Layer], Call],
+    on_input: Callable[[Any, str], Any] | None = None,
+    name: str | None = None,
+) -> keras.Model:
+    """Calls `replace(layer)` where the model called `layer`, and returns the new functional model.
+
+    Args:
+      model: functional or Sequential, built.
+      replace: called once per layer; returns a new layer, or any callable on tensors. Returning the layer itself
+        shares it with the new model.
+      on_input: (new input tensor, input layer's name) -> tensor that the consumers read instead.
+      name: of the new model.
+
+    Returns:
+      A functional model with new Input layers of the same names, shapes and dtypes.
+    """
+    inputs = [
+        keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=layer.name)
+        for tensor, layer in zip(model.inputs, input_layers(model), strict=True)
+    ]
+    first = [on_input(tensor, tensor._keras_history.layer.name) if on_input else tensor for tensor in inputs]
+    outputs = replay(model, first, replace)
+    new_inputs = inputs if len(inputs) > 1 or isinstance(model.input, (list, tuple)) else inputs[0]
+    return keras.Model(_like(model.input, new_inputs), outputs, name=name or model.name)
+
+
+def _like(structure: Any, flat: Any) -> Any:
+    """Packs the flat list of tensors in the structure (tensor, list, tuple or dict) of the old ones."""
+    return tf.nest.pack_sequence_as(structure, tf.nest.flatten(flat))
+
+
+def input_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """InputLayers in the order of model.inputs."""
+    return [tensor._keras_history.layer for tensor in model.inputs]
+
+
+def replay(model: keras.Model, inputs: list[Any], replace: Callable[[keras.layers.Layer], Call]) -> Any:
+    """The model's outputs, computed from other input tensors with `replace(layer)` called in place of each layer."""
+    values = {id(old): new for old, new in zip(model.inputs, inputs, strict=True)}
+    replaced: dict[int, Call] = {}
+    for node in nodes(model):
+        layer = node.layer
+        if id(layer) not in replaced:
+            replaced[id(layer)] = replace(layer)
+        args, kwargs = tf.nest.map_structure(
+            lambda value: values.get(id(value), value), (node.call_args, node.call_kwargs)
+        )
+        result = replaced[id(layer)](*args, **kwargs)
+        old = tf.nest.flatten(node.outputs)
+        new = tf.nest.flatten(result)
+        values.update({id(a): b for a, b in zip(old, new, strict=True)})
+    return tf.nest.map_structure(lambda tensor: values[id(tensor)], model.output)
+
+
+def flat_copy(model: keras.Model) -> keras.Model:
+    """A copy of the model with nested models spliced in and all weights copied; the model itself stays untouched.
+
+    A layer `conv` of the nested model `backbone` keeps its name where that is free, else it becomes `backbone_conv`.
+    """
+    taken = {layer.name for layer in model.layers if not isinstance(layer, keras.Model)}
+    copies: dict[int, Call] = {}
+    pairs: list[tuple[keras.layers.Layer, keras.layers.Layer]] = []
+
+    def copy(layer: keras.layers.Layer, parents: tuple[str, ...]) -> Call:
+        if id(layer) not in copies:
+            copies[id(layer)] = splice(layer, parents) if isinstance(layer, keras.Model) else copy_layer(layer, parents)
+        return copies[id(layer)]
+
+    def splice(nested: keras.Model, parents: tuple[str, ...]) -> Call:
+        path = (*parents, nested.name)
+        return lambda x, **_: replay(nested, tf.nest.flatten(x), lambda layer: copy(layer, path))
+
+    def copy_layer(layer: keras.layers.Layer, parents: tuple[str, ...]) -> keras.layers.Layer:
+        config = layer.get_config()
+        if parents:
+            config["name"] = unique_name(layer.name, parents)
+        new = layer.__class__.from_config(config)
+        new.trainable = layer.trainable
+        pairs.append((layer, new))
+        return new
+
+    def unique_name(name: str, parents: tuple[str, ...]) -> str:
+        for candidate in (name, "_".join((*parents, name)), *(f"{name}_{k}" for k in range(1, 1000))):
+            if candidate not in taken:
+                break
+        taken.add(candidate)
+        return candidate
+
+    result = rebuild(model, lambda layer: copy(layer, ()))
+    copy_weights(pairs)
+    return result
+
+
+def clone(layer: keras.layers.Layer) -> keras.layers.Layer:
+    """A new layer with the same config (weights are not copied)."""
+    return layer.__class__.from_config(layer.get_config())
+
+
+def copy_weights(pairs: list[tuple[keras.layers.Layer, keras.layers.Layer]]) -> None:
+    """Copies weights from the first to the second of each pair."""
+    for old, new in pairs:
+        if old.weights:
+            new.set_weights(old.get_weights())

@@ -1,0 +1,118 @@
+"""From a float Keras model to a quantized one that trains: `quantize_model`, `initialize`, `quantize_scope`."""
+
+import warnings
+from typing import Any
+
+from keras_dbq import calibration, graph, wrappers
+from keras_dbq.compat import QuantizeScheme, QuantizeWrapperV2, check_keras_model, keras, tfmot
+from keras_dbq.serialization import custom_objects
+
+
+def quantize_scope(*extra: dict[str, Any]) -> Any:
+    """Scope in which quantized models deserialize: ours and tfmot's objects, and any that you give."""
+    objects = custom_objects()
+    for more in extra:
+        objects.update(more)
+    return tfmot.quantization.keras.quantize_scope(objects)
+
+
+def quantize_model(
+    model: keras.Model,
+    scheme: QuantizeScheme,
+    calibration_data: Any = None,
+    *,
+    recalibrate_batch_norm: bool | None = None,
+    verbose: bool = False,
+) -> keras.Model:
+    """A quantized copy of a float model, initialised from its weights and calibrated; ready for compile and fit.
+
+    Nested models are spliced in (layer names stay, see `graph.flat_copy`); the float model is left untouched.
+
+    Args:
+      model: tf_keras functional or Sequential model with its trained weights.
+      scheme: DBQScheme(...) or another QuantizeScheme.
+      calibration_data: pictures as an array [N, ...], a tf.data.Dataset or an iterable of batches (labels, if any, are
+        ignored); None leaves the ranges at their start values (the first training steps move them).
+      recalibrate_batch_norm: see `initialize`.
+      verbose: print the reconstruction error of each layer.
+
+    Returns:
+      The quantized model. `keras_dbq.summary` and `explain` say what was done to which layer.
+
+    Raises:
+      TypeError: a Keras 3 model, or not a model.  ValueError: subclassed or unbuilt model, a layer without an integer
+        form (unless the scheme skips those), overrides that match no layer, bad calibration data.
+    """
+    check_keras_model(model, "quantize_model")
+    if not isinstance(scheme, QuantizeScheme):
+        raise TypeError(f"quantize_model: expected a QuantizeScheme such as keras_dbq.DBQScheme(), got {scheme!r}")
+    if any(isinstance(layer, QuantizeWrapperV2) for layer in wrappers.all_layers(model)):
+        raise ValueError(f"quantize_model: model {model.name!r} is already quantized; give the float model")
+    copy = graph.flat_copy(model)
+    everything = {layer.name: {"quantize_config": None} for layer in copy.layers}
+    transformed, planned = scheme.get_layout_transformer().apply(copy, everything)
+    registry = scheme.get_quantize_registry()
+
+    def wrap(layer: keras.layers.Layer) -> keras.layers.Layer:
+        if layer.name not in planned:
+            return layer
+        return QuantizeWrapperV2(layer, registry.get_quantize_config(layer), name_prefix="quant_")
+
+    with quantize_scope():
+        quantized = keras.models.clone_model(transformed, clone_function=wrap)
+    initialize(quantized, calibration_data, recalibrate_batch_norm=recalibrate_batch_norm, verbose=verbose)
+    return quantized
+
+
+def initialize(
+    q_model: keras.Model,
+    data: Any = None,
+    *,
+    recalibrate_batch_norm: bool | None = None,
+    verbose: bool = False,
+) -> dict[str, float]:
+    """Fits quantizers to the float weights and calibrates activation ranges; repeatable (nothing is drawn).
+
+    Steps: (1) every weight quantizer is fitted to its kernel; (2) batch norm statistics are measured again with the
+    quantized weights (when asked), because ternary weights change the scale of what batch norm sees; (3) activation
+    ranges are the extremes over the data.
+
+    Args:
+      q_model: result of `quantize_model` or of tfmot's quantize_apply with our scheme.
+      data: pictures, as for `quantize_model`; None fits the weights only.
+      recalibrate_batch_norm: None does it when some layer is ternary and there are at least 64 pictures.
+      verbose: print the reconstruction error of each layer.
+
+    Returns:
+      {layer name: relative squared error ||w - w_q||^2 / ||w||^2 of its kernel}.
+    """
+    wrappers.check_quantized(q_model, "initialize")
+    errors: dict[str, float] = {}
+    ternary = False
+    for layer in wrappers.all_layers(q_model):
+        for weight in wrappers.quantized_weights(layer):
+            ternary |= isinstance(weight.quantizer, wrappers.TernaryBranchQuantizer)
+            if hasattr(weight.quantizer, "initialize"):
+                errors[wrappers.inner(layer).name] = weight.quantizer.initialize(
+                    weight.variable.numpy(), weight.variables
+                )
+    if verbose:
+        for name, error in errors.items():
+            print(f"{name:40s} reconstruction error {error:8.5f}")
+    if data is not None:
+        batches = calibration.Batches(data, q_model)
+        if recalibrate_batch_norm is None:
+            recalibrate_batch_norm = ternary and batches.count_at_least(64)
+        if recalibrate_batch_norm:
+            calibration.recalibrate_batch_norm(q_model, batches)
+        calibration.observe_ranges(q_model, batches, float_weights=ternary and not recalibrate_batch_norm)
+    elif any(wrappers.quantized_output(layer) for layer in wrappers.all_layers(q_model)):
+        warnings.warn(
+            "keras_dbq: no calibration data: activation ranges start at [-6, 6] and move only in training; pass "
+            "calibration_data (about 100 pictures)",
+            stacklevel=3,
+        )
+    return errors
+
+
+__all__ = ["initialize", "quantize_model", "quantize_scope"]

@@ -1,0 +1,189 @@
+"""QuantizeConfigs: which tensors of one Keras layer get which quantizer.
+
+One class says it all: weight attributes by name, and at most one output quantizer. The named subclasses exist so that
+`quantize_annotate_layer(layer, config)` reads well and checks that the layer fits.
+"""
+
+from typing import Any
+
+from keras_dbq.compat import QuantizeConfig, Quantizer, keras, register
+from keras_dbq.quantizers import ActivationQuantizer, LinearWeightQuantizer, TernaryBranchQuantizer
+
+
+def _serialize(quantizer: Quantizer | None) -> dict[str, Any] | None:
+    if quantizer is None:
+        return None
+    return {"class_name": type(quantizer).__name__, "config": quantizer.get_config()}
+
+
+_QUANTIZERS = {q.__name__: q for q in (ActivationQuantizer, LinearWeightQuantizer, TernaryBranchQuantizer)}
+
+
+def _deserialize(config: Any) -> Quantizer | None:
+    if config is None or isinstance(config, Quantizer):
+        return config
+    name = config["class_name"].split(">")[-1]
+    if name in _QUANTIZERS:
+        return _QUANTIZERS[name](**config["config"])
+    return keras.utils.deserialize_keras_object(config)
+
+
+@register
+class LayerQuantizeConfig(QuantizeConfig):
+    """Quantizers of one layer.
+
+    Args:
+      weights: {attribute of the layer: quantizer}, for instance {"kernel": TernaryBranchQuantizer(branches=2)}.
+      output: quantizer of the layer's output tensor, or None where a later layer of a fused chain
+        (convolution, batch norm, ReLU) carries it.
+      origin: name of the layer in the float model from which this one was made (SeparableConv2D becomes two).
+      note: one phrase for `explain` and the export report.
+    """
+
+    def __init__(
+        self,
+        weights: dict[str, Quantizer] | None = None,
+        output: Quantizer | None = None,
+        origin: str | None = None,
+        note: str = "",
+    ):
+        self.weights = {name: _deserialize(quantizer) for name, quantizer in (weights or {}).items()}
+        self.output = _deserialize(output)
+        self.origin = origin
+        self.note = note
+
+    def with_output(self, output: Quantizer | None) -> "LayerQuantizeConfig":
+        """The same config with another output quantizer (the layout transform decides where outputs are quantized)."""
+        config = self.get_config()
+        config["output"] = _serialize(output)
+        return type(self).from_config(config)
+
+    def get_weights_and_quantizers(self, layer):
+        return [(getattr(layer, name), quantizer) for name, quantizer in self.weights.items()]
+
+    def set_quantize_weights(self, layer, quantize_weights):
+        for name, value in zip(self.weights, quantize_weights, strict=True):
+            setattr(layer, name, value)
+
+    def get_activations_and_quantizers(self, layer):
+        return []  # an activation function inside a layer is covered by the output quantizer
+
+    def set_quantize_activations(self, layer, quantize_activations):
+        pass
+
+    def get_output_quantizers(self, layer):
+        return [] if self.output is None else [self.output]
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "weights": {name: _serialize(quantizer) for name, quantizer in self.weights.items()},
+            "output": _serialize(self.output),
+            "origin": self.origin,
+            "note": self.note,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "LayerQuantizeConfig":
+        return cls(**config)
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self.get_config() == other.get_config()
+
+    __hash__ = object.__hash__
+
+
+@register
+class OutputQuantizeConfig(LayerQuantizeConfig):
+    """Layers without weights: Add, Concatenate, ReLU, pooling, Softmax ... Only the output is quantized."""
+
+
+class _KernelConfig(LayerQuantizeConfig):
+    """One kernel, ternary by default."""
+
+    attribute = "kernel"
+    depthwise = False
+    layer_types: tuple[type, ...] = ()
+
+    def __init__(
+        self,
+        weights: dict[str, Quantizer] | Quantizer | None = None,
+        output: Quantizer | None = None,
+        origin: str | None = None,
+        note: str = "",
+    ):
+        if weights is None:
+            weights = TernaryBranchQuantizer(depthwise=self.depthwise)
+        if isinstance(weights, Quantizer):
+            weights = {self.attribute: weights}
+        super().__init__(weights, output, origin, note)
+
+    def get_weights_and_quantizers(self, layer):
+        if not isinstance(layer, self.layer_types):
+            raise ValueError(
+                f"{type(self).__name__}: expected a layer of type "
+                f"{' or '.join(t.__name__ for t in self.layer_types)}, got {type(layer).__name__} {layer.name!r}; "
+                "leave the config out to have it chosen"
+            )
+        return super().get_weights_and_quantizers(layer)
+
+
+@register
+class Conv2DQuantizeConfig(_KernelConfig):
+    """Conv2D: kernel (h, w, C, M)."""
+
+    layer_types = (keras.layers.Conv2D,)
+
+
+@register
+class DenseQuantizeConfig(_KernelConfig):
+    """Dense: kernel (K, M)."""
+
+    layer_types = (keras.layers.Dense,)
+
+
+@register
+class DepthwiseConv2DQuantizeConfig(_KernelConfig):
+    """DepthwiseConv2D: kernel (h, w, C, multiplier), channels are the last two axes."""
+
+    attribute = "depthwise_kernel"
+    depthwise = True
+    layer_types = (keras.layers.DepthwiseConv2D,)
+
+
+@register
+class SeparableConv2DQuantizeConfig(LayerQuantizeConfig):
+    """SeparableConv2D: the layout transform splits the layer; these are the quantizers of its two kernels."""
+
+    def __init__(
+        self,
+        weights: dict[str, Quantizer] | None = None,
+        output: Quantizer | None = None,
+        origin: str | None = None,
+        note: str = "",
+    ):
+        if weights is None:
+            weights = {
+                "depthwise_kernel": LinearWeightQuantizer(depthwise=True),
+                "pointwise_kernel": TernaryBranchQuantizer(),
+            }
+        super().__init__(weights, output, origin, note)
+
+
+def kernel_config_class(layer: keras.layers.Layer) -> type[LayerQuantizeConfig] | None:
+    """The config class for a layer with a kernel, or None."""
+    for config_class in (DepthwiseConv2DQuantizeConfig, Conv2DQuantizeConfig, DenseQuantizeConfig):
+        # Exact types: a subclass such as Conv2DTranspose means something else.
+        if type(layer) in config_class.layer_types:
+            return config_class
+    return None
+
+
+__all__ = [
+    "Conv2DQuantizeConfig",
+    "DenseQuantizeConfig",
+    "DepthwiseConv2DQuantizeConfig",
+    "LayerQuantizeConfig",
+    "OutputQuantizeConfig",
+    "SeparableConv2DQuantizeConfig",
+    "kernel_config_class",
+]

@@ -1,0 +1,33 @@
+"""Makes quantized models load: ours and tfmot's classes by name."""
+
+from typing import Any
+
+from keras_dbq import layers, quantize_configs, quantizers
+from keras_dbq.compat import QuantizeLayer, QuantizeWrapper, QuantizeWrapperV2, keras, tfmot
+
+
+def custom_objects() -> dict[str, Any]:
+    """{class name: class} of everything a quantized model's config can name."""
+    own = [
+        *(getattr(quantize_configs, name) for name in quantize_configs.__all__ if name[0].isupper()),
+        quantizers.TernaryBranchQuantizer,
+        quantizers.LinearWeightQuantizer,
+        quantizers.ActivationQuantizer,
+        quantizers.BranchScaleConstraint,
+        quantizers.AscendingConstraint,
+        layers.QuantizeInput,
+    ]
+    with tfmot.quantization.keras.quantize_scope():
+        objects = dict(keras.utils.get_custom_objects())
+    objects.update({cls.__name__: cls for cls in (*own, QuantizeLayer, QuantizeWrapper, QuantizeWrapperV2)})
+    return objects
+
+
+def register_globally() -> None:
+    """Lets `keras.models.load_model` find the classes without a scope (done when this module is imported)."""
+    keras.utils.get_custom_objects().update(
+        {name: value for name, value in custom_objects().items() if not name.startswith("Custom>")}
+    )
+
+
+register_globally()
