@@ -1,33 +1,27 @@
-"""Activations of their own: SOFTMAX, LOGISTIC, TANH, HARD_SWISH, LEAKY_RELU, RELU, RELU6, RELU_N1_TO_1.
+"""Activations: SOFTMAX, LOGISTIC, TANH, HARD_SWISH, LEAKY_RELU, RELU, RELU6, RELU_N1_TO_1.
 
-An int8 function of one code is a table of 256 entries; SOFTMAX and HARD_SWISH are the builtin kernels' in both roundings.
+A function of one code is a table of 256 codes. XNNPACK takes LOGISTIC, TANH and LEAKY_RELU; the others are the builtin
+kernels' in both roundings.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 
 from keras_dbq.reference.ops import Call, register, require_int8
-from keras_dbq.reference.ops_elementwise import rescale_xnnpack
+from keras_dbq.reference.ops_elementwise import CODES, look_up, rescale_xnnpack, unary_table
 from keras_dbq.reference.rounding import (
     activation_range,
-    multiply_half_away,
+    multiply,
     quantize_multiplier,
     round_half_away,
+    rounding_shift,
 )
 
 Array = np.ndarray
 F32 = np.float32
-_CODES = np.arange(-128, 128, dtype=np.int64)
-
-
-def _look_up(table: Array, x: Array) -> Array:
-    """table[x + 128]; table: int8 [256] in the order of the codes."""
-    return table[x.astype(np.int16) + 128]
-
 
 # source: the polynomial of expf in Arm's optimized routines, which glibc and Android's libm use: 2^r on [-1/64, 1/64].
 _EXP2_POLYNOMIAL = tuple(
@@ -56,30 +50,18 @@ def softmax(call: Call, x: Array) -> Array:
     return np.clip(probability + call.output.zero_point, -128, 127).astype(np.int8)
 
 
-def _unary_table(call: Call, function: Callable[[float], float]) -> Array:
-    """int8 [256]: function of the real value of each code, quantized; equation (21)."""
-    x, y = call.input, call.output
-    real = (_CODES.astype(F32) - F32(x.zero_point)) * x.scale
-    values = np.array([function(float(v)) for v in real], np.float64).astype(F32) * (F32(1) / y.scale)
-    if call.rounding == "xnnpack":
-        codes = np.rint(values + F32(y.zero_point))
-    else:
-        codes = np.trunc(round_half_away(values) + F32(y.zero_point))
-    return np.clip(codes, -128, 127).astype(np.int8)
-
-
 @register("LOGISTIC")
 def logistic(call: Call, x: Array) -> Array:
     """1 / (1 + exp(-x)); equation (21)."""
     require_int8(call)
-    return _look_up(_unary_table(call, lambda v: 1 / (1 + math.exp(-min(max(v, -100.0), 100.0)))), x)
+    return look_up(unary_table(call, lambda v: 1 / (1 + math.exp(-min(max(v, -100.0), 100.0)))), x)
 
 
 @register("TANH")
 def tanh(call: Call, x: Array) -> Array:
     """tanh(x); equation (21)."""
     require_int8(call)
-    return _look_up(_unary_table(call, math.tanh), x)
+    return look_up(unary_table(call, math.tanh), x)
 
 
 @register("LEAKY_RELU")
@@ -87,17 +69,17 @@ def leaky_relu(call: Call, x: Array) -> Array:
     """x where x >= 0, else alpha * x; equations (13) per sign for xnnpack, (22) for builtin."""
     require_int8(call)
     a, y, alpha = call.input, call.output, F32(call.op.option("alpha", 0.0))
-    centred = _CODES - a.zero_point
+    centred = CODES - a.zero_point
     ratio = a.scale / y.scale
     if call.rounding == "xnnpack" and _xnnpack_takes_leaky_relu(ratio, ratio * alpha):
         multiplier = np.where(centred > 0, np.rint(F32(256) * ratio), np.rint(F32(256) * (ratio * alpha)))
         table = rescale_xnnpack(centred, multiplier.astype(np.int64))
     else:
-        positive = multiply_half_away(centred, *quantize_multiplier(ratio))
+        positive = multiply(centred, *quantize_multiplier(ratio))
         m, exponent = quantize_multiplier(a.scale * alpha / y.scale)
-        negative = np.sign(m) * multiply_half_away(centred, np.abs(m), exponent)
+        negative = np.sign(m) * multiply(centred, np.abs(m), exponent)
         table = np.where(centred >= 0, positive, negative)
-    return _look_up(np.clip(table + y.zero_point, -128, 127).astype(np.int8), x)
+    return look_up(np.clip(table + y.zero_point, -128, 127).astype(np.int8), x)
 
 
 def _xnnpack_takes_leaky_relu(positive: F32, negative: F32) -> bool:
@@ -115,9 +97,9 @@ def relu(call: Call, x: Array) -> Array:
     """Rescaling and clamp; equation (23), the builtin kernel in both roundings."""
     require_int8(call)
     a, y = call.input, call.output
-    scaled = multiply_half_away(_CODES - a.zero_point, *quantize_multiplier(a.scale / y.scale)) + y.zero_point
+    scaled = multiply(CODES - a.zero_point, *quantize_multiplier(a.scale / y.scale)) + y.zero_point
     low, high = activation_range(_RELU_ACTIVATION[call.op.name], y.scale, y.zero_point, "builtin", -128, 127)
-    return _look_up(np.clip(scaled, low, high).astype(np.int8), x)
+    return look_up(np.clip(scaled, low, high).astype(np.int8), x)
 
 
 def _saturate16(x: Array) -> Array:
@@ -131,14 +113,8 @@ def _multiplier16(real: F32) -> tuple[int, int]:
 
 
 def _high16(a: Array, b: int) -> Array:
-    """a * b / 2^15 to nearest, ties away from zero (int16 doubling high product)."""
-    product = a * b
-    return np.where(product >= 0, (product + (1 << 14)) >> 15, -((-product - 1 + (1 << 14)) >> 15))
-
-
-def _right16(x: Array, shift: int) -> Array:
-    """x / 2^shift to nearest, ties away from zero."""
-    return multiply_half_away(x, np.int64(1 << 30), np.int64(1 - shift)) if shift else x
+    """a * b / 2^15 to nearest, ties up (the 16-bit doubling high product)."""
+    return (a * b + (1 << 14)) >> 15
 
 
 @register("HARD_SWISH")
@@ -149,14 +125,14 @@ def hard_swish(call: Call, x: Array) -> Array:
     fine = F32(1 / 128) * a.scale
     m_out, e_out = _multiplier16(fine / y.scale)
     m_gate, e_gate = _multiplier16(fine / F32(3 / 32768))
-    centred = (_CODES - a.zero_point) << 7
+    centred = (CODES - a.zero_point) << 7
     value = _high16(centred, m_out)
     gate = _saturate16(centred << max(e_gate - 1, 0))
     gate = _high16(gate, m_gate)
     gate = _saturate16(gate << (1 if e_gate > 0 else 0))
-    gate = _right16(gate, max(-e_gate, 0))
+    gate = rounding_shift(gate, max(-e_gate, 0))
     gate = (gate + (1 << 15)) >> 1
     product = gate * value
     high = np.sign(product) * (np.abs(product) >> 15)  # truncating: rounding here would bias the mean
-    table = _right16(high, -e_out) + y.zero_point
-    return _look_up(np.clip(table, -128, 127).astype(np.int8), x)
+    table = rounding_shift(high, -e_out) + y.zero_point
+    return look_up(np.clip(table, -128, 127).astype(np.int8), x)

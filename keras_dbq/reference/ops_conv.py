@@ -11,10 +11,10 @@ from keras_dbq.reference import packed
 from keras_dbq.reference.ops import PREPARE, Call, register, require_int8
 from keras_dbq.reference.rounding import (
     activation_range,
-    multiply_half_away,
-    multiply_half_up,
+    multiply,
     quantize_multiplier,
     requantize_float,
+    vector_lanes,
 )
 from keras_dbq.reference.tflite_file import Tensor
 
@@ -135,7 +135,7 @@ def depthwise_accumulate(
     return out
 
 
-def _finisher(call: Call, kernel_scale: Array, ruy: bool, per_channel: bool = True) -> packed.Finish:
+def _finisher(call: Call, kernel_scale: Array, channels: int, ruy: bool, per_channel: bool = True) -> packed.Finish:
     """Accumulator -> int8 codes, by the call's rounding: equations (2), (4) for xnnpack; (5), (6), (7) for builtin."""
     x, y = call.input, call.output
     low, high = activation_range(
@@ -145,14 +145,15 @@ def _finisher(call: Call, kernel_scale: Array, ruy: bool, per_channel: bool = Tr
         multiplier = np.float32(x.scale) * kernel_scale / np.float32(y.scale)  # in this order, each step in float32
         return lambda acc: requantize_float(_checked(acc), multiplier, y.zero_point, low, high)
     if per_channel:
-        real = np.float64(x.scale) * kernel_scale.astype(np.float64) / np.float64(y.scale)
+        real = np.float64(x.scale) * np.broadcast_to(kernel_scale, channels).astype(np.float64) / np.float64(y.scale)
     else:  # FULLY_CONNECTED with one scale: the product is rounded to float32 first
         real = (np.float32(x.scale) * kernel_scale).astype(np.float64) / np.float64(y.scale)
     m, exponent = quantize_multiplier(real)
-    multiply = multiply_half_up if ruy else multiply_half_away
+    # ruy rounds ties up everywhere; the depthwise kernel in its vectors of 8 channels.
+    half_up = True if ruy else vector_lanes(m.size, 8)
 
     def finish(accumulator: Array) -> Array:
-        scaled = multiply(_checked(accumulator).astype(np.int64), m, exponent)
+        scaled = multiply(_checked(accumulator).astype(np.int64), m, exponent, half_up)
         return np.clip(scaled + y.zero_point, low, high).astype(np.int8)
 
     return finish
@@ -195,7 +196,7 @@ def conv_2d(call: Call, x: Array, w: Array, bias: Array | None = None) -> Array:
     """Convolution; equation (0). x: int8 [N, H, W, C], w: int8 OHWI, bias: int32 [M] or absent."""
     require_int8(call)
     geometry = _spatial(call, x, w.shape[1:3])
-    finish = _finisher(call, _weight_scale(call.inputs[1], 0), ruy=True)
+    finish = _finisher(call, _weight_scale(call.inputs[1], 0), w.shape[0], ruy=True)
     return conv2d_accumulate(x, w, call.input.zero_point, _bias(bias, w.shape[0]), geometry, finish)
 
 
@@ -204,7 +205,7 @@ def depthwise_conv_2d(call: Call, x: Array, w: Array, bias: Array | None = None)
     """Depthwise convolution; equation (0). x: int8 [N, H, W, C], w: int8 [1, kh, kw, C * multiplier], bias: int32."""
     require_int8(call)
     geometry = _spatial(call, x, w.shape[1:3])
-    finish = _finisher(call, _weight_scale(call.inputs[1], 3), ruy=False)
+    finish = _finisher(call, _weight_scale(call.inputs[1], 3), w.shape[3], ruy=False)
     return depthwise_accumulate(x, w, call.input.zero_point, _bias(bias, w.shape[3]), geometry, finish)
 
 
@@ -213,7 +214,7 @@ def fully_connected(call: Call, x: Array, w: Array, bias: Array | None = None) -
     """y = bias + (x - zero_point) w^T; equation (0). x: int8, size divisible by K; w: int8 [M, K]; bias: int32 [M]."""
     require_int8(call)
     scale = _weight_scale(call.inputs[1], 0)
-    finish = _finisher(call, scale, ruy=True, per_channel=scale.size > 1)
+    finish = _finisher(call, scale, w.shape[0], ruy=True, per_channel=scale.size > 1)
     keep = bool(call.op.option("keepNumDims", False))
     return _dense(x, w, call.input.zero_point, _bias(bias, w.shape[0]), keep, finish)
 

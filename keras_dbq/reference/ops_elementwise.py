@@ -5,25 +5,41 @@ XNNPACK takes an 8-bit operator only within limits on its scale ratios; outside 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from keras_dbq.reference.ops import Call, register, require_int8
 from keras_dbq.reference.rounding import (
     activation_range,
-    multiply_half_away,
+    multiply,
     quantize_multiplier,
     requantize_float,
     round_half_away,
+    vector_lanes,
 )
 from keras_dbq.reference.tflite_file import Tensor
 
 Array = np.ndarray
 F32 = np.float32
+CODES = np.arange(-128, 128, dtype=np.int64)
 
 
-def _range_of(dtype: np.dtype) -> tuple[int, int]:
-    info = np.iinfo(dtype)
-    return int(info.min), int(info.max)
+def look_up(table: Array, x: Array) -> Array:
+    """table[x + 128]; table: int8 [256] in the order of the codes."""
+    return table[x.astype(np.int16) + 128]
+
+
+def unary_table(call: Call, function: Callable[[float], float]) -> Array:
+    """int8 [256]: function of the real value of each code, quantized; equation (21)."""
+    x, y = call.input, call.output
+    real = (CODES.astype(F32) - F32(x.zero_point)) * x.scale
+    values = np.array([function(float(v)) for v in real], np.float64).astype(F32) * (F32(1) / y.scale)
+    if call.rounding == "xnnpack":
+        codes = np.rint(values + F32(y.zero_point))
+    else:
+        codes = round_half_away(values) + F32(y.zero_point)
+    return np.clip(codes, -128, 127).astype(np.int8)
 
 
 def _clamp(call: Call, values: Array, rounding: str) -> Array:
@@ -72,15 +88,15 @@ def _add_xnnpack(call: Call, a: Array, b: Array, ta: Tensor, tb: Tensor, ratio_a
 
 
 def _add_builtin(call: Call, a: Array, b: Array, ta: Tensor, tb: Tensor) -> Array:
-    """Equation (10): both operands rescaled to twice the larger input scale with 20 extra bits, then to the output's."""
+    """Equation (10): both operands to twice the larger input scale with 20 extra bits, the sum to the output's."""
     twice = np.float64(F32(2) * max(ta.scale, tb.scale))
     parts = []
     for codes, tensor in ((a, ta), (b, tb)):
         m, exponent = quantize_multiplier(np.float64(tensor.scale) / twice)
-        parts.append(multiply_half_away((codes.astype(np.int64) - tensor.zero_point) << 20, m, exponent))
+        parts.append(multiply((codes.astype(np.int64) - tensor.zero_point) << 20, m, exponent))
     total = parts[0] + parts[1] if call.op.name == "ADD" else parts[0] - parts[1]
     m, exponent = quantize_multiplier(twice / np.float64(F32(2.0**20) * call.output.scale))
-    return _clamp(call, multiply_half_away(total, m, exponent) + call.output.zero_point, "builtin")
+    return _clamp(call, multiply(total, m, exponent) + call.output.zero_point, "builtin")
 
 
 @register("MUL")
@@ -94,30 +110,46 @@ def mul(call: Call, a: Array, b: Array) -> Array:
     real = ta.scale * tb.scale / y.scale  # float32, in this order, for both roundings
     product = (a.astype(np.int32) - ta.zero_point) * (b.astype(np.int32) - tb.zero_point)
     if call.rounding == "xnnpack" and _between(real, 2.0**-16, 2.0**8):
+        if ta.index == tb.index:  # XNNPACK turns x * x into a table of squares
+            return _clamp(call, look_up(unary_table(call, lambda v: v * v), a), "xnnpack")
         return _clamp(call, requantize_float(product, real, y.zero_point, -128, 127), "xnnpack")
     m, exponent = quantize_multiplier(real)
-    return _clamp(call, multiply_half_away(product, m, exponent) + y.zero_point, "builtin")
+    return _clamp(call, multiply(product, m, exponent) + y.zero_point, "builtin")
 
 
 @register("QUANTIZE")
 def quantize(call: Call, x: Array) -> Array:
     """Real values to codes, or codes to codes of another scale; equations (12), (13)."""
     y = call.output
-    low, high = _range_of(y.dtype)
-    if x.dtype == np.float32:
-        if call.rounding == "xnnpack":
-            scaled = np.rint(x * (F32(1) / y.scale)) + F32(y.zero_point)
-        else:
-            scaled = round_half_away(x / y.scale) + F32(y.zero_point)
-        return np.clip(scaled, low, high).astype(y.dtype)
-    source = call.input
-    centred = x.astype(np.int64) - source.zero_point
-    ratio = source.scale / y.scale
+    info = np.iinfo(y.dtype)
+    scaled = _quantize_real(call, x) if x.dtype == np.float32 else _requantize(call, x)
+    return np.clip(scaled + y.zero_point, info.min, info.max).astype(y.dtype)
+
+
+def _vector_elements(call: Call, x: Array, width: int) -> Array:
+    """bool, shape of x: what the builtin kernel handles in vectors when it runs the file's own batch."""
+    count = x.size // call.batch_factor
+    return np.tile(vector_lanes(count, width), call.batch_factor).reshape(x.shape)
+
+
+def _quantize_real(call: Call, x: Array) -> Array:
+    """Equation (12): times the float32 reciprocal, ties to even; the builtin kernel's tail divides, ties away."""
+    scale = call.output.scale
+    scaled = np.rint(x * (F32(1) / scale))
+    if call.rounding == "xnnpack":
+        return scaled
+    return np.where(_vector_elements(call, x, 8), scaled, round_half_away(x.astype(np.float64) / np.float64(scale)))
+
+
+def _requantize(call: Call, x: Array) -> Array:
+    """Equation (13): XNNPACK's 8-bit multiplier where it takes the operator, else the fixed-point multiplier."""
+    a, y = call.input, call.output
+    centred = x.astype(np.int64) - a.zero_point
+    ratio = a.scale / y.scale
     if call.rounding == "xnnpack" and x.dtype == y.dtype and F32(2.0**-8) <= ratio <= F32(2.0**7):
-        scaled = rescale_xnnpack(centred, np.int64(np.rint(F32(256) * ratio)))
-    else:
-        scaled = multiply_half_away(centred, *quantize_multiplier(np.float64(source.scale) / np.float64(y.scale)))
-    return np.clip(scaled + y.zero_point, low, high).astype(y.dtype)
+        return rescale_xnnpack(centred, np.int64(np.rint(F32(256) * ratio)))
+    m, exponent = quantize_multiplier(np.float64(a.scale) / np.float64(y.scale))
+    return multiply(centred, m, exponent, _vector_elements(call, x, 16))
 
 
 def rescale_xnnpack(centred: Array, multiplier: Array) -> Array:
@@ -127,5 +159,9 @@ def rescale_xnnpack(centred: Array, multiplier: Array) -> Array:
 
 @register("DEQUANTIZE")
 def dequantize(call: Call, x: Array) -> Array:
-    """(code - zero_point) * scale in float32; equation (14)."""
-    return (x.astype(np.float32) - F32(call.input.zero_point)) * call.input.scale
+    """(code - zero_point) * scale in float32; (14). The builtin kernel's vectors: code * scale - (z * scale)."""
+    scale, zero = call.input.scale, call.input.zero_point
+    real = (x.astype(F32) - F32(zero)) * scale
+    if call.rounding == "xnnpack":
+        return real
+    return np.where(_vector_elements(call, x, 8), x.astype(F32) * scale + F32(-zero * np.float64(scale)), real)

@@ -6,7 +6,7 @@ import numpy as np
 
 from keras_dbq.reference.ops import Call, register, require_int8
 from keras_dbq.reference.ops_conv import Geometry
-from keras_dbq.reference.rounding import activation_range, multiply_half_away, quantize_multiplier
+from keras_dbq.reference.rounding import activation_range, multiply, quantize_multiplier, vector_lanes
 
 Array = np.ndarray
 F32 = np.float32
@@ -30,7 +30,7 @@ def _clamp(call: Call, values: Array, rounding: str) -> Array:
 
 @register("AVERAGE_POOL_2D")
 def average_pool_2d(call: Call, x: Array) -> Array:
-    """Mean of the codes inside the picture, ties away from zero; equation (15). The builtin kernel, in both roundings."""
+    """Mean of the codes inside the picture, ties away from zero; (15). The builtin kernel in both roundings."""
     require_int8(call)
     geometry = _geometry(call, x)
     total = sum(t.astype(np.int32) for t in _taps(geometry, np.pad(x, geometry.pad)))
@@ -79,16 +79,19 @@ def _mean_builtin(call: Call, total: Array, count: int) -> Array:
     shift = min(count.bit_length() - 1, 32, 31 + exponent)
     m = (m << shift) // count
     centred = total - count * call.input.zero_point
-    return multiply_half_away(centred, np.int64(m), np.int64(exponent - shift)) + call.output.zero_point
+    return multiply(centred, np.int64(m), np.int64(exponent - shift)) + call.output.zero_point
 
 
 def _mean_builtin_spatial(call: Call, total: Array, count: int) -> Array:
-    """Equation (18): the kernel for height and width with keep_dims; raw codes, the zero point as a rounded addend."""
+    """Equation (18): the kernel for height and width with keep_dims; raw codes, the zero point as a rounded addend.
+
+    Ties go up in vectors of 16 channels.
+    """
     x, y = call.input, call.output
     shifted = F32(x.zero_point) * x.scale / y.scale
     addend = y.zero_point - int(shifted + F32(0.5) if shifted > 0 else shifted - F32(0.5))
     m, exponent = quantize_multiplier(x.scale / (F32(count) * y.scale))
-    return multiply_half_away(total, m, exponent) + addend
+    return multiply(total, m, exponent, vector_lanes(total.shape[-1], 16)) + addend
 
 
 @register("PAD", "PADV2")
@@ -117,7 +120,7 @@ def resize_nearest_neighbor(call: Call, x: Array, size: Array) -> Array:
 
 
 def _nearest(old: int, new: int, align_corners: bool, half_pixel: bool) -> Array:
-    """Source index of each output index, float32: floor((i + offset) * scale), or round half away with align_corners."""
+    """Source index of each output index, in float32: floor((i + offset) * scale), or rounded with align_corners."""
     scale = F32(old - 1) / F32(new - 1) if align_corners and new > 1 else F32(old) / F32(new)
     position = (np.arange(new, dtype=F32) + F32(0.5 if half_pixel else 0)) * scale
     index = np.floor(position + F32(0.5)) if align_corners else np.floor(position)

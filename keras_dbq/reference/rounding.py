@@ -76,30 +76,28 @@ def quantize_multiplier(real: Array | float) -> tuple[Array, Array]:
     return np.where(tiny, 0, m), np.where(tiny, 0, exponent).astype(np.int64)
 
 
-def _rounding_shift_half_away(x: Array, shift: Array) -> Array:
-    """x / 2^shift to nearest, ties away from zero (gemmlowp's RoundingDivideByPOT); int64."""
-    mask = (np.int64(1) << shift) - 1
-    threshold = (mask >> 1) + (x < 0)
-    return (x >> shift) + ((x & mask) > threshold)
+def multiply(x: Array, m: Array, exponent: Array, half_up: Array | bool = False) -> Array:
+    """x * m * 2^(exponent - 31) in two rounding steps; equations (6) and (7).
 
-
-def multiply_half_away(x: Array, m: Array, exponent: Array) -> Array:
-    """x * m * 2^(exponent - 31), rounded twice, ties away from zero; equation (6), most builtin kernels.
-
-    First the doubling high product (x << max(exponent, 0)) * m / 2^31, then the right shift by max(-exponent, 0).
+    First h = (x * 2^max(exponent, 0) * m) / 2^31 to nearest, ties up; then h / 2^max(-exponent, 0) to nearest, with
+    ties away from zero (scalar kernels), or up where `half_up` (ruy, and kernels written in vector instructions).
 
     Args:
-      x: int64 holding int32 values. m, exponent: from `quantize_multiplier`, broadcast against x.
+      x: integers within int32. m, exponent: int64, from `quantize_multiplier`, broadcast against x. half_up: bool, too.
+
+    Returns: int64.
     """
-    product = (x.astype(np.int64) << np.maximum(exponent, 0)) * m
-    # C's truncating division of (product + nudge) by 2^31, nudge = 2^30 or 1 - 2^30 by sign.
-    high = np.where(product >= 0, (product + (1 << 30)) >> 31, -((-product - 1 + (1 << 30)) >> 31))
-    return _rounding_shift_half_away(high, np.maximum(-np.asarray(exponent), 0))
+    high = ((x.astype(np.int64) << np.maximum(exponent, 0)) * m + (1 << 30)) >> 31
+    return rounding_shift(high, np.maximum(-np.asarray(exponent), 0), half_up)
 
 
-def multiply_half_up(x: Array, m: Array, exponent: Array) -> Array:
-    """As `multiply_half_away`, with ties towards plus infinity in both steps; equation (7), ruy's x86 kernels."""
-    product = (x.astype(np.int64) << np.maximum(exponent, 0)) * m
-    high = (product + (1 << 30)) >> 31
-    right = np.maximum(-np.asarray(exponent), 0)
-    return (high + ((np.int64(1) << right) >> 1)) >> right
+def rounding_shift(x: Array, shift: Array | int, half_up: Array | bool = False) -> Array:
+    """x / 2^shift to nearest, ties away from zero, or up where `half_up`; int64."""
+    half = (np.int64(1) << shift) >> 1
+    # A negative tie is the only case that tells the two apart: one less before the shift sends it down.
+    return (x + half - ((x < 0) & (half > 0) & ~np.asarray(half_up))) >> shift
+
+
+def vector_lanes(count: int, width: int) -> Array:
+    """bool [count]: the elements that a kernel handles in whole vectors of `width`; the tail is scalar code."""
+    return np.arange(count) < count // width * width

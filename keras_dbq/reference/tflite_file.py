@@ -69,7 +69,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Operator:
-    """One operator: `name` is the schema's (CONV_2D) or the custom code; `options` has the schema's fields or is None."""
+    """One operator; `name` is the schema's (CONV_2D) or the custom code, `options` the schema's object or None."""
 
     index: int
     name: str
@@ -128,7 +128,8 @@ def _convert(model: Any, data: bytes) -> TFLiteModel:
         wrong = [i for i in (*operator.inputs, *operator.outputs) if not -1 <= i < len(tensors)]
         if wrong:
             raise ValueError(
-                f"operator {operator.index} ({operator.name}): expected tensor indices below {len(tensors)}, got {wrong[0]}"
+                f"operator {operator.index} ({operator.name}): expected tensor indices below {len(tensors)}, "
+                f"got {wrong[0]}"
             )
     metadata = {_text(m.name): _buffer(model.buffers[m.buffer], data) for m in model.metadata or []}
     return TFLiteModel(tensors, operators, _indices(graph.inputs), _indices(graph.outputs), metadata)
