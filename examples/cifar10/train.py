@@ -25,8 +25,7 @@ HPARAMS: dict[str, Any] = {
     "weight_decay": 0.0,  # DBQ training
     "float_weight_decay": 1e-4,
     "flip": None,  # mirror pictures; None: yes, except for digits
-    "temperature": 8.0,  # of the staircase's sigmoids, at the first step
-    "temperature_end": None,  # at the last step, reached linearly; None keeps it constant
+    "temperature_end": None,  # T rises exponentially from the scheme's temperature to this; None: constant
     "calibration": 500,  # pictures
 }
 
@@ -124,7 +123,8 @@ class _Stage:
         print(f"{branches} branches, before training: accuracy {results['untrained_accuracy']:.4f}", flush=True)
         loss = training.distillation(teacher, distill) if distill else training.cross_entropy
         schedule = self._schedule(self.settings["learning_rate"], self.settings["weight_decay"])
-        results["history"] = self._train(model, schedule, "dbq", loss, self._temperature(model, schedule))
+        temperature = self._temperature(model, scheme.ternary["temperature"], schedule)
+        results["history"] = self._train(model, schedule, "dbq", loss, temperature)
         model.save(workdir / "dbq.keras")
         outputs = {"quantized": self.outputs("quantized model", model.predict_on_batch)}
         for encoding in ("int8", "packed"):
@@ -156,16 +156,13 @@ class _Stage:
         steps = len(self.images.x_train) // self.settings["batch_size"]
         return training.Settings(self.epochs, steps, learning_rate, weight_decay=weight_decay)
 
-    def _temperature(self, model: Any, schedule: training.Settings) -> Callable[[int], None]:
-        """Sets T before each step, linearly from `temperature` to `temperature_end`."""
-        start, end = self.settings["temperature"], self.settings["temperature_end"]
-        last = max(schedule.epochs * schedule.steps_per_epoch - 1, 1)
-
-        def before_step(step: int) -> None:
-            if end is not None or step == 0:
-                keras_dbq.set_temperature(model, start + ((start if end is None else end) - start) * step / last)
-
-        return before_step
+    def _temperature(self, model: Any, start: float, schedule: training.Settings) -> Callable[[int], None] | None:
+        """What sets T before each step; None where it stays."""
+        end, steps = self.settings["temperature_end"], schedule.epochs * schedule.steps_per_epoch
+        if end is None:
+            return None
+        curve = keras_dbq.schedules.Exponential(start, end, steps)
+        return lambda step: keras_dbq.set_temperature(model, curve(step))
 
     def _train(
         self,
