@@ -55,7 +55,7 @@ DBQ_SAME_FIELD(Context, ReportError);
 DBQ_SAME_FIELD(Context, GetNodeAndRegistration);
 DBQ_SAME_FIELD(Context, ReplaceNodeSubsetsWithDelegateKernels);
 DBQ_SAME_FIELD(Context, recommended_num_threads);
-DBQ_SAME_FIELD(Context, ResizeTensorExplicit);
+DBQ_SAME_FIELD(Context, ResizeTensor);
 DBQ_SAME_FIELD(Context, GetTensor);
 
 DBQ_SAME_SIZE(Delegate);

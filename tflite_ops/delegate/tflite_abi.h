@@ -111,6 +111,7 @@ struct Context {
   Status (*AllocateBufferForEval)(Context* context, size_t bytes, void** buffer);
   Status (*RequestScratchBufferInArena)(Context* context, size_t bytes, int* buffer_index);
   void* (*GetScratchBuffer)(Context* context, int buffer_index);
+  // Null in LiteRT 2.3: do not call.
   Status (*ResizeTensorExplicit)(Context* context, Tensor* tensor, int rank, const int* shape);
   Status (*PreviewDelegatePartitioning)(Context* context, const IntArray* nodes_to_replace,
                                         DelegateParams** partition_params, int* partition_count);

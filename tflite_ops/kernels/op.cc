@@ -1,8 +1,21 @@
 #include "kernels/op.h"
 
 #include <algorithm>
+#include <cstdlib>
 
 namespace dbq {
+namespace {
+
+// The runtime owns the shape that ResizeTensor is given, and frees it with free().
+tflite::IntArray* MakeIntArray(const std::vector<int>& values) {
+  auto* array = static_cast<tflite::IntArray*>(std::malloc(sizeof(tflite::IntArray) + values.size() * sizeof(int)));
+  if (array == nullptr) return nullptr;
+  array->size = static_cast<int>(values.size());
+  std::copy(values.begin(), values.end(), array->data);
+  return array;
+}
+
+}  // namespace
 
 Op::Op(OpKind kind, const tflite::Node& node, Shared* shared) : kind_(kind), shared_(shared) {
   std::fill(std::begin(inputs_), std::end(inputs_), -1);
@@ -59,8 +72,9 @@ Status Op::Resize(tflite::Context* context) {
   ShapePlan plan;
   DBQ_RETURN_IF_ERROR(PlanShapes(kind_, params_, *GetTensor(context, inputs_[kInput]), &plan));
   executor_->Prepare(plan.geometry, std::max(1, context->recommended_num_threads));
-  const tflite::Status status = context->ResizeTensorExplicit(
-      context, GetTensor(context, output_), static_cast<int>(plan.output.size()), plan.output.data());
+  tflite::IntArray* shape = MakeIntArray(plan.output);
+  if (shape == nullptr) return Status::Error("out of memory");
+  const tflite::Status status = context->ResizeTensor(context, GetTensor(context, output_), shape);
   return status == tflite::kOk ? Status::Ok() : Status::Error("the runtime refused to resize the output tensor");
 }
 

@@ -12,9 +12,9 @@ constexpr OpKind kKinds[] = {OpKind::kConv2D, OpKind::kDepthwiseConv2D, OpKind::
 
 tflite::Status Report(tflite::Context* context, const Op* op, const char* message) {
   if (op == nullptr) {
-    context->ReportError(context, "keras_dbq: %s", message);
+    context->ReportError(context, "keras_dbq: %s\n", message);
   } else {
-    context->ReportError(context, "%s '%s': %s", OpName(op->kind()), op->Name(context), message);
+    context->ReportError(context, "%s '%s': %s\n", OpName(op->kind()), op->Name(context), message);
   }
   return tflite::kError;
 }

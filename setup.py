@@ -1,0 +1,119 @@
+"""Builds keras_dbq with its delegate: `pip install .` needs g++ and nothing else.
+
+The shared object is plain C ABI (no Python in it), so one wheel serves every Python 3 of a platform. Sources and flags
+follow tflite_ops/CMakeLists.txt, which builds the tests as well.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+from setuptools import Extension, find_packages, setup
+from setuptools.command.build_ext import build_ext
+
+try:
+    from setuptools.command.bdist_wheel import bdist_wheel
+except ImportError:  # setuptools before 70.1
+    from wheel.bdist_wheel import bdist_wheel
+
+ROOT = Path(__file__).resolve().parent
+NATIVE = Path("tflite_ops")
+LIBRARY = "keras_dbq.libdbq_delegate"
+
+COMPILE_FLAGS = [
+    "-std=gnu++17",
+    "-O3",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-ffp-contract=off",  # contraction would make x86 and Arm differ
+    "-fno-math-errno",
+]
+LINK_FLAGS = [
+    "-shared",
+    "-pthread",
+    "-Wl,--no-undefined",
+    # No C++ runtime is needed where the wheel is installed, and none of ours gets in the way of another's.
+    "-static-libstdc++",
+    "-static-libgcc",
+    f"-Wl,--version-script={NATIVE / 'delegate' / 'exports.map'}",
+]
+# Files that need more than the processor's baseline; chosen at run time.
+ISA_FLAGS = {"avx2.cc": ["-mavx2"]}
+
+
+def sources() -> list[str]:
+    """C++ files of the delegate, relative to the repository root."""
+    folders = ["core", "core/isa", "kernels"]
+    files = [f for folder in folders for f in sorted((ROOT / NATIVE / folder).glob("*.cc"))]
+    return [str(f.relative_to(ROOT)) for f in [*files, ROOT / NATIVE / "delegate" / "delegate.cc"]]
+
+
+def isa_flags(source: str) -> list[str]:
+    """Extra machine flags of one file; none on other processors, where such a file compiles to nothing."""
+    return ISA_FLAGS.get(Path(source).name, []) if platform.machine() in ("x86_64", "AMD64") else []
+
+
+class BuildDelegate(build_ext):
+    """Compiles every file with its own flags and links one shared object without a Python suffix."""
+
+    def get_ext_filename(self, fullname: str) -> str:
+        return str(Path(*fullname.split("."))) + ".so"
+
+    def build_extension(self, ext: Extension) -> None:
+        compiler = os.environ.get("CXX", "g++")
+        folder = Path(self.build_temp)
+        folder.mkdir(parents=True, exist_ok=True)
+        objects = []
+        for source in ext.sources:
+            target = folder / (source.replace(os.sep, "_") + ".o")
+            _run([compiler, *COMPILE_FLAGS, *isa_flags(source), f"-I{NATIVE}", "-c", source, "-o", str(target)])
+            objects.append(str(target))
+        output = Path(self.get_ext_fullpath(ext.name))
+        output.parent.mkdir(parents=True, exist_ok=True)
+        # Linked beside and moved: a running interpreter may have the old file mapped.
+        partial = output.with_suffix(".part")
+        _run([compiler, *objects, *LINK_FLAGS, "-o", str(partial)])
+        partial.replace(output)
+
+
+def _run(command: list[str]) -> None:
+    print(" ".join(command), flush=True)
+    try:
+        subprocess.run(command, check=True, cwd=ROOT)
+    except FileNotFoundError:
+        raise SystemExit(
+            f"setup.py: expected the C++ compiler {command[0]!r}, got none; install g++ or set CXX"
+        ) from None
+
+
+class PlatformWheel(bdist_wheel):
+    """Tags the wheel py3-none-<platform>: it holds machine code, but none for one version of Python."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        return "py3", "none", super().get_tag()[2]
+
+
+setup(
+    name="keras_dbq",
+    version="0.1.0",
+    description="Low-bit (ternary branch) quantization for Keras, and the operators that run it in TFLite",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["keras_dbq", "keras_dbq.*"]),
+    ext_modules=[Extension(LIBRARY, sources())],
+    cmdclass={"build_ext": BuildDelegate, "bdist_wheel": PlatformWheel},
+    install_requires=[
+        "absl-py",
+        "ai-edge-litert>=2.0",
+        "flatbuffers",
+        "numpy",
+        "tensorflow~=2.21.0",
+        "tensorflow-datasets",
+        "tensorflow-model-optimization==0.8.1",
+        "tf-keras~=2.21.0",
+    ],
+    zip_safe=False,
+)
