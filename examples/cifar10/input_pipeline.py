@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
+from examples.common.augmentation import augmented_batches
 from keras_dbq.models.pretrained import RESNET20_MEAN, RESNET20_STD
-
-PAD = 4  # pixels on every side, before a random crop of the old size
 
 
 def normalise(pictures: np.ndarray) -> np.ndarray:
@@ -22,25 +19,5 @@ def normalise(pictures: np.ndarray) -> np.ndarray:
     return result.reshape(pictures.shape)
 
 
-def augment(pictures: np.ndarray, rng: np.random.Generator, flip: bool) -> np.ndarray:
-    """Zero padding and a random crop of the old size, mirrored with probability 1/2 where `flip`; uint8 in and out."""
-    count, height, width, _ = pictures.shape
-    padded = np.pad(pictures, ((0, 0), (PAD, PAD), (PAD, PAD), (0, 0)))
-    offsets = rng.integers(0, 2 * PAD + 1, (count, 2))
-    mirrored = rng.random(count) < (0.5 if flip else 0.0)
-    result = np.empty_like(pictures)
-    for i, (top, left) in enumerate(offsets):
-        crop = padded[i, top : top + height, left : left + width]
-        result[i] = crop[:, ::-1] if mirrored[i] else crop
-    return result
-
-
-def batches(
-    x: np.ndarray, y: np.ndarray, batch_size: int, seed: int, epoch: int, flip: bool = True
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """All full batches of one epoch, in an order and with an augmentation that follow from (seed, epoch) alone."""
-    rng = np.random.default_rng([seed, epoch])
-    order = rng.permutation(len(x))
-    for i in range(0, len(x) - batch_size + 1, batch_size):
-        chosen = order[i : i + batch_size]
-        yield normalise(augment(x[chosen], rng, flip)), y[chosen].astype(np.int32)
+# Padding by 4 pixels, as in the paper of ResNet.
+batches = augmented_batches(normalise, pad=4)

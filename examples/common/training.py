@@ -29,7 +29,9 @@ class Settings:
     """What decides the course of a training run.
 
     learning_rate: at the first step; it falls to 0 along half a cosine.
+    momentum: of "sgd".
     weight_decay: added to the gradient as weight_decay * kernel, for kernels only.
+    optimizer: "sgd" or "adam".
     """
 
     epochs: int
@@ -37,6 +39,7 @@ class Settings:
     learning_rate: float = 0.02
     momentum: float = 0.9
     weight_decay: float = 0.0
+    optimizer: str = "sgd"
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -90,21 +93,28 @@ def cross_entropy(x: Any, labels: Any, logits: Any) -> Any:
 def distillation(teacher: Any, weight: float, temperature: float = 4.0) -> Loss:
     """Cross-entropy mixed with distillation from a float model (Hinton et al., arXiv 1503.02531).
 
-    loss = (1 - weight) * cross_entropy + weight * t^2 * CE(softmax(teacher / t), softmax(logits / t)).
+    loss = (1 - weight) * cross_entropy + weight * t^2 * CE(softmax(teacher / t), softmax(logits / t)); with weight 1
+    labels are not looked at.
     """
 
     def loss(x: Any, labels: Any, logits: Any) -> Any:
         target = tf.nn.softmax(tf.stop_gradient(teacher(x, training=False)) / temperature)
         soft = tf.nn.softmax_cross_entropy_with_logits(labels=target, logits=logits / temperature)
-        return (1 - weight) * cross_entropy(x, labels, logits) + weight * temperature**2 * tf.reduce_mean(soft)
+        soft = weight * temperature**2 * tf.reduce_mean(soft)
+        return soft if weight == 1 else soft + (1 - weight) * cross_entropy(x, labels, logits)
 
     return loss
 
 
 def make_optimizer(model: Any, settings: Settings) -> Any:
-    """SGD with momentum on a cosine schedule over the whole run, its variables created."""
+    """The optimizer on a cosine schedule over the whole run, its variables created."""
     rate = keras.optimizers.schedules.CosineDecay(settings.learning_rate, settings.epochs * settings.steps_per_epoch)
-    optimizer = keras.optimizers.SGD(rate, momentum=settings.momentum, jit_compile=False)
+    if settings.optimizer == "sgd":
+        optimizer = keras.optimizers.SGD(rate, momentum=settings.momentum, jit_compile=False)
+    elif settings.optimizer == "adam":
+        optimizer = keras.optimizers.Adam(rate, jit_compile=False)
+    else:
+        raise ValueError(f"optimizer: expected 'sgd' or 'adam', got {settings.optimizer!r}")
     optimizer.build(model.trainable_variables)
     return optimizer
 
@@ -153,7 +163,7 @@ def train(
       before_step: called with the number of steps done, for instance to set the temperature.
       key: further settings that a resumed run must share.
     Returns:
-      one dict per epoch: epoch, loss, accuracy (on augmented training pictures), seconds, and `evaluate`'s figures.
+      one dict per epoch: epoch, loss, accuracy (on augmented labelled pictures), seconds, and `evaluate`'s figures.
     Raises:
       ValueError: the checkpoint belongs to a run with other settings.
       RuntimeError: the loss is not finite.
@@ -190,12 +200,11 @@ def _one_epoch(
         total, right, seen = total + float(value), right + int(hits), seen + len(labels)
         if not np.isfinite(total):
             raise RuntimeError(f"epoch {epoch + 1}, step {i + 1}: the loss is {float(value)}; lower the learning rate")
-        bar.update(i + 1, values=[("loss", float(value)), ("accuracy", int(hits) / len(labels))])
-    return {
-        "loss": total / settings.steps_per_epoch,
-        "accuracy": right / seen,
-        "seconds": time.perf_counter() - started,
-    }
+        bar.update(i + 1, values=[("loss", float(value))])
+    figures = {"loss": total / settings.steps_per_epoch, "seconds": time.perf_counter() - started}
+    if labels.min() >= 0:
+        figures["accuracy"] = right / seen
+    return figures
 
 
 def _line(figures: dict[str, Any], epochs: int) -> str:

@@ -1,0 +1,52 @@
+"""The Visual Wake Words example: MobileNetV1 0.25 at 96 x 96, tuned by distillation from its float self."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from examples.common import pipeline, report
+from examples.vww import input_pipeline
+from keras_dbq import models
+from keras_dbq.compat import keras
+
+SIZE = 96  # pixels
+
+
+def build(classes: int, hparams: dict[str, Any]) -> Any:
+    """An untrained MobileNetV1 of width hparams["alpha"]."""
+    return models.mobilenet_v1((SIZE, SIZE, 3), classes, alpha=hparams["alpha"], activation="relu")
+
+
+def load(path: str) -> Any:
+    """A .keras or .h5 model; a softmax in its last layer is left out, so that it gives logits."""
+    model = keras.models.load_model(path, compile=False)
+    last = model.layers[-1]
+
+    def clone(layer: Any) -> Any:
+        config = layer.get_config()
+        if layer.name == last.name and config.get("activation") == "softmax":
+            config["activation"] = "linear"
+        return type(layer).from_config(config)
+
+    logits = keras.models.clone_model(model, clone_function=clone)
+    logits.set_weights(model.get_weights())
+    return logits
+
+
+TASK = pipeline.Task(
+    size=SIZE,
+    build=build,
+    load=load,
+    prepare=input_pipeline.prepare,
+    batches=input_pipeline.batches,
+    metric=report.balanced_accuracy,
+    metric_name="balanced accuracy",
+    hparams={"alpha": 0.25, "batch_size": 64, "optimizer": "adam", "learning_rate": 1e-3, "distill_temperature": 1.0},
+)
+HPARAMS = TASK.defaults
+
+
+def run(data: str, workdir: Path, **flags: Any) -> dict[str, Any]:
+    """See `pipeline.run`."""
+    return pipeline.run(TASK, data, workdir, **flags)
