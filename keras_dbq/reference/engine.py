@@ -38,6 +38,7 @@ class Engine:
     def __init__(self, source: str | os.PathLike | bytes, rounding: str = "xnnpack"):
         self.rounding = one_of("rounding", rounding, ROUNDINGS)
         self.model: TFLiteModel = read_model(source)
+        self._check_order()
         self._prepared = [self._prepare(op) for op in self.model.operators]
         self._last_use = {i: op.index for op in self.model.operators for i in op.inputs}
 
@@ -66,10 +67,9 @@ class Engine:
         Raises:
           ValueError: for a wrong number of inputs, a wrong shape, or different batches. TypeError: for a wrong dtype.
         """
-        arrays = list(x) if isinstance(x, (list, tuple)) else [x]
+        arrays = [np.asarray(a) for a in (x if isinstance(x, (list, tuple)) else [x])]
         if len(arrays) != len(self.inputs):
             raise ValueError(f"x: expected {len(self.inputs)} inputs, got {len(arrays)}")
-        arrays = [np.asarray(a) for a in arrays]
         as_float = np.issubdtype(arrays[0].dtype, np.floating)
         codes = [_to_codes(a, tensor) for a, tensor in zip(arrays, self.inputs, strict=True)]
         factor = _batch_factor(codes, self.inputs)
@@ -82,11 +82,23 @@ class Engine:
         returned = results[0] if len(results) == 1 else results
         return (returned, self._by_name(activations)) if all_tensors else returned
 
+    def _check_order(self) -> None:
+        """Every tensor that is read is a constant, an input, or an earlier operator's output."""
+        known = {t.index for t in self.model.tensors if t.data is not None} | {-1, *self.model.inputs}
+        for op in self.model.operators:
+            missing = set(op.inputs) - known
+            if missing:
+                raise ValueError(f"operator {op.index} ({op.name}): input tensor {missing.pop()} has no value yet")
+            known |= set(op.outputs)
+        missing = set(self.model.outputs) - known
+        if missing:
+            raise ValueError(f"output tensor {missing.pop()}: no operator computes it")
+
     def _prepare(self, op: Operator) -> Any:
         if op.name not in OPS:
-            names = ", ".join(sorted(OPS))
             raise ValueError(
-                f"operator {op.index} ({op.name}) is not supported by the reference engine, which has {names}"
+                f"operator {op.index} ({op.name}): not supported by the reference engine; expected an operator of "
+                "docs/rounding.md, change the layer that made it"
             )
         if op.name not in PREPARE:
             return None
@@ -121,8 +133,8 @@ class Engine:
             call = Call(op, self._tensors(op.inputs), outputs, self.rounding, factor, prepared)
             with _Naming(op):
                 result = OPS[op.name](call, *(None if i < 0 else values[i] for i in op.inputs))
-            results = result if isinstance(result, list) else [result]
-            values.update(zip(op.outputs, results, strict=True))
+                results = result if isinstance(result, list) else [result]
+                values.update(zip(op.outputs, results, strict=True))
             if not keep:
                 for i in {*op.inputs} - {*self.model.outputs} - constant:
                     if self._last_use[i] == op.index:
@@ -148,8 +160,10 @@ class _Naming:
         return None
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        if isinstance(error, (ValueError, TypeError, IndexError, KeyError)):
+        if isinstance(error, ValueError):
             raise ValueError(f"operator {self.op.index} ({self.op.name}): {error}") from error
+        if isinstance(error, Exception):  # what numpy and Python raise where a damaged file leads them
+            raise ValueError(f"operator {self.op.index} ({self.op.name}): the file is malformed ({error!r})") from error
 
 
 def _to_codes(x: Array, tensor: Tensor) -> Array:

@@ -72,13 +72,12 @@ def leaky_relu(call: Call, x: Array) -> Array:
     centred = CODES - a.zero_point
     ratio = a.scale / y.scale
     if call.rounding == "xnnpack" and _xnnpack_takes_leaky_relu(ratio, ratio * alpha):
-        multiplier = np.where(centred > 0, np.rint(F32(256) * ratio), np.rint(F32(256) * (ratio * alpha)))
-        table = rescale_xnnpack(centred, multiplier.astype(np.int64))
+        positive, negative = (np.int64(np.rint(F32(256) * r)) for r in (ratio, ratio * alpha))
+        table = rescale_xnnpack(centred, np.where(centred > 0, positive, negative))
     else:
-        positive = multiply(centred, *quantize_multiplier(ratio))
         m, exponent = quantize_multiplier(a.scale * alpha / y.scale)
-        negative = np.sign(m) * multiply(centred, np.abs(m), exponent)
-        table = np.where(centred >= 0, positive, negative)
+        below = np.sign(m) * multiply(centred, np.abs(m), exponent)
+        table = np.where(centred >= 0, multiply(centred, *quantize_multiplier(ratio)), below)
     return look_up(np.clip(table + y.zero_point, -128, 127).astype(np.int8), x)
 
 
@@ -108,7 +107,7 @@ def _saturate16(x: Array) -> Array:
 
 def _multiplier16(real: F32) -> tuple[int, int]:
     """(m, e): real ~ m * 2^(e - 15), m the 16-bit rounding of the 31-bit multiplier."""
-    m, exponent = quantize_multiplier(np.float64(real))
+    m, exponent = quantize_multiplier(real)
     return min((int(m) + (1 << 15)) >> 16, (1 << 15) - 1), int(exponent)
 
 
@@ -134,5 +133,5 @@ def hard_swish(call: Call, x: Array) -> Array:
     gate = (gate + (1 << 15)) >> 1
     product = gate * value
     high = np.sign(product) * (np.abs(product) >> 15)  # truncating: rounding here would bias the mean
-    table = rounding_shift(high, -e_out) + y.zero_point
-    return look_up(np.clip(table, -128, 127).astype(np.int8), x)
+    codes = rounding_shift(high, -e_out) + y.zero_point
+    return look_up(np.clip(codes, -128, 127).astype(np.int8), x)

@@ -66,10 +66,9 @@ class Geometry:
 
 def _exact_dtype(absolute_sum: Array, zero_point: int, bias: Array) -> type:
     """float32 where every partial sum stays below 2^24, so that BLAS is exact in any order; else float64 (2^53)."""
-    largest = absolute_sum.astype(np.float64) * max(127 - zero_point, 128 + zero_point) + np.abs(
-        bias.astype(np.float64)
-    )
-    return np.float32 if largest.max(initial=0) < 1 << 24 else np.float64
+    largest_x = max(127 - zero_point, 128 + zero_point)
+    bound = absolute_sum.astype(np.float64) * largest_x + np.abs(bias.astype(np.float64))
+    return np.float32 if bound.max(initial=0) < 1 << 24 else np.float64
 
 
 def _blocks(count: int, elements_each: int) -> list[slice]:
@@ -94,7 +93,8 @@ def conv2d_accumulate(
         )
     flat = w.reshape(m, kh * kw * c)
     dtype = _exact_dtype(np.abs(flat.astype(np.int64)).sum(1), zero_point, bias)
-    matrix, bias = flat.T.astype(dtype), bias.astype(dtype)
+    matrix: Array = flat.T.astype(dtype)
+    bias = bias.astype(dtype)
     out = np.empty((x.shape[0], geometry.out_h, geometry.out_w, m), np.int8)
     for block in _blocks(x.shape[0], geometry.out_h * geometry.out_w * kh * kw * x.shape[3]):
         values = np.pad(x[block].astype(dtype) - dtype(zero_point), geometry.pad)
@@ -102,7 +102,8 @@ def conv2d_accumulate(
         for g in range(groups):
             part, channels = values[..., g * c : (g + 1) * c], slice(g * m // groups, (g + 1) * m // groups)
             columns = part if geometry.pointwise else _im2col(part, geometry)
-            accumulator[..., channels] = columns @ matrix[:, channels]
+            product = columns.reshape(-1, matrix.shape[0]) @ matrix[:, channels]
+            accumulator[..., channels] = product.reshape(*accumulator.shape[:3], -1)
         accumulator += bias
         out[block] = finish(accumulator)
     return out

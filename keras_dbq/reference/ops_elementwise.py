@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_dbq.reference.ops import Call, register, require_int8
 from keras_dbq.reference.rounding import (
+    Numbers,
     activation_range,
     multiply,
     quantize_multiplier,
@@ -152,7 +153,7 @@ def _requantize(call: Call, x: Array) -> Array:
     return multiply(centred, m, exponent, _vector_elements(call, x, 16))
 
 
-def rescale_xnnpack(centred: Array, multiplier: Array) -> Array:
+def rescale_xnnpack(centred: Array, multiplier: Numbers) -> Array:
     """centred * multiplier / 256 to nearest, ties towards plus infinity; equation (13). int64 in and out."""
     return (centred * multiplier + 128) >> 8
 

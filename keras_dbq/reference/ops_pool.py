@@ -106,8 +106,8 @@ def pad(call: Call, x: Array, paddings: Array, value: Array | None = None) -> Ar
 @register("MIRROR_PAD")
 def mirror_pad(call: Call, x: Array, paddings: Array) -> Array:
     """Reflection without the border (mode 0, REFLECT) or with it (mode 1, SYMMETRIC)."""
-    mode = "reflect" if call.op.option("mode") == 0 else "symmetric"
-    return np.pad(x, [tuple(int(v) for v in pair) for pair in paddings], mode=mode)
+    pairs = [tuple(int(v) for v in pair) for pair in paddings]
+    return np.pad(x, pairs, mode="reflect" if call.op.option("mode") == 0 else "symmetric")
 
 
 @register("RESIZE_NEAREST_NEIGHBOR")

@@ -82,7 +82,7 @@ def slice_(call: Call, x: Array, begin: Array, size: Array) -> Array:
     for i, (first, count) in enumerate(zip(_ints(begin), _ints(size), strict=True)):
         whole_batch = i == 0 and first == 0 and call.batch_factor > 1 and count == call.input.shape[0]
         index.append(slice(first, None if count < 0 or whole_batch else first + count))
-    return np.ascontiguousarray(x[tuple(index)])
+    return np.array(x[tuple(index)], order="C")
 
 
 @register("STRIDED_SLICE")
@@ -99,7 +99,30 @@ def strided_slice(call: Call, x: Array, begin: Array, end: Array, strides: Array
         whole_batch = i == 0 and first == 0 and step == 1 and call.batch_factor > 1 and last == call.input.shape[0]
         open_begin, open_end = option("beginMask") >> i & 1, option("endMask") >> i & 1 or whole_batch
         index.append(slice(None if open_begin else first, None if open_end else last, step))
-    return np.ascontiguousarray(x[tuple(index)])
+    return np.array(x[tuple(index)], order="C")
+
+
+@register("SPACE_TO_BATCH_ND")
+def space_to_batch_nd(call: Call, x: Array, block: Array, paddings: Array) -> Array:
+    """Pads height and width, and moves each block offset into the batch (the converter's dilated convolutions)."""
+    bh, bw = _ints(block)
+    fill = call.output.zero_point if call.quantized else 0
+    pairs = [(0, 0), *(tuple(_ints(pair)) for pair in paddings), (0, 0)]
+    x = np.pad(x, pairs, constant_values=fill)
+    n, h, w, c = x.shape
+    x = x.reshape(n, h // bh, bh, w // bw, bw, c).transpose(2, 4, 0, 1, 3, 5)
+    return x.reshape(bh * bw * n, h // bh, w // bw, c)
+
+
+@register("BATCH_TO_SPACE_ND")
+def batch_to_space_nd(call: Call, x: Array, block: Array, crops: Array) -> Array:
+    """The inverse of SPACE_TO_BATCH_ND, with crops instead of padding."""
+    bh, bw = _ints(block)
+    n, h, w, c = x.shape
+    x = x.reshape(bh, bw, n // (bh * bw), h, w, c).transpose(2, 3, 0, 4, 1, 5)
+    x = x.reshape(n // (bh * bw), h * bh, w * bw, c)
+    (top, bottom), (left, right) = (tuple(_ints(pair)) for pair in crops)
+    return np.ascontiguousarray(x[:, top : x.shape[1] - bottom, left : x.shape[2] - right])
 
 
 @register("GATHER")

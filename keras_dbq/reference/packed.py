@@ -19,6 +19,11 @@ TRITS_PER_BYTE = 5
 LARGEST_BYTE = 3**TRITS_PER_BYTE - 1
 _INPUTS = ("input", "codes", "branch_scales", "scales", "bias", "params")
 _PARAMS = 16
+# The names of params 2 to 9, for messages.
+_SIZES = (
+    "kernel height", "kernel width", "input channels", "output channels", "stride h", "stride w", "dilation h",
+    "dilation w",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -106,9 +111,7 @@ def decode(op: Operator, inputs: tuple[Tensor | None, ...]) -> PackedLayer:
     if p[0] != FORMAT_VERSION:
         raise ValueError(f"params, format version: expected {FORMAT_VERSION}, got {p[0]}; update keras_dbq")
     branches = _range("branches", p[1], 1, 2)
-    names = ("kernel height", "kernel width", "input channels", "output channels", "stride h", "stride w")
-    names += ("dilation h", "dilation w")
-    kh, kw, c, m, sh, sw, dh, dw = (_range(name, v, 1, 2**24) for name, v in zip(names, p[2:10], strict=True))
+    kh, kw, c, m, sh, sw, dh, dw = (_range(name, v, 1, 2**24) for name, v in zip(_SIZES, p[2:10], strict=True))
     _range("padding", p[10], 0, 1)
     _range("activation", p[11], 0, 3)
     _range("input zero point", p[13], -128, 127)

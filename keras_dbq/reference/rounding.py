@@ -8,6 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 Array = np.ndarray
+# A numpy array or scalar; a plain number where one is converted first.
+Numbers = np.ndarray | np.number
 
 # The schema's ActivationFunctionType -> bounds of the real value (None: unbounded).
 ACTIVATION_BOUNDS: dict[int, tuple[float | None, float | None]] = {
@@ -18,7 +20,7 @@ ACTIVATION_BOUNDS: dict[int, tuple[float | None, float | None]] = {
 }
 
 
-def round_half_away(x: Array) -> Array:
+def round_half_away(x: Numbers) -> Array:
     """Nearest integer, ties away from zero (C's `round`), in the dtype of x (float)."""
     # trunc(x + 0.5) would be wrong for the largest float below 0.5: compare the exact fraction instead.
     whole = np.trunc(x)
@@ -46,7 +48,7 @@ def activation_range(activation: int, scale: np.float32, zero_point: int, roundi
     return (low if lower is None else code(lower), high if upper is None else code(upper))
 
 
-def requantize_float(accumulator: Array, multiplier: Array, zero_point: int, low: int, high: int) -> Array:
+def requantize_float(accumulator: Array, multiplier: Numbers, zero_point: int, low: int, high: int) -> Array:
     """clamp(zero_point + rne(float32(accumulator) * multiplier)); equation (2), XNNPACK's.
 
     Args:
@@ -63,7 +65,7 @@ def requantize_float(accumulator: Array, multiplier: Array, zero_point: int, low
     return y.astype(np.int8)
 
 
-def quantize_multiplier(real: Array | float) -> tuple[Array, Array]:
+def quantize_multiplier(real: Numbers | float) -> tuple[Array, Array]:
     """(m, e), int64, with real ~ m * 2^(e - 31) and m in [2^30, 2^31) (negative for a negative real); equation (5).
 
     Multipliers below 2^-32 become 0.
@@ -76,7 +78,7 @@ def quantize_multiplier(real: Array | float) -> tuple[Array, Array]:
     return np.where(tiny, 0, m), np.where(tiny, 0, exponent).astype(np.int64)
 
 
-def multiply(x: Array, m: Array, exponent: Array, half_up: Array | bool = False) -> Array:
+def multiply(x: Array, m: Numbers, exponent: Numbers, half_up: Array | bool = False) -> Array:
     """x * m * 2^(exponent - 31) in two rounding steps; equations (6) and (7).
 
     First h = (x * 2^max(exponent, 0) * m) / 2^31 to nearest, ties up; then h / 2^max(-exponent, 0) to nearest, with
@@ -87,7 +89,7 @@ def multiply(x: Array, m: Array, exponent: Array, half_up: Array | bool = False)
 
     Returns: int64.
     """
-    high = ((x.astype(np.int64) << np.maximum(exponent, 0)) * m + (1 << 30)) >> 31
+    high = ((x.astype(np.int64) << np.maximum(exponent, 0)) * np.asarray(m) + (1 << 30)) >> 31
     return rounding_shift(high, np.maximum(-np.asarray(exponent), 0), half_up)
 
 
