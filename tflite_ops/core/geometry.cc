@@ -39,8 +39,7 @@ Status MakeConvGeometry(const LayerParams& p, const ImageShape& input, ConvGeome
     return Status::Error("kernel %d x %d (dilation %d, %d) is larger than the %d x %d image and padding is VALID",
                          p.kernel_h, p.kernel_w, p.dilation_h, p.dilation_w, input.height, input.width);
   }
-  const ImageShape output{input.batch, static_cast<int>(rows.output), static_cast<int>(columns.output),
-                          p.out_channels};
+  const ImageShape output{input.batch, static_cast<int>(rows.output), static_cast<int>(columns.output), p.out_channels};
   DBQ_RETURN_IF_ERROR(CheckElements("output", output));
   *geometry = {input, output, rows.pad_before, columns.pad_before};
   return Status::Ok();

@@ -14,9 +14,9 @@ namespace dbq {
 namespace {
 
 #define DBQ_SAME_SIZE(name) static_assert(sizeof(tflite::name) == sizeof(::TfLite##name), #name)
-#define DBQ_SAME_FIELD(name, field)                                                               \
-  static_assert(offsetof(tflite::name, field) == offsetof(::TfLite##name, field) &&               \
-                    sizeof(tflite::name::field) == sizeof(::TfLite##name::field),                 \
+#define DBQ_SAME_FIELD(name, field)                                                 \
+  static_assert(offsetof(tflite::name, field) == offsetof(::TfLite##name, field) && \
+                    sizeof(tflite::name::field) == sizeof(::TfLite##name::field),   \
                 #name "." #field)
 #define DBQ_SAME_VALUE(ours, official) static_assert(static_cast<int>(ours) == static_cast<int>(official), #official)
 

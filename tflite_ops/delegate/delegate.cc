@@ -39,8 +39,8 @@ tflite::Status ReplaceNodes(tflite::Context* context, tflite::Delegate* delegate
   if (FindNodes(context, &matches) != tflite::kOk) return tflite::kError;
   for (const Match& match : matches) {
     const tflite::IntArray node{1, {match.node}};
-    const tflite::Status status = context->ReplaceNodeSubsetsWithDelegateKernels(
-        context, MakeRegistration(match.kind), &node, delegate);
+    const tflite::Status status =
+        context->ReplaceNodeSubsetsWithDelegateKernels(context, MakeRegistration(match.kind), &node, delegate);
     if (status != tflite::kOk) return status;
   }
   return tflite::kOk;

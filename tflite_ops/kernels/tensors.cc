@@ -13,9 +13,9 @@ struct Expected {
 };
 
 constexpr Expected kConstants[kInputCount] = {
-    {"input", tflite::kInt8, "int8", 0},         {"codes", tflite::kUInt8, "uint8", 1},
+    {"input", tflite::kInt8, "int8", 0},           {"codes", tflite::kUInt8, "uint8", 1},
     {"branch_scales", tflite::kUInt8, "uint8", 2}, {"scales", tflite::kFloat32, "float32", 1},
-    {"bias", tflite::kInt32, "int32", 1},        {"params", tflite::kInt32, "int32", 1},
+    {"bias", tflite::kInt32, "int32", 1},          {"params", tflite::kInt32, "int32", 1},
 };
 
 Status CheckConstant(const tflite::Tensor* tensor, const Expected& expected, size_t element_bytes) {
@@ -74,11 +74,17 @@ Status ConstantCopies::Read(const tflite::Context* context, const int* inputs) {
   DBQ_RETURN_IF_ERROR(Copy(context, inputs, kBias, &bias_));
   DBQ_RETURN_IF_ERROR(Copy(context, inputs, kParams, &params_));
   const tflite::IntArray& shape = *GetTensor(context, inputs[kBranchScales])->dims;
-  view_ = {codes_.data(),  static_cast<int64_t>(codes_.size()),
-           branch_scales_.data(), shape.data[0], shape.data[1],
-           scales_.data(), static_cast<int64_t>(scales_.size()),
-           bias_.data(),   static_cast<int64_t>(bias_.size()),
-           params_.data(), static_cast<int64_t>(params_.size())};
+  view_ = {codes_.data(),
+           static_cast<int64_t>(codes_.size()),
+           branch_scales_.data(),
+           shape.data[0],
+           shape.data[1],
+           scales_.data(),
+           static_cast<int64_t>(scales_.size()),
+           bias_.data(),
+           static_cast<int64_t>(bias_.size()),
+           params_.data(),
+           static_cast<int64_t>(params_.size())};
   return Status::Ok();
 }
 

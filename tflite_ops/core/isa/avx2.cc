@@ -74,8 +74,7 @@ void RunTile(const GemmTile& tile) {
   const int8_t* weights = tile.weights;
   for (int64_t step = 0; step < tile.steps; ++step, weights += kChannels * kStep) {
     const __m256i weights_low = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(weights)));
-    const __m256i weights_high =
-        _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(weights + 16)));
+    const __m256i weights_high = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(weights + 16)));
     for (int r = 0; r < rows; ++r) {
       const __m256i x = BroadcastPair(row[r] + step * kStep);
       low[r] = _mm256_add_epi32(low[r], _mm256_madd_epi16(x, weights_low));
@@ -141,8 +140,8 @@ void RunDepthwise(const DepthwisePixel& pixel) {
 
 }  // namespace
 
-const GemmKernel gemm_avx2_6x16c2 = {
-    "gemm_avx2_6x16c2", Isa::kAvx2, kRows, kChannels, kStep, sizeof(int16_t), Load, RunGemm};
+const GemmKernel gemm_avx2_6x16c2 = {"gemm_avx2_6x16c2", Isa::kAvx2, kRows,  kChannels, kStep,
+                                     sizeof(int16_t),    Load,       RunGemm};
 const DepthwiseKernel depthwise_avx2_8c2 = {"depthwise_avx2_8c2", Isa::kAvx2, RunDepthwise};
 
 }  // namespace dbq

@@ -43,8 +43,8 @@ void RunDepthwise(const DepthwisePixel& pixel) {
 
 }  // namespace
 
-const GemmKernel gemm_scalar_4x8c1 = {
-    "gemm_scalar_4x8c1", Isa::kScalar, kRows, kChannels, 1, sizeof(int16_t), Load, RunGemm};
+const GemmKernel gemm_scalar_4x8c1 = {"gemm_scalar_4x8c1", Isa::kScalar, kRows,  kChannels, 1,
+                                      sizeof(int16_t),     Load,         RunGemm};
 const DepthwiseKernel depthwise_scalar = {"depthwise_scalar", Isa::kScalar, RunDepthwise};
 
 }  // namespace dbq
