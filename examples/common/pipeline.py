@@ -93,6 +93,7 @@ def run(
     teacher = stage.float_model(float_model)
     float_outputs = stage.outputs("float model", teacher.predict_on_batch)
     results["float_accuracy"] = task.metric(float_outputs, images.y_test)
+    print(f"float model: {task.metric_name} {results['float_accuracy']:.4f}", flush=True)
     if branches:
         arguments |= {"branches": branches, "scheme": scheme, "distill": distill}
         model = stage.quantized(teacher, branches, options.parse(scheme, flag="scheme"), distill)
