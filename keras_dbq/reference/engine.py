@@ -65,7 +65,8 @@ class Engine:
           codes when it is given as codes. With all_tensors: (that, {tensor name: array}).
 
         Raises:
-          ValueError: for a wrong number of inputs, a wrong shape, or different batches. TypeError: for a wrong dtype.
+          ValueError: for a wrong number of inputs, a wrong shape, different batches, or NaN.
+          TypeError: for a wrong dtype.
         """
         arrays = [np.asarray(a) for a in (x if isinstance(x, (list, tuple)) else [x])]
         if len(arrays) != len(self.inputs):
@@ -168,14 +169,16 @@ class _Naming:
 
 def _to_codes(x: Array, tensor: Tensor) -> Array:
     """x as the file's input tensor holds it."""
-    rank = len(tensor.shape)
-    if x.ndim != rank or x.shape[1:] != tensor.shape[1:]:
+    if x.ndim != len(tensor.shape) or x.shape[1:] != tensor.shape[1:]:
         raise ValueError(f"input {tensor.name!r}: expected shape (batch, {str(tensor.shape[1:])[1:]}, got {x.shape}")
-    if tensor.quantization is None or tensor.dtype == np.float32:
-        if tensor.dtype == np.float32 and not np.issubdtype(x.dtype, np.floating):
+    real = np.issubdtype(x.dtype, np.floating)
+    if real and np.isnan(x).any():
+        raise ValueError(f"input {tensor.name!r}: expected numbers, got NaN")
+    if tensor.dtype == np.float32:
+        if not real:
             raise TypeError(f"input {tensor.name!r}: expected float, got {x.dtype}; the file has a float input")
-        return x.astype(tensor.dtype)
-    if np.issubdtype(x.dtype, np.floating):
+        return x.astype(np.float32)
+    if real and tensor.quantization is not None:
         info = np.iinfo(tensor.dtype)
         scaled = np.rint(x.astype(np.float32) / tensor.scale) + np.float32(tensor.zero_point)
         return np.clip(scaled, info.min, info.max).astype(tensor.dtype)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_dbq.reference.rounding import activation_range
 from keras_dbq.reference.tflite_file import Operator, Tensor
 
 Array = np.ndarray
@@ -66,3 +67,11 @@ def require_int8(call: Call) -> None:
     for tensor in (call.input, call.output):
         if tensor.dtype != np.int8:
             raise ValueError(f"tensor {tensor.name!r}: expected int8, got {tensor.dtype}; export a full-integer file")
+
+
+def clamp_activation(call: Call, values: Array, rounding: str) -> Array:
+    """The fused activation of the operator's options on codes of any integer or float dtype; int8."""
+    y = call.output
+    activation = call.op.option("fusedActivationFunction")
+    low, high = activation_range(activation, y.scale, y.zero_point, rounding, -128, 127)
+    return np.clip(values, low, high).astype(np.int8)

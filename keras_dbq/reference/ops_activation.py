@@ -30,7 +30,7 @@ _EXP2_POLYNOMIAL = tuple(
 
 
 def expf(x: Array) -> Array:
-    """e^x of float32, bit for bit what the C library's `expf` gives (numpy's own differs in the last bit); x <= 0."""
+    """e^x of float32, bit for bit what the C library's `expf` gives (numpy's own differs in the last bit)."""
     scaled = x.astype(np.float64) * (math.log2(math.e) * 32)
     k = np.rint(scaled)
     r = (scaled - k) / 32
@@ -52,9 +52,17 @@ def softmax(call: Call, x: Array) -> Array:
 
 @register("LOGISTIC")
 def logistic(call: Call, x: Array) -> Array:
-    """1 / (1 + exp(-x)); equation (21)."""
+    """1 / (1 + exp(-x)); equation (21). XNNPACK in float64, e / (1 + e); the builtin kernel in float32."""
     require_int8(call)
-    return look_up(unary_table(call, lambda v: 1 / (1 + math.exp(-min(max(v, -100.0), 100.0)))), x)
+
+    def in_float64(v: float) -> float:
+        e = math.exp(min(max(v, -100.0), 100.0))
+        return e / (1 + e)
+
+    def in_float32(v: float) -> float:
+        return float(F32(1) / (F32(1) + expf(np.array(min(max(-v, -88.0), 88.0)))))
+
+    return look_up(unary_table(call, in_float64 if call.rounding == "xnnpack" else in_float32), x)
 
 
 @register("TANH")

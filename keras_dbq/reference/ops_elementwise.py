@@ -9,10 +9,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from keras_dbq.reference.ops import Call, register, require_int8
+from keras_dbq.reference.ops import Call, clamp_activation, register, require_int8
 from keras_dbq.reference.rounding import (
     Numbers,
-    activation_range,
     multiply,
     quantize_multiplier,
     requantize_float,
@@ -41,14 +40,6 @@ def unary_table(call: Call, function: Callable[[float], float]) -> Array:
     else:
         codes = round_half_away(values) + F32(y.zero_point)
     return np.clip(codes, -128, 127).astype(np.int8)
-
-
-def _clamp(call: Call, values: Array, rounding: str) -> Array:
-    """The fused activation on int8 codes."""
-    y = call.output
-    activation = call.op.option("fusedActivationFunction")
-    low, high = activation_range(activation, y.scale, y.zero_point, rounding, -128, 127)
-    return np.clip(values, low, high).astype(np.int8)
 
 
 def _plain(x: Array) -> Array:
@@ -85,7 +76,7 @@ def _add_xnnpack(call: Call, a: Array, b: Array, ta: Tensor, tb: Tensor, ratio_a
         mb = -mb
     acc = (a.astype(np.int64) - ta.zero_point) * ma + (b.astype(np.int64) - tb.zero_point) * mb
     acc = (acc + (np.int64(1) << (shift - 1))) >> shift
-    return _clamp(call, acc + call.output.zero_point, "xnnpack")
+    return clamp_activation(call, acc + call.output.zero_point, "xnnpack")
 
 
 def _add_builtin(call: Call, a: Array, b: Array, ta: Tensor, tb: Tensor) -> Array:
@@ -97,7 +88,7 @@ def _add_builtin(call: Call, a: Array, b: Array, ta: Tensor, tb: Tensor) -> Arra
         parts.append(multiply((codes.astype(np.int64) - tensor.zero_point) << 20, m, exponent))
     total = parts[0] + parts[1] if call.op.name == "ADD" else parts[0] - parts[1]
     m, exponent = quantize_multiplier(twice / np.float64(F32(2.0**20) * call.output.scale))
-    return _clamp(call, multiply(total, m, exponent) + call.output.zero_point, "builtin")
+    return clamp_activation(call, multiply(total, m, exponent) + call.output.zero_point, "builtin")
 
 
 @register("MUL")
@@ -112,10 +103,10 @@ def mul(call: Call, a: Array, b: Array) -> Array:
     product = (a.astype(np.int32) - ta.zero_point) * (b.astype(np.int32) - tb.zero_point)
     if call.rounding == "xnnpack" and _between(real, 2.0**-16, 2.0**8):
         if ta.index == tb.index:  # XNNPACK turns x * x into a table of squares
-            return _clamp(call, look_up(unary_table(call, lambda v: v * v), a), "xnnpack")
-        return _clamp(call, requantize_float(product, real, y.zero_point, -128, 127), "xnnpack")
+            return clamp_activation(call, look_up(unary_table(call, lambda v: v * v), a), "xnnpack")
+        return clamp_activation(call, requantize_float(product, real, y.zero_point, -128, 127), "xnnpack")
     m, exponent = quantize_multiplier(real)
-    return _clamp(call, multiply(product, m, exponent) + y.zero_point, "builtin")
+    return clamp_activation(call, multiply(product, m, exponent) + y.zero_point, "builtin")
 
 
 @register("QUANTIZE")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-from keras_dbq.reference.ops import Call, register, require_int8
+from keras_dbq.reference.ops import Call, clamp_activation, register, require_int8
 from keras_dbq.reference.ops_conv import Geometry
-from keras_dbq.reference.rounding import activation_range, multiply, quantize_multiplier, vector_lanes
+from keras_dbq.reference.rounding import multiply, quantize_multiplier, vector_lanes
 
 Array = np.ndarray
 F32 = np.float32
@@ -22,12 +24,6 @@ def _taps(geometry: Geometry, padded: Array) -> list[Array]:
     return [geometry.tap(padded, i, j) for i in range(geometry.kernel[0]) for j in range(geometry.kernel[1])]
 
 
-def _clamp(call: Call, values: Array, rounding: str) -> Array:
-    y = call.output
-    activation = call.op.option("fusedActivationFunction")
-    return np.clip(values, *activation_range(activation, y.scale, y.zero_point, rounding, -128, 127)).astype(np.int8)
-
-
 @register("AVERAGE_POOL_2D")
 def average_pool_2d(call: Call, x: Array) -> Array:
     """Mean of the codes inside the picture, ties away from zero; (15). The builtin kernel in both roundings."""
@@ -37,7 +33,7 @@ def average_pool_2d(call: Call, x: Array) -> Array:
     inside = np.pad(np.ones((1, *x.shape[1:3], 1), np.int32), geometry.pad)
     count = sum(_taps(geometry, inside))
     half_away = np.sign(total) * ((np.abs(total) + count // 2) // count)
-    return _clamp(call, half_away, "builtin")
+    return clamp_activation(call, half_away, "builtin")
 
 
 @register("MAX_POOL_2D")
@@ -46,7 +42,7 @@ def max_pool_2d(call: Call, x: Array) -> Array:
     require_int8(call)
     geometry = _geometry(call, x)
     padded = np.pad(x, geometry.pad, constant_values=-128)
-    return _clamp(call, np.maximum.reduce(_taps(geometry, padded)), call.rounding)
+    return clamp_activation(call, np.maximum.reduce(_taps(geometry, padded)), call.rounding)
 
 
 @register("MEAN")
@@ -56,7 +52,7 @@ def mean(call: Call, x: Array, axes: Array) -> Array:
     axes_tuple = tuple(sorted({int(a) % x.ndim for a in np.ravel(axes)}))
     keep = bool(call.op.option("keepDims", False))
     total = x.sum(axis=axes_tuple, keepdims=keep, dtype=np.int64)
-    count = int(np.prod([x.shape[a] for a in axes_tuple]))
+    count = math.prod(x.shape[a] for a in axes_tuple)
     if call.rounding == "xnnpack":
         y = _mean_xnnpack(call, total, count)
     elif keep and x.ndim == 4 and axes_tuple == (1, 2):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from keras_dbq.reference.ops import Call, register
@@ -21,7 +23,7 @@ def reshape(call: Call, x: Array, shape: Array | None = None) -> Array:
     scaled by the batch when the sizes do not agree otherwise.
     """
     wanted = _ints(shape) if shape is not None else _ints(call.op.option("newShape", None))
-    if -1 not in wanted and int(np.prod(wanted, dtype=np.int64)) * call.batch_factor == x.size and wanted:
+    if -1 not in wanted and math.prod(wanted) * call.batch_factor == x.size and wanted:
         wanted = [wanted[0] * call.batch_factor, *wanted[1:]]
     return x.reshape(wanted)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -118,7 +119,7 @@ def decode(op: Operator, inputs: tuple[Tensor | None, ...]) -> PackedLayer:
     _range("output zero point", p[14], -128, 127)
     _range("keep_num_dims", p[15], 0, 1)
     shape, axis, length = _weight_shape(op.name, p)
-    trits = decode_trits(arrays["codes"], branches, int(np.prod(shape, dtype=np.int64)))
+    trits = decode_trits(arrays["codes"], branches, math.prod(shape))
     weights = _integer_weights(
         trits.reshape(branches, *shape), _branch_scales(arrays["branch_scales"], branches, m), axis
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -160,7 +161,7 @@ def _tensor(index: int, tensor: Any, model: Any, data: bytes) -> Tensor:
     content = _buffer(model.buffers[tensor.buffer], data) if tensor.buffer else b""
     values = None
     if content or 0 in shape:
-        if len(content) != int(np.prod(shape, dtype=np.int64)) * dtype.itemsize:
+        if len(content) != math.prod(shape) * dtype.itemsize:
             raise ValueError(f"tensor {name!r}: expected {shape} {dtype}, got {len(content)} bytes")
         values = np.frombuffer(content, dtype).reshape(shape)
     return Tensor(index, name, dtype, shape, _quantization(name, tensor.quantization), values)

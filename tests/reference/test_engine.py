@@ -90,6 +90,21 @@ def test_any_batch_through_a_fixed_reshape(batch, count):
     assert np.array_equal(interpret(model, codes, "xnnpack"), codes.reshape(count, 3, 8))
 
 
+def test_slices_and_squeezes_of_a_whole_batch():
+    """Constant bounds that name the file's one picture mean every picture given."""
+    b = Builder()
+    x, y = b.tensor((1, 5, 1, 4), np.int8, 0.5, 3), b.tensor((1, 3, 1, 4), np.int8, 0.5, 3)
+    z = b.tensor((3, 4), np.int8, 0.5, 3)
+    ints = [b.constant(np.array(v, np.int32)) for v in ([0, 1, 0, 0], [1, 4, 1, 4], [1, 1, 1, 1])]
+    b.op("STRIDED_SLICE", [x, *ints], [y], options("StridedSliceOptions"), 2)
+    b.op("SQUEEZE", [y], [z], options("SqueezeOptions"))
+    model = b.finish([x], [y, z])
+    codes = np.random.default_rng(0).integers(-128, 128, (6, 5, 1, 4), dtype=np.int8)
+    sliced, squeezed = Engine(model).run(codes)
+    assert np.array_equal(sliced, codes[:, 1:4]) and np.array_equal(squeezed, codes[:, 1:4, 0])
+    assert np.array_equal(interpret(model, codes, "xnnpack")[0], sliced)
+
+
 def test_shape_arithmetic_of_a_dynamic_batch():
     """SHAPE, STRIDED_SLICE, MUL and PACK around a reshape, as the converter writes them for an unknown batch."""
     b = Builder()
@@ -146,6 +161,8 @@ def test_errors_of_run():
         engine.run(np.zeros((1, 5)))
     with pytest.raises(ValueError, match="input 'in': expected a batch of one or more times 1, got 0"):
         engine.run(np.zeros((0, 4)))
+    with pytest.raises(ValueError, match="input 'in': expected numbers, got NaN"):
+        engine.run(np.full((1, 4), np.nan))
     with pytest.raises(TypeError, match="input 'in': expected float values or int8 codes, got uint8"):
         engine.run(np.zeros((1, 4), np.uint8))
     with pytest.raises(ValueError, match="expected one batch for all inputs, got"):

@@ -163,6 +163,7 @@ MALFORMED = [
     (put("params", 1, 3), r"params, branches: expected 1..2, got 3"),
     (put("params", 2, 0), r"params, kernel height: expected 1..16777216, got 0"),
     (put("params", 5, -1), r"params, output channels: expected"),
+    (put("params", slice(2, 6), 2**24), r"codes: expected \d+ bytes, got shape"),
     (put("params", 6, 0), r"params, stride h: expected"),
     (put("params", 9, 0), r"params, dilation w: expected"),
     (put("params", 10, 2), r"params, padding: expected 0..1, got 2"),
