@@ -10,7 +10,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from pathlib import Path
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from examples.cifar10 import train
 
@@ -28,6 +28,7 @@ _HPARAMS = flags.DEFINE_string("hparams", "", f"Any of {', '.join(train.HPARAMS)
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"expected flags only, got {argv[1:]}")
+    logging.set_verbosity(logging.ERROR)  # the converter's advice is not for users of this program
     train.run(
         data=_DATA.value,
         workdir=Path(_WORKDIR.value),

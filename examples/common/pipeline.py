@@ -149,15 +149,16 @@ class _Stage:
         return model
 
     def exported(self, model: Any, float_outputs: np.ndarray) -> None:
-        """Exports the trained model in both encodings and measures it and both files."""
-        results = self.results
-        outputs = {"quantized": self.outputs("quantized model", model.predict_on_batch)}
+        """Exports the trained model in both encodings and measures both files and, its biases rounded, the model."""
+        results, outputs = self.results, {}
         for encoding in ("int8", "packed"):
             file = self.workdir / f"{encoding}.tflite"
             exported = keras_dbq.export_tflite(model, str(file), encoding=encoding, strict=True)
-            outputs[encoding] = self.outputs(file.name, keras_dbq.Interpreter(str(file)).predict)
+            interpreter = keras_dbq.Interpreter(str(file), num_threads=2, delegate=encoding == "packed")
+            outputs[encoding] = self.outputs(file.name, interpreter.predict)
             results[f"{encoding}_bytes"] = file.stat().st_size
         print(exported, flush=True)
+        outputs["quantized"] = self.outputs("quantized model", model.predict_on_batch)
         for name, values in outputs.items():
             results[f"{name}_accuracy"] = self.task.metric(values, self.images.y_test)
         results["agreement_quantized_packed"] = report.agreement(outputs["quantized"], outputs["packed"])
