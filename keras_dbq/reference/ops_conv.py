@@ -223,12 +223,13 @@ def fully_connected(call: Call, x: Array, w: Array, bias: Array | None = None) -
 def _dense(x: Array, w: Array, zero_point: int, bias: Array, keep_num_dims: bool, finish: packed.Finish) -> Array:
     """A fully connected layer as a pointwise convolution of rows of K; [rows, M], or x's shape with M last."""
     m, k = w.shape
-    if x.size % k:
-        raise ValueError(f"expected an input whose size is divisible by the {k} input features, got shape {x.shape}")
+    if x.size % k or (keep_num_dims and x.shape[-1] != k):
+        where = "last axis is" if keep_num_dims else "size is divisible by"
+        raise ValueError(f"expected an input whose {where} the {k} input features, got shape {x.shape}")
     rows = x.reshape(-1, 1, 1, k)
     geometry = Geometry(rows, (1, 1), (1, 1), (1, 1), valid=True)
     y = conv2d_accumulate(rows, w.reshape(m, 1, 1, k), zero_point, bias, geometry, finish)
-    return y.reshape((*x.shape[:-1], m) if keep_num_dims and x.shape[-1] == k else (-1, m))
+    return y.reshape((*x.shape[:-1], m) if keep_num_dims else (-1, m))
 
 
 @register(*packed.OPERATORS)

@@ -273,6 +273,73 @@ def test_convolutions_refuse_shapes_that_do_not_fit():
         Engine(conv_file((1, 4, 4, 3), (5, 1, 1, 3), w_scales=3)).run(x)
 
 
+def test_other_layers_refuse_shapes_that_do_not_fit():
+    w, scale = np.ones((2, 3), np.int8), {"scale": 0.1}
+    for keep, message in [(False, "size is divisible by the 3"), (True, "last axis is the 3")]:
+        b = Builder()
+        x, y = b.tensor(X[0], *X[1:]), b.tensor((1, 2), np.int8, 0.5, 3)
+        b.op(
+            "FULLY_CONNECTED", [x, b.constant(w, **scale), -1], [y], options("FullyConnectedOptions", keepNumDims=keep)
+        )
+        with pytest.raises(ValueError, match=rf"expected an input whose {message} input features, got shape \(1, 4\)"):
+            Engine(b.finish([x], [y])).run(np.zeros((1, 4), np.int8))
+    b = Builder()
+    x, y = b.tensor((1, 4, 4, 3), np.int8, 0.5, 3), b.tensor((1, 4, 4, 4), np.int8, 0.5, 3)
+    o = options("DepthwiseConv2DOptions", strideH=1, strideW=1, depthMultiplier=1)
+    b.op("DEPTHWISE_CONV_2D", [x, b.constant(np.ones((1, 1, 1, 4), np.int8), **scale), -1], [y], o)
+    with pytest.raises(ValueError, match="expected a multiple of the 3 input channels as depthwise filters, got 4"):
+        Engine(b.finish([x], [y])).run(np.zeros((1, 4, 4, 3), np.int8))
+
+
+def test_an_accumulator_beyond_int32_is_refused():
+    b = Builder()
+    x, y = b.tensor((1, 4), np.int8, 0.5, -128), b.tensor((1, 1), np.int8, 1e6, 0)
+    w, bias = b.constant(np.full((1, 4), 127, np.int8), 1.0), b.constant(np.array([2**31 - 1], np.int32), 0.5)
+    b.op("FULLY_CONNECTED", [x, w, bias], [y], options("FullyConnectedOptions"))
+    engine = Engine(b.finish([x], [y]))
+    engine.run(np.full((1, 4), -128, np.int8))
+    with pytest.raises(ValueError, match="the int32 accumulator overflows; expected weights and bias that keep it"):
+        engine.run(np.full((1, 4), 127, np.int8))
+
+
+def test_tensors_that_cannot_be_read():
+    b = Builder()
+    x = b.tensor((1, 4), np.int8, [0.5, 0.25], [3, 3], name="in")
+    y = b.tensor((1, 4), np.int8, 0.5, 3)
+    b.op("RELU", [x], [y])
+    with pytest.raises(ValueError, match="tensor 'in': expected one scale and zero point, got 2 scales"):
+        Engine(b.finish([x], [y])).run(np.zeros((1, 4), np.int8))
+    b.graph.tensors[x].quantization.scale = np.ones(3, np.float32)
+    with pytest.raises(ValueError, match="tensor 'in': expected 3 zero points, got 2"):
+        Engine(b.finish([x], [y]))
+    b.graph.tensors[x].type = 4 + 4  # COMPLEX64
+    with pytest.raises(ValueError, match="tensor 'in': type COMPLEX64 is not supported"):
+        Engine(b.finish([x], [y]))
+    b = Builder()
+    c = b.constant(np.zeros(4, np.int8), 0.5, 3)
+    b.graph.tensors[c].shape = [5]
+    with pytest.raises(ValueError, match=r"tensor 't0': expected \(5,\) int8, got 4 bytes"):
+        Engine(b.finish([], [c]))
+
+
+def test_float_arithmetic_is_refused():
+    b = Builder()
+    x, y = b.tensor((1, 4), np.float32), b.tensor((1, 4), np.float32)
+    b.op("MUL", [x, x], [y], options("MulOptions"))
+    with pytest.raises(
+        ValueError, match="expected int8, int32 or int64 tensors, got float32; export a full-integer file"
+    ):
+        Engine(b.finish([x], [y])).run(np.zeros((1, 4), np.float32))
+
+
+def test_what_python_raises_in_a_malformed_operator_is_named():
+    b = Builder()
+    x, y = b.tensor((1, 4, 4, 3), np.int8, 0.5, 3), b.tensor((1, 4, 4, 3), np.int8, 0.5, 3)
+    b.op("MAX_POOL_2D", [x], [y], options("Pool2DOptions", filterHeight=2, filterWidth=2, strideH=0, strideW=1))
+    with pytest.raises(ValueError, match=r"operator 0 \(MAX_POOL_2D\): the file is malformed \(ZeroDivisionError"):
+        Engine(b.finish([x], [y])).run(np.zeros((1, 4, 4, 3), np.int8))
+
+
 def test_grouped_convolution():
     rng = np.random.default_rng(0)
     b = Builder()
