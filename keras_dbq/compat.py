@@ -14,6 +14,7 @@ import tensorflow as tf  # noqa: E402
 import tensorflow_model_optimization as tfmot  # noqa: E402
 import tf_keras as keras  # noqa: E402
 from tensorflow_model_optimization.python.core.keras.utils import smart_cond  # noqa: E402
+from tensorflow_model_optimization.python.core.quantization.keras.quantize_config import OutputOnlyConfig  # noqa: E402
 from tensorflow_model_optimization.python.core.quantization.keras.quantize_layer import QuantizeLayer  # noqa: E402
 from tensorflow_model_optimization.python.core.quantization.keras.quantize_wrapper import (  # noqa: E402
     QuantizeWrapper,
@@ -29,6 +30,7 @@ from tensorflow_model_optimization.python.core.quantization.keras.quantize_layou
 )
 
 __all__ = [
+    "OutputOnlyConfig",
     "QuantizeConfig",
     "QuantizeLayer",
     "QuantizeLayoutTransform",

@@ -195,15 +195,28 @@ def _output_reason(node: Any, readers: dict[int, list[Any]], outputs: set[int]) 
     if tensor is not None:
         what = "quantized, fixed range" if tensor.quantizer.fixed else "quantized"
         return f"{what}: {_range_text(tensor)}"
-    role = layer_roles.role(node) if not isinstance(layer, QuantizeWrapper) else layer_roles.plain_role(layer.layer)
-    if role in (layer_roles.SAME_RANGE, layer_roles.IDENTITY):
+    if _role(node) in (layer_roles.SAME_RANGE, layer_roles.IDENTITY):
         return "keeps its input's range"
     following = readers.get(id(tf.nest.flatten(node.outputs)[0]), [])
-    names = ", ".join(wrappers.inner(reader.layer).name for reader in following)
-    if not following:
+    if len(following) != 1 or not _ends_quantized(following[0], readers):
         return "not quantized"
-    joins = any(isinstance(wrappers.inner(reader.layer), keras.layers.Concatenate) for reader in following)
-    return f"takes the range of {names}" if joins else f"fused into {names}"
+    name = wrappers.inner(following[0].layer).name
+    joins = _role(following[0]) == layer_roles.JOIN
+    return f"takes the range of {name}" if joins else f"fused into {name}"
+
+
+def _role(node: Any) -> str:
+    layer = node.layer
+    return layer_roles.plain_role(layer.layer) if isinstance(layer, QuantizeWrapper) else layer_roles.role(node)
+
+
+def _ends_quantized(node: Any, readers: dict[int, list[Any]]) -> bool:
+    """Whether the fused chain or concatenation that goes through this node ends in a quantizer."""
+    if wrappers.quantized_output(node.layer) is not None:
+        return True
+    following = readers.get(id(tf.nest.flatten(node.outputs)[0]), [])
+    fuses = _role(node) in (layer_roles.FOLD, layer_roles.RELU, layer_roles.JOIN)
+    return fuses and len(following) == 1 and _ends_quantized(following[0], readers)
 
 
 def freeze(

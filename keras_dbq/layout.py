@@ -60,7 +60,7 @@ def rewrite(model: keras.Model, quantized: set[str], make_input_quantizer: Any) 
     origin: dict[str, tuple[str, str]] = {}
     later: list[Any] = []  # weights can be set once the new layers are built
     standalone = _standalone_batch_norms(model)
-    consumers = graph.consumers(model)
+    read = _Planner(model, quantized).read
 
     def replace(layer: keras.layers.Layer) -> Any:
         if layer.name not in quantized:
@@ -78,8 +78,7 @@ def rewrite(model: keras.Model, quantized: set[str], make_input_quantizer: Any) 
 
     def on_input(tensor: Any, name: str) -> Any:
         old = next(t for t, layer in zip(model.inputs, graph.input_layers(model), strict=True) if layer.name == name)
-        reads = any(node.layer.name in quantized for node in consumers.get(id(old), []))
-        layer = make_input_quantizer(name, tensor.dtype) if reads else None
+        layer = make_input_quantizer(name, tensor.dtype) if id(old) in read else None
         return tensor if layer is None else layer(tensor)
 
     result = graph.rebuild(model, replace, on_input)
@@ -236,6 +235,18 @@ class _Planner:
         self.unsigned: dict[int, bool] = {}
         self.chain_quantized: dict[int, bool] = {}  # tensor id -> a quantized layer belongs to its fused chain
         self.fused: set[int] = set()  # ids of tensors inside a fused chain
+        self.read: set[int] = self._read_by_quantized()
+
+    def _read_by_quantized(self) -> set[int]:
+        """Ids of tensors that a quantized layer reads, directly or through layers that keep the range."""
+        read: set[int] = set()
+        for node in reversed(self.nodes):
+            passes = self.roles[id(node)] in (SAME_RANGE, IDENTITY)
+            if node.layer.name in self.quantized or (
+                passes and any(id(tensor) in read for tensor in tf.nest.flatten(node.outputs))
+            ):
+                read.update(id(tensor) for tensor in tf.nest.flatten(node.keras_inputs))
+        return read
 
     def steps(self) -> list[Step]:
         steps: dict[str, Step] = {}
@@ -281,8 +292,7 @@ class _Planner:
         if isinstance(layer, QuantizeInput):
             return False, "the model's input: quantized here"
         readers = self.consumers.get(id(output), [])
-        wanted = in_chain or any(reader.layer.name in self.quantized for reader in readers)
-        if not wanted:
+        if not in_chain and id(output) not in self.read:
             return False, "not to be quantized"
         if role in (SAME_RANGE, IDENTITY):
             return False, "keeps its input's values: same range"

@@ -4,6 +4,7 @@ Each is a tfmot `Quantizer`: `build` creates variables on the wrapper, `__call__
 the float weights or from calibration pictures (`keras_dbq.initialize`), because `build` sees only a shape.
 """
 
+import weakref
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,6 +64,19 @@ class AscendingConstraint(keras.constraints.Constraint):
         return tf.sort(thresholds, axis=0)
 
 
+def _adopt_inner_weights(wrapper: keras.layers.Layer) -> None:
+    """Lists the inner layer's variables before the quantizer's, as tfmot does for a layer that is built already.
+
+    When a model is loaded the inner layer is built later, and without this the order of the weights, and so what a
+    file or the optimizer's saved state means, would differ.
+    """
+    known = {id(v) for v in wrapper._trainable_weights}
+    inner = getattr(wrapper, "layer", None)
+    for variable in inner.trainable_weights if inner is not None else []:
+        if id(variable) not in known:
+            wrapper._trainable_weights.append(variable)
+
+
 class _WeightQuantizer(Quantizer):
     """Shared by weight quantizers: a kernel seen as columns [K, M], per channel or (M = 1) per tensor."""
 
@@ -70,38 +84,39 @@ class _WeightQuantizer(Quantizer):
     depthwise: bool
     # While True the tensor passes through unchanged (calibration on the float weights).
     bypass = False
+    _wrapper: Any = None  # weak reference to the wrapper that owns the variables
+    _unfrozen: Any = None  # lists of weights before anything was frozen
 
     def _channels(self, shape: Any) -> int:
         if not self.per_channel:
             return 1
         return int(shape[-1] * shape[-2]) if self.depthwise else int(shape[-1])
 
-    def _adopt_inner_weights(self, wrapper: keras.layers.Layer) -> None:
-        """Lists the inner layer's variables before the quantizer's, as tfmot does for a layer that is built already.
-
-        When a model is loaded the inner layer is built later, and without this the order of trainable weights, and so
-        the optimizer's saved state, would differ.
-        """
-        known = {id(v) for v in wrapper._trainable_weights}
-        inner = getattr(wrapper, "layer", None)
-        for variable in inner.trainable_weights if inner is not None else []:
-            if id(variable) not in known:
-                wrapper._trainable_weights.append(variable)
-
     def apply_freeze(self, wrapper: keras.layers.Layer, kernel: tf.Variable, variables: Variables) -> None:
-        """Takes frozen variables out of the wrapper's trainable weights, `kernel` being the quantized one."""
-        frozen = []
-        if "weights" in self.frozen:
-            frozen += [v for v in wrapper.layer.weights if v.dtype.is_floating]
-            frozen.append(kernel)
-            wrapper.layer.trainable = False
+        """Moves frozen variables from the trainable to the non-trainable weights of the wrapper and its layer.
+
+        Works from the lists as they were before any freezing, so that the order of weights, and with it saved files,
+        depends on what is frozen and not on when it was. (`layer.trainable = False` cannot be used: tfmot's wrapper
+        keeps a list of its own.)
+        """
+        lists = [
+            (wrapper._trainable_weights, wrapper._non_trainable_weights),
+            (wrapper.layer._trainable_weights, wrapper.layer._non_trainable_weights),
+        ]
+        if self._unfrozen is None:
+            self._unfrozen = [(list(trainable), list(fixed)) for trainable, fixed in lists]
+        frozen = {id(kernel), *(id(v) for v in self._unfrozen[1][0])} if "weights" in self.frozen else set()
         if "scales" in self.frozen:
-            frozen += list(variables.values())
-        ids = {id(v) for v in frozen}
-        moved = [v for v in wrapper._trainable_weights if id(v) in ids]
-        wrapper._trainable_weights = [v for v in wrapper._trainable_weights if id(v) not in ids]
-        known = {id(v) for v in (*wrapper._non_trainable_weights, *wrapper.layer.non_trainable_weights)}
-        wrapper._non_trainable_weights = [*wrapper._non_trainable_weights, *(v for v in moved if id(v) not in known)]
+            frozen |= {id(v) for v in variables.values()}
+        for (trainable, fixed), (was_trainable, was_fixed) in zip(lists, self._unfrozen, strict=True):
+            trainable[:] = [v for v in was_trainable if id(v) not in frozen]
+            fixed[:] = was_fixed + [v for v in was_trainable if id(v) in frozen]
+
+    def _refreeze(self, kernel: Any, variables: Variables) -> None:
+        """After loading: what the config says is frozen is frozen at the first call, when all variables exist."""
+        wrapper = self._wrapper() if self._wrapper is not None else None
+        if self.frozen and self._unfrozen is None and wrapper is not None and isinstance(kernel, tf.Variable):
+            self.apply_freeze(wrapper, kernel, variables)
 
     def columns(self, kernel: Any) -> Any:
         """Kernel -> [K, M]; works on numpy arrays and tensors."""
@@ -149,10 +164,10 @@ class TernaryBranchQuantizer(_WeightQuantizer):
         self.frozen = tuple(frozen)
 
     def build(self, tensor_shape, name: str, layer: keras.layers.Layer) -> Variables:
-        self._adopt_inner_weights(layer)
+        self._wrapper = weakref.ref(layer)
+        _adopt_inner_weights(layer)
         channels = self._channels(tensor_shape)
         regions = 3**self.branches - 1
-        scales_train = "scales" not in self.frozen
 
         def add(suffix, shape, value, trainable, constraint=None):
             return layer.add_weight(
@@ -169,21 +184,20 @@ class TernaryBranchQuantizer(_WeightQuantizer):
         # alpha = 3**-j / 1.5 until `initialize` fits it: a descending set, so that the levels are distinct.
         start = np.repeat(3.0 ** -np.arange(self.branches)[:, None], channels, 1)
         variables = {
-            "branch_scales": add("branch_scales", start.shape, start, scales_train, BranchScaleConstraint()),
-            "pre_scale": add("pre_scale", (channels,), 1.0, scales_train and self.train_pre_scale),
-            "post_scale": add("post_scale", (channels,), 1.0, scales_train and self.train_post_scale),
+            "branch_scales": add("branch_scales", start.shape, start, True, BranchScaleConstraint()),
+            "pre_scale": add("pre_scale", (channels,), 1.0, self.train_pre_scale),
+            "post_scale": add("post_scale", (channels,), 1.0, self.train_post_scale),
             "temperature": add("temperature", (), self.temperature, False),
         }
         if self.thresholds == "trained":
             spread = np.repeat(np.linspace(-1, 1, regions)[:, None], channels, 1)
-            variables["thresholds"] = add("thresholds", spread.shape, spread, scales_train, AscendingConstraint())
+            variables["thresholds"] = add("thresholds", spread.shape, spread, True, AscendingConstraint())
         return variables
 
     def __call__(self, inputs, training, weights: Variables, **kwargs):
         if self.bypass:
             return inputs
-        if "weights" in self.frozen:
-            inputs = tf.stop_gradient(inputs)
+        self._refreeze(inputs, weights)
         columns = tf.cast(self.columns(inputs), tf.float32)
         quantized = branch_ops.ternary_branch(
             columns,
@@ -295,7 +309,8 @@ class LinearWeightQuantizer(_WeightQuantizer):
         return 2 ** (self.bits - 1) - 1
 
     def build(self, tensor_shape, name: str, layer: keras.layers.Layer) -> Variables:
-        self._adopt_inner_weights(layer)
+        self._wrapper = weakref.ref(layer)
+        _adopt_inner_weights(layer)
         return {}
 
     def _scale(self, columns: tf.Tensor) -> tf.Tensor:
@@ -305,8 +320,7 @@ class LinearWeightQuantizer(_WeightQuantizer):
     def __call__(self, inputs, training, weights: Variables, **kwargs):
         if self.bypass:
             return inputs
-        if "weights" in self.frozen:
-            inputs = tf.stop_gradient(inputs)
+        self._refreeze(inputs, weights)
         columns = tf.cast(self.columns(inputs), tf.float32)
         quantized = _round_to_grid(columns, self._scale(columns), self.top)
         return tf.cast(tf.reshape(quantized, tf.shape(inputs)), inputs.dtype)
@@ -374,6 +388,8 @@ class ActivationQuantizer(Quantizer):
         self.frozen = tuple(frozen)
 
     def build(self, tensor_shape, name: str, layer: keras.layers.Layer) -> Variables:
+        _adopt_inner_weights(layer)
+
         def add(suffix, value):
             return layer.add_weight(
                 name=f"{name}_{suffix}",

@@ -3,7 +3,19 @@
 from typing import Any
 
 from keras_dbq import layers, quantize_configs, quantizers
-from keras_dbq.compat import QuantizeLayer, QuantizeWrapper, QuantizeWrapperV2, keras, tfmot
+from keras_dbq.compat import OutputOnlyConfig, QuantizeLayer, QuantizeWrapper, QuantizeWrapperV2, keras, tfmot
+
+
+class _OutputOnlyConfig(OutputOnlyConfig):
+    """tfmot's config of a layer before an annotated one; tfmot's own does not load what it saves."""
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> OutputOnlyConfig:
+        nested = config["quantize_config"]
+        if isinstance(nested, dict):
+            name = nested["class_name"].split(">")[-1]
+            nested = getattr(quantize_configs, name).from_config(nested["config"])
+        return OutputOnlyConfig(nested)
 
 
 def custom_objects() -> dict[str, Any]:
@@ -20,6 +32,7 @@ def custom_objects() -> dict[str, Any]:
     with tfmot.quantization.keras.quantize_scope():
         objects = dict(keras.utils.get_custom_objects())
     objects.update({cls.__name__: cls for cls in (*own, QuantizeLayer, QuantizeWrapper, QuantizeWrapperV2)})
+    objects["OutputOnlyConfig"] = _OutputOnlyConfig
     return objects
 
 
