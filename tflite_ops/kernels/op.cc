@@ -33,9 +33,13 @@ const char* Op::Name(const tflite::Context* context) const {
 }
 
 Status Op::CheckNode() const {
-  if (input_count_ == kInputCount && output_count_ == 1) return Status::Ok();
-  return Status::Error("expected %d inputs and 1 output, got %d and %d; export the file again", kInputCount,
-                       input_count_, output_count_);
+  if (input_count_ != kInputCount || output_count_ != 1) {
+    return Status::Error("expected %d inputs and 1 output, got %d and %d; export the file again", kInputCount,
+                         input_count_, output_count_);
+  }
+  // Resizing the output would change the shape of what is read.
+  if (std::find(std::begin(inputs_), std::end(inputs_), output_) == std::end(inputs_)) return Status::Ok();
+  return Status::Error("the output must not be one of the inputs, got tensor %d twice; export the file again", output_);
 }
 
 Status Op::Decode(const tflite::Context* context) {
@@ -72,6 +76,8 @@ Status Op::Resize(tflite::Context* context) {
   ShapePlan plan;
   DBQ_RETURN_IF_ERROR(PlanShapes(kind_, params_, *GetTensor(context, inputs_[kInput]), &plan));
   executor_->Prepare(plan.geometry, std::max(1, context->recommended_num_threads));
+  input_bytes_ = plan.geometry.input.Pixels() * plan.geometry.input.channels;
+  output_bytes_ = plan.geometry.output.Pixels() * plan.geometry.output.channels;
   tflite::IntArray* shape = MakeIntArray(plan.output);
   if (shape == nullptr) return Status::Error("out of memory");
   const tflite::Status status = context->ResizeTensor(context, GetTensor(context, output_), shape);
@@ -82,7 +88,12 @@ Status Op::Eval(tflite::Context* context) {
   const tflite::Tensor* input = GetTensor(context, inputs_[kInput]);
   tflite::Tensor* output = GetTensor(context, output_);
   if (output->allocation_type == tflite::kDynamic) DBQ_RETURN_IF_ERROR(Resize(context));
-  if (output->bytes == 0) return Status::Ok();
+  if (static_cast<int64_t>(input->bytes) < input_bytes_ || static_cast<int64_t>(output->bytes) < output_bytes_) {
+    return Status::Error("tensors must have %lld and %lld bytes, got %zu and %zu; call AllocateTensors first",
+                         static_cast<long long>(input_bytes_), static_cast<long long>(output_bytes_), input->bytes,
+                         output->bytes);
+  }
+  if (output_bytes_ == 0) return Status::Ok();
   if (input->data == nullptr || output->data == nullptr) return Status::Error("tensors have no memory");
   executor_->Run(static_cast<const int8_t*>(input->data), static_cast<int8_t*>(output->data), &shared_->pool);
   return Status::Ok();

@@ -45,6 +45,7 @@ class Op {
   int output_ = -1;
   LayerParams params_;
   float input_scale_ = 0, output_scale_ = 0;
+  int64_t input_bytes_ = 0, output_bytes_ = 0;  // of the shape that the executor is prepared for
   std::unique_ptr<Executor> executor_;
 };
 

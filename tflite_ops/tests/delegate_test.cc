@@ -237,7 +237,22 @@ DBQ_TEST(NodeErrors) {
   DBQ_EXPECT(LoadNode({-1, 1, 2, 3, 4, 5}, {6}).find("input is missing") != std::string::npos);
   DBQ_EXPECT(LoadNode({0, 99, 2, 3, 4, 5}, {6}).find("codes is missing") != std::string::npos);
   DBQ_EXPECT(LoadNode({0, 1, 2, 3, -1, 5}, {6}).find("bias is missing") != std::string::npos);
+  DBQ_EXPECT(LoadNode({0, 1, 2, 3, 4, 5}, {0}).find("output must not be one of the inputs") != std::string::npos);
   DBQ_EXPECT(LoadNode({0, 1, 2, 3, 4, 5}, {99}).find("output is missing") != std::string::npos);
+}
+
+// Memory that shrank between Prepare and Eval is noticed.
+DBQ_TEST(EvalChecksMemory) {
+  Graph graph(Conv());
+  graph.Build();
+  DBQ_EXPECT(graph.Load().empty());
+  graph.runtime.tensor(graph.input)->bytes -= 1;
+  DBQ_EXPECT(!graph.runtime.Invoke());
+  DBQ_EXPECT(graph.runtime.error().find("tensors must have 240 and 300 bytes, got 239 and 300") != std::string::npos);
+  graph.runtime.tensor(graph.input)->bytes += 1;
+  graph.runtime.tensor(graph.input)->data = nullptr;
+  DBQ_EXPECT(!graph.runtime.Invoke());
+  DBQ_EXPECT(graph.runtime.error().find("tensors have no memory") != std::string::npos);
 }
 
 // Random damage to the constants and shapes: any result is fine but a crash (run this under the sanitizers).
