@@ -67,7 +67,20 @@ def pack_tflite(
       ValueError: not a TFLite file; strict, and a layer that was to be ternary is not (it names the layers and why);
         ternary_layers with a name that no layer of the file has.
     """
-    before = fb.read_bytes(source)
+    report = pack_bytes(fb.read_bytes(source), strict, ternary_layers, slim_steps)
+    if path is not None:
+        fb.write_file(path, report.data)
+    warn_sparse(report)
+    return report
+
+
+def pack_bytes(
+    before: bytes,
+    strict: bool = False,
+    ternary_layers: Collection[str] | None = None,
+    slim_steps: Collection[str] = SLIM_STEPS,
+) -> ExportReport:
+    """`pack_tflite` without writing and without warnings."""
     model = fb.load_model(before)
     names = layer_names(model)
     check_layer_names(ternary_layers, names)
@@ -75,18 +88,14 @@ def pack_tflite(
     wanted = set(names.values()) if ternary_layers is None else set(ternary_layers)
     if strict:
         _check_strict({name: reasons[index] for index, name in names.items() if name in wanted and index in reasons})
-    bytes_before = account_bytes(before, model)
+    bytes_before = account_bytes(before)
     for layer in layers:
         rewrite(model, layer)
     set_format_metadata(model)
     slim(model, slim_steps)
     after = fb.save_model(model, share="vectors" in slim_steps)
     noted = {index: reason for index, reason in reasons.items() if names[index] in wanted}
-    report = _report(after, len(before), bytes_before, layers, names, noted)
-    if path is not None:
-        fb.write_file(path, after)
-    warn_sparse(report)
-    return report
+    return _report(after, len(before), bytes_before, layers, names, noted)
 
 
 def layer_names(model: Any) -> dict[int, str]:
@@ -263,7 +272,7 @@ def _report(
 ) -> ExportReport:
     """The rewrite keeps the operators and their order, so an operator's index names it in both files."""
     model, packed = fb.load_model(after), {layer.index: layer.branches for layer in layers}
-    layers_after, other_after = account_bytes(after, model)
+    layers_after, other_after = account_bytes(after)
     rows = []
     for index, name in names.items():
         operator, branches = model.subgraphs[0].operators[index], packed.get(index)

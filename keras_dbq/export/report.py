@@ -7,6 +7,7 @@ import warnings
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from keras_dbq._table import Table
 from keras_dbq.export import flatbuffer as fb
 
 SPARSITY_WARNING = 0.95
@@ -64,29 +65,17 @@ class ExportReport:
         return json.dumps(self.to_dict(), indent=1)
 
     def __str__(self) -> str:
-        header = ("layer", "op", "encoding", "before", "after", "zeros", "note")
-        rows = [_cells(row) for row in self.layers]
-        for key in self.other_after:
-            rows.append((f"({key})", "", "", f"{self.other_before[key]}", f"{self.other_after[key]}", "", ""))
-        total = f"{self.file_bytes_before}", f"{self.file_bytes_after}", f"{self.ratio:.3f}"
-        rows.append(("total (bytes of the file)", "", "", *total, ""))
-        return "\n".join([format_table(header, rows), *(f"! {finding}" for finding in self.findings)])
-
-
-def _cells(row: LayerRow) -> tuple[str, ...]:
-    zeros = " ".join(f"{100 * share:.0f} %" for share in row.sparsity)
-    return row.name, row.op, row.encoding, f"{row.bytes_before}", f"{row.bytes_after}", zeros, row.note
-
-
-def format_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """Columns as wide as their content; numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-
-    def line(cells: tuple[str, ...]) -> str:
-        padded = (c.rjust(w) if c[:1].isdigit() else c.ljust(w) for c, w in zip(cells, widths, strict=True))
-        return "  ".join(padded).rstrip()
-
-    return "\n".join([line(header), line(tuple("-" * width for width in widths)), *map(line, rows)])
+        table = Table(
+            ["layer", "op", "encoding", "bytes before", "bytes after", "zeros", "note"],
+            total=["bytes before", "bytes after"],
+        )
+        for row in self.layers:
+            zeros = " ".join(f"{100 * share:.0f} %" for share in row.sparsity)
+            table.add(row.name, row.op, row.encoding, row.bytes_before, row.bytes_after, zeros, row.note)
+        for key, size in self.other_after.items():
+            table.add(f"({key})", "", "", self.other_before[key], size, "", "")
+        lines = [str(table), f"file: {self.file_bytes_after:,} bytes, {self.ratio:.3f} of the int8 file"]
+        return "\n".join([*lines, *(f"! {finding}" for finding in self.findings)])
 
 
 def warn_sparse(report: ExportReport) -> None:
@@ -105,38 +94,43 @@ def warn_sparse(report: ExportReport) -> None:
         )
 
 
-def account_bytes(data: bytes, model: Any) -> tuple[dict[int, int], dict[str, int]]:
+def account_bytes(data: bytes) -> tuple[dict[int, int], dict[str, int]]:
     """Says where every byte of a file is.
-
-    Args:
-      data: the file. model: its ModelT.
 
     Returns:
       ({operator index: bytes of its own constants}, {kind: bytes of everything else}); all together are len(data).
-      A constant or a buffer that several operators share counts for the first.
+      What several operators share (a tensor, a buffer, a vector of zero points) counts for the first.
     """
-    graph, seen_buffers, seen_tensors = model.subgraphs[0], set(), set()
+    model = fb.load_model(data)
+    graph, seen = model.subgraphs[0], set()
+
+    def once(values: Any, width: int = 1) -> int:
+        """Bytes of a vector, 0 if it was counted; the object API's arrays are views, so an address is a place."""
+        if values is None or not len(values):
+            return 0
+        place = values.__array_interface__["data"][0]
+        if place in seen:
+            return 0
+        seen.add(place)
+        return width * len(values)
 
     def tensor_bytes(index: int) -> int:
-        if index in seen_tensors:
-            return 0
-        seen_tensors.add(index)
         tensor = graph.tensors[index]
-        shared = tensor.buffer in seen_buffers
-        seen_buffers.add(tensor.buffer)
-        return (0 if shared else fb.buffer_bytes(model, tensor)) + quantization_bytes(tensor)
+        q = tensor.quantization
+        arrays = [] if q is None else [(q.scale, 4), (q.zeroPoint, 8), (q.min, 4), (q.max, 4)]
+        return once(model.buffers[tensor.buffer].data) + sum(once(values, width) for values, width in arrays)
 
     layers = {
         index: sum(tensor_bytes(int(i)) for i in operator.inputs[1:] if fb.is_constant(model, int(i)))
         for index, operator in enumerate(graph.operators)
         if has_weights(fb.op_name(model, operator))
     }
-    constants = [i for i in range(len(graph.tensors)) if fb.is_constant(model, i)]
+    indices = range(len(graph.tensors))
     other = {
-        "other constants": sum(map(tensor_bytes, constants)),
-        "activation scales": sum(map(tensor_bytes, range(len(graph.tensors)))),
+        "other constants": sum(tensor_bytes(i) for i in indices if fb.is_constant(model, i)),
+        "activation scales": sum(tensor_bytes(i) for i in indices),
         "tensor names": sum(len(fb.text(tensor.name).encode()) for tensor in graph.tensors),
-        "metadata": sum(fb.buffer_bytes(model, entry) for entry in model.metadata or []),
+        "metadata": sum(once(model.buffers[entry.buffer].data) for entry in model.metadata or []),
     }
     other["structure"] = len(data) - sum(layers.values()) - sum(other.values())
     return layers, other
@@ -145,13 +139,3 @@ def account_bytes(data: bytes, model: Any) -> tuple[dict[int, int], dict[str, in
 def has_weights(op: str) -> bool:
     """True for the operators that get a row of their own."""
     return op in CUSTOM_OPS or op in CUSTOM_OPS.values()
-
-
-def quantization_bytes(tensor: Any) -> int:
-    """Scales 4, zero points 8, min and max 4 bytes each."""
-    parameters = tensor.quantization
-    if parameters is None:
-        return 0
-    widths = (("scale", 4), ("zeroPoint", 8), ("min", 4), ("max", 4))
-    arrays = ((getattr(parameters, name), width) for name, width in widths)
-    return sum(width * len(values) for values, width in arrays if values is not None)

@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 
 from keras_dbq.export import flatbuffer as fb
+from keras_dbq.export.integerize import OP_VERSIONS
 from keras_dbq.export.levels import decode_trits
 from keras_dbq.export.report import BUILTIN_OPS
 from keras_dbq.export.slim import drop_unused, share_buffers
-
-# Operator versions that say "int8, scales per channel" to a stock runtime. source: TFLite's op version table.
-_VERSIONS = {"CONV_2D": 5, "DEPTHWISE_CONV_2D": 6, "FULLY_CONNECTED": 12}
 
 
 def unpack_tflite(source: bytes | str | os.PathLike, path: str | os.PathLike | None = None) -> bytes:
@@ -72,7 +70,7 @@ def _rewrite(model: Any, operator: Any, name: str) -> None:
     weights_index = fb.add_tensor(model, weights, f"{output}/weights", fb.quantization(scales[2:], 0, axis))
     bias_index = fb.add_tensor(model, bias, f"{output}/bias", fb.quantization(scales[0] * scales[2:], 0, 0))
     operator.inputs = np.array([operator.inputs[0], weights_index, bias_index], np.int32)
-    operator.opcodeIndex = fb.operator_code(model, name, _VERSIONS[name])
+    operator.opcodeIndex = fb.operator_code(model, name, OP_VERSIONS[name])
     options = {"CONV_2D": _conv_options, "DEPTHWISE_CONV_2D": _depthwise_options, "FULLY_CONNECTED": _dense_options}
     operator.builtinOptionsType, operator.builtinOptions = options[name]([int(value) for value in params])
 

@@ -1,0 +1,98 @@
+"""`export_tflite`: the one call from a quantized Keras model to a file."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+
+from keras_dbq import _checks
+from keras_dbq.compat import keras
+from keras_dbq.export import flatbuffer as fb
+from keras_dbq.export.biases import round_biases
+from keras_dbq.export.convert import Conversion, convert
+from keras_dbq.export.pack import FORMAT_VERSION, ROUNDING, pack_bytes
+from keras_dbq.export.report import BUILTIN_OPS, ExportReport, warn_sparse
+
+ENCODINGS = ("packed", "int8")
+
+
+def export_tflite(
+    q_model: keras.Model,
+    path: str | os.PathLike | None,
+    encoding: str = "packed",
+    strict: bool = False,
+    *,
+    round_model_biases: bool = True,
+) -> ExportReport:
+    """Writes a quantized model as a full-integer `.tflite`.
+
+    Args:
+      q_model: from `quantize_model` (or tfmot's quantize_apply with our scheme), trained or not.
+      path: the file; it appears only when complete. None writes nothing (the report's `data` holds the bytes).
+      encoding: "packed" (ternary layers as Dbq operators, see docs/packing.md) or "int8" (stock operators only).
+      strict: raise when anything between input and output stays float, or when a ternary layer is not packed (for
+        "int8": does not hold ternary integers).
+      round_model_biases: also move the model's own biases onto the file's integer grid, by at most half an integer
+        step (choice: so that Keras computes what the file computes; repeatable, training goes on from there).
+
+    Returns:
+      ExportReport: print it for a table of every layer and every byte.
+
+    Raises:
+      TypeError: not a Keras model.
+      ValueError: not quantized; unknown encoding; strict and not met (it names the layers).
+    """
+    _checks.one_of("encoding", encoding, ENCODINGS)
+    _checks.boolean("strict", strict)
+    conversion = convert(q_model)
+    if strict and conversion.floating:
+        raise ValueError(
+            f"strict: expected integers between input and output, got {len(conversion.floating)} float operators: "
+            f"{'; '.join(conversion.floating)}; quantize those layers, or export with strict=False"
+        )
+    data = _with_metadata(conversion.data, encoding)
+    ternary = [name for name in conversion.ternary_layers if name not in _float_layers(conversion)]
+    report = pack_bytes(data, strict, ternary)
+    if encoding == "int8":
+        report = _int8_report(data, report)
+    report = replace(report, findings=_findings(conversion))
+    if path is not None:
+        fb.write_file(path, report.data)
+    if round_model_biases:
+        round_biases(q_model, conversion.biases)
+    warn_sparse(report)
+    return report
+
+
+def _with_metadata(data: bytes, encoding: str) -> bytes:
+    """The int8 file with its metadata entry; the packer adds to it."""
+    model = fb.load_model(data)
+    entry = {"encoding": encoding, "format_version": FORMAT_VERSION, "rounding": ROUNDING}
+    fb.set_metadata(model, fb.METADATA_NAME, json.dumps(entry, separators=(",", ":"), sort_keys=True).encode())
+    return fb.save_model(model)
+
+
+def _float_layers(conversion: Conversion) -> set[str]:
+    """Ternary layers whose operator stayed float: they are in the findings, not in the packer's list."""
+    return set(conversion.kernels) - set(conversion.biases)
+
+
+def _int8_report(data: bytes, packed: ExportReport) -> ExportReport:
+    """The report of the int8 file: the layers that the packer found, bytes as they are before packing."""
+    rows = [
+        replace(
+            row,
+            op=BUILTIN_OPS.get(row.op, row.op),
+            encoding="int8" if row.branches else row.encoding,
+            bytes_after=row.bytes_before,
+        )
+        for row in packed.layers
+    ]
+    other = packed.other_before
+    return ExportReport("int8", rows, other, other, len(data), len(data), data=data)
+
+
+def _findings(conversion: Conversion) -> list[str]:
+    found = [f"float: {text}" for text in conversion.floating]
+    return found + [f"requantized (int8 to another int8 scale): {name}" for name in conversion.requantized]

@@ -1,0 +1,253 @@
+"""The graph that the converter gets: plain TensorFlow operators with the quantized weights as constants.
+
+Each call of a layer runs in a name scope of its own ("n0007"), so that tensors of the converted file are found again
+whatever the converter fuses. Batch norm is folded here, into the scales (docs/architecture.md).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from keras_dbq import graph, layer_roles, wrappers
+from keras_dbq.compat import keras, tf
+from keras_dbq.export import naming
+from keras_dbq.export.integerize import Grid
+from keras_dbq.layers import QuantizeInput
+
+L = keras.layers
+TOKEN = re.compile(r"\bn\d{4}\b")
+
+
+@dataclass
+class KernelRecord:
+    """Weights of one call of a kernel layer, batch norm folded in. One channel is one column."""
+
+    name: str
+    columns: np.ndarray  # int8 [K, M]
+    scale: np.ndarray  # float32 [M]
+    bias: np.ndarray  # float64 [M]
+    branches: int  # 0: linear
+    bits: int
+
+    @property
+    def float_columns(self) -> np.ndarray:
+        """float32 [K, M]: what the converter sees, one float32 product per weight."""
+        return self.columns.astype(np.float32) * self.scale
+
+
+@dataclass
+class InferenceGraph:
+    """A function for the converter, and what its names mean."""
+
+    function: Any  # concrete tf.function
+    kernels: dict[str, KernelRecord] = field(default_factory=dict)  # token -> record
+    grids: dict[str, Grid] = field(default_factory=dict)  # token -> grid of the layer's output
+    names: dict[str, str] = field(default_factory=dict)  # token -> layer name
+    tensor_names: dict[str, str] = field(default_factory=dict)  # token of a quantizer -> name of the tensor in the file
+    input_names: list[str] = field(default_factory=list)
+
+
+def build(q_model: keras.Model) -> InferenceGraph:
+    """Traces the inference graph of a quantized model (nested models are spliced in).
+
+    Raises:
+      TypeError, ValueError: not a quantized model; a batch norm that cannot be folded because its layer is shared.
+    """
+    wrappers.check_quantized(q_model, "export_tflite")
+    return _Builder(q_model).build()
+
+
+class _Builder:
+    def __init__(self, q_model: keras.Model):
+        self.model = q_model
+        self.result = InferenceGraph(function=None)
+        self.nodes = graph.nodes(q_model)
+        self.tensor_names = {id(q.node): q.name for q in naming.quantized_outputs(q_model)}
+        self.folded = naming.folds(q_model)
+        self.count = 0
+
+    def build(self) -> InferenceGraph:
+        inputs = self.model.inputs
+        self.result.input_names = [layer.name for layer in graph.input_layers(self.model)]
+        specs = [
+            tf.TensorSpec([None, *t.shape[1:]], t.dtype, name=f"input{i}") for i, t in enumerate(inputs)
+        ]  # a batch of any size
+
+        def infer(*tensors: Any) -> Any:
+            self.count = 0
+            outputs = tf.nest.flatten(graph.replay(self.model, list(tensors), self._replace))
+            return [tf.identity(t, name=f"output{i}") for i, t in enumerate(outputs)]
+
+        self.result.function = tf.function(infer, autograph=False).get_concrete_function(*specs)
+        return self.result
+
+    # one layer
+
+    def _replace(self, layer: keras.layers.Layer) -> Callable[..., Any]:
+        if isinstance(layer, keras.Model):
+            return lambda x, **_: graph.replay(layer, tf.nest.flatten(x), self._replace)
+        emit = self._emitter(layer)
+        nodes = iter([node for node in self.nodes if node.layer is layer])
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            token = f"n{self.count:04d}"
+            self.count += 1
+            self.result.names[token] = naming.plain_name(layer)
+            with tf.name_scope(token):
+                result = emit(token, *args, **kwargs)
+                return self._quantize_output(layer, next(nodes, None), token, result)
+
+        return call
+
+    def _quantize_output(self, layer: keras.layers.Layer, node: Any, token: str, value: Any) -> Any:
+        quantized = wrappers.quantized_output(layer)
+        if quantized is None:
+            return value
+        with tf.init_scope():  # read variables now, outside of the graph that is being traced
+            scale, zero_point = quantized.quantizer.grid(quantized.variables)
+        self.result.grids[token] = Grid(float(scale), int(zero_point))
+        if node is not None:
+            self.result.tensor_names[token] = self.tensor_names[id(node)]
+        # Bounds that give back the same grid: the converter computes (high - low) / 255.
+        low, high = (np.float32((code - zero_point) * np.float64(scale)) for code in (-128, 127))
+        return tf.quantization.fake_quant_with_min_max_args(value, low, high, num_bits=8)
+
+    def _emitter(self, layer: keras.layers.Layer) -> Callable[..., Any]:
+        """(token, *args) -> the layer's float result before its output quantizer."""
+        inner = wrappers.inner(layer)
+        if isinstance(layer, QuantizeInput):
+            return lambda token, x, **_: x
+        if layer_roles.is_kernel_layer(inner):
+            return lambda token, x, **_: self._kernel(layer, token, x)
+        if isinstance(inner, L.BatchNormalization) and any(bn is layer for bn in self.folded.values()):
+            return lambda token, x, **_: x
+        if isinstance(inner, (L.Reshape, L.Flatten)):
+            return lambda token, x, **_: _reshape(inner, x)
+        if isinstance(inner, L.ReLU) and _layer_role(inner) == layer_roles.RELU:
+            return lambda token, x, **_: tf.nn.relu(x) if inner.max_value is None else tf.nn.relu6(x)
+        if _layer_role(inner) == layer_roles.IDENTITY:
+            return lambda token, x, **_: x
+        return lambda token, *args, **kwargs: _call(inner, *args, **kwargs)
+
+    def _kernel(self, layer: keras.layers.Layer, token: str, x: Any) -> Any:
+        inner = wrappers.inner(layer)
+        with tf.init_scope():
+            record = kernel_record(layer, self.folded.get(id(layer)))
+            kernel, bias = (None, None) if record else _float_kernel(layer, self.folded.get(id(layer)))
+        if record is not None:
+            self.result.kernels[token] = record
+            kernel, bias = record.float_columns.reshape(_kernel_variable(layer).shape), record.bias
+        y = _product(inner, x, kernel)
+        if bias.any():
+            y = tf.nn.bias_add(y, tf.constant(bias.astype(np.float32)))
+        return inner.activation(y)
+
+
+def _layer_role(layer: keras.layers.Layer) -> str:
+    """Role of a layer that is no function layer (those depend on their arguments: "")."""
+    return "" if layer_roles.is_function_layer(layer) else layer_roles.role(SimpleNamespace(layer=layer))
+
+
+def _reshape(layer: Any, x: Any) -> Any:
+    """Reshape with a constant shape; Keras' own asks for the batch size at run time, four operators in the file."""
+    if isinstance(layer, L.Reshape):
+        return tf.reshape(x, [-1, *layer.compute_output_shape(x.shape)[1:]])
+    return tf.reshape(x, [-1, int(np.prod(x.shape[1:]))])
+
+
+def _call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+    if layer._expects_training_arg:
+        kwargs["training"] = False
+    return layer.call(*args, **kwargs)
+
+
+def _product(layer: Any, x: Any, kernel: np.ndarray) -> Any:
+    """The layer's linear part in one TensorFlow operator."""
+    constant = tf.constant(kernel.astype(np.float32))
+    if isinstance(layer, L.Dense):
+        if len(x.shape) == 2:
+            return tf.matmul(x, constant)
+        flat = tf.matmul(tf.reshape(x, [-1, kernel.shape[0]]), constant)
+        return tf.reshape(flat, [-1, *x.shape[1:-1], kernel.shape[1]])
+    padding = layer.padding.upper()
+    if isinstance(layer, L.DepthwiseConv2D):
+        return tf.raw_ops.DepthwiseConv2dNative(
+            input=x,
+            filter=constant,
+            strides=[1, *layer.strides, 1],
+            padding=padding,
+            dilations=[1, *layer.dilation_rate, 1],
+        )
+    return tf.nn.conv2d(x, constant, layer.strides, padding, dilations=layer.dilation_rate)
+
+
+def _kernel_variable(layer: keras.layers.Layer) -> Any:
+    weights = wrappers.quantized_weights(layer)
+    if weights:
+        return weights[0].variable
+    inner = wrappers.inner(layer)
+    return inner.depthwise_kernel if isinstance(inner, L.DepthwiseConv2D) else inner.kernel
+
+
+def kernel_record(layer: keras.layers.Layer, batch_norm: keras.layers.Layer | None) -> KernelRecord | None:
+    """The integers of a kernel layer with its batch norm folded; None when its weights are not quantized.
+
+    derived: factor = gamma / sqrt(variance + epsilon); a weight factor * (n * s) is (sign(factor) * n) *
+    (|factor| * s) and the bias beta + factor * (b - mean). A channel of factor 0 gets zeros and keeps its scale, which
+    has to be positive.
+    """
+    weights = wrappers.quantized_weights(layer)
+    if not weights:
+        return None
+    integers = weights[0].quantizer.integer_weights(weights[0].variable.numpy(), weights[0].variables)
+    scale, bias = integers.scale.astype(np.float64), _own_bias(layer)
+    columns = integers.values.reshape(-1, len(scale))
+    if batch_norm is not None:
+        factor, shift = fold_of(layer, batch_norm)
+        alive = np.abs(factor) * scale > np.finfo(np.float32).tiny
+        columns = columns * np.where(alive, np.sign(factor), 0).astype(np.int8)
+        scale, bias = np.where(alive, np.abs(factor), 1) * scale, shift
+    return KernelRecord(
+        name=naming.plain_name(layer),
+        columns=columns.astype(np.int8),
+        scale=scale.astype(np.float32),
+        bias=bias,
+        branches=integers.branches,
+        bits=integers.bits,
+    )
+
+
+def _own_bias(layer: keras.layers.Layer) -> np.ndarray:
+    inner = wrappers.inner(layer)
+    if inner.use_bias:
+        return np.asarray(inner.bias, np.float64)
+    shape = _kernel_variable(layer).shape
+    return np.zeros(shape[-1] * shape[-2] if isinstance(inner, L.DepthwiseConv2D) else shape[-1])
+
+
+def fold_of(layer: keras.layers.Layer, batch_norm: keras.layers.Layer | None) -> tuple[np.ndarray, np.ndarray]:
+    """(factor, bias) of a kernel layer with that batch norm, or None, behind it; float64 [M]."""
+    bias = _own_bias(layer)
+    if batch_norm is None:
+        return np.ones(len(bias)), bias
+    norm = wrappers.inner(batch_norm)
+    factor = 1 / np.sqrt(np.asarray(norm.moving_variance, np.float64) + norm.epsilon)
+    if norm.scale:
+        factor = factor * np.asarray(norm.gamma, np.float64)
+    shift = factor * (bias - np.asarray(norm.moving_mean, np.float64))
+    if norm.center:
+        shift = shift + np.asarray(norm.beta, np.float64)
+    return factor, shift
+
+
+def _float_kernel(layer: keras.layers.Layer, batch_norm: keras.layers.Layer | None) -> tuple[np.ndarray, np.ndarray]:
+    """Kernel and bias of a layer whose weights stay float, batch norm folded."""
+    kernel = np.asarray(_kernel_variable(layer), np.float64)
+    factor, shift = fold_of(layer, batch_norm)
+    return (kernel.reshape(-1, len(factor)) * factor).reshape(kernel.shape), shift

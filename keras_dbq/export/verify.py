@@ -1,0 +1,263 @@
+"""The proof that a file computes what was trained: Keras, numpy engine, interpreter, layer by layer."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from keras_dbq import _checks
+from keras_dbq._table import Table
+from keras_dbq.export import flatbuffer as fb
+from keras_dbq.export.report import CUSTOM_OPS
+from keras_dbq.export.unpack import unpack_tflite
+
+TOP1_AGREEMENT = 0.995
+
+
+class VerificationError(AssertionError):
+    """The file does not compute what it should. `report` holds the whole comparison."""
+
+    def __init__(self, message: str, report: VerificationReport):
+        super().__init__(message)
+        self.report = report
+
+
+@dataclass
+class TensorRow:
+    """One activation tensor of the file, over all examples; counts are int8 codes."""
+
+    name: str
+    codes: int = 0  # compared
+    interpreter: int = 0  # differing: numpy engine, interpreter. Must be 0
+    int8: int = 0  # differing: packed file in the interpreter, int8 twin in the stock one. Must be 0
+    keras_codes: int = 0  # compared with Keras; 0 where Keras does not quantize this tensor
+    keras: int = 0  # differing: numpy engine, Keras
+    keras_largest: int = 0  # largest difference, in codes
+
+
+@dataclass
+class VerificationReport:
+    """Result of `verify`; str() prints a table, `passed` says whether everything holds."""
+
+    rows: list[TensorRow]
+    examples: int
+    packed: bool  # the file holds packed operators, so its int8 twin was run as well
+    top1_threshold: float
+    top1_equal: int = 0  # examples on which Keras and the file agree
+    output_interpreter: int = 0  # differing output codes: numpy engine, interpreter
+    output_int8: int = 0  # differing output codes: packed, int8 twin
+    output_keras: float = 0.0  # share of output codes that differ from Keras
+    findings: list[str] = field(default_factory=list)
+
+    @property
+    def top1_agreement(self) -> float:
+        """Share of the examples whose best class in Keras is (one of) the best in the file."""
+        return self.top1_equal / self.examples
+
+    @property
+    def first_difference(self) -> str | None:
+        """Name of the first tensor on which integer paths disagree, or None."""
+        return next((row.name for row in self.rows if row.interpreter or row.int8), None)
+
+    @property
+    def passed(self) -> bool:
+        """Integer paths are equal everywhere, and Keras agrees on enough examples."""
+        return not self.problems()
+
+    def problems(self) -> list[str]:
+        """What fails, one phrase each."""
+        found = []
+        if self.first_difference or self.output_interpreter or self.output_int8:
+            where = self.first_difference or "the output"
+            found.append(
+                f"the integer paths differ, first at {where!r} ({self.output_interpreter} output codes numpy against "
+                f"interpreter, {self.output_int8} packed against int8)"
+            )
+        if not self.top1_agreement >= self.top1_threshold:
+            first = next((row.name for row in self.rows if row.keras_largest > 1), "the output")
+            found.append(
+                f"top-1 agreement of Keras and the file is {100 * self.top1_agreement:.2f} %, expected at least "
+                f"{100 * self.top1_threshold:.2f} %; Keras is first off by more than one code at {first!r}"
+            )
+        return found
+
+    def to_json(self) -> str:
+        """All fields as JSON text."""
+        return json.dumps(asdict(self), indent=1)
+
+    def __str__(self) -> str:
+        table = Table(["tensor", "codes", "numpy/interpreter", "packed/int8", "Keras differs", "by at most"])
+        for row in self.rows:
+            keras = f"{100 * row.keras / row.keras_codes:.3f} %" if row.keras_codes else "-"
+            largest = str(row.keras_largest) if row.keras_codes else "-"
+            table.add(row.name, row.codes, row.interpreter, row.int8 if self.packed else "-", keras, largest)
+        verdict = "passed" if self.passed else "FAILED: " + "; ".join(self.problems())
+        return "\n".join([
+            str(table),
+            f"{self.examples} examples; differing output codes: numpy/interpreter {self.output_interpreter}, "
+            f"packed/int8 {self.output_int8 if self.packed else '-'}, Keras {100 * self.output_keras:.3f} %",
+            f"top-1 agreement of Keras and the file: {100 * self.top1_agreement:.2f} %",
+            *(f"! {finding}" for finding in self.findings),
+            verdict,
+        ])  # fmt: skip
+
+
+def verify(
+    q_model: Any,
+    path: str | os.PathLike | bytes,
+    x: Any,
+    *,
+    int8_file: str | os.PathLike | bytes | None = None,
+    top1_threshold: float = TOP1_AGREEMENT,
+    batch_size: int = 16,
+    raise_on_failure: bool = True,
+) -> VerificationReport:
+    """Runs Keras, the numpy engine and the interpreter on the same examples and compares every layer's codes.
+
+    Integer paths have to be equal in every code: numpy engine (XNNPACK's rounding) = interpreter, and for a packed file
+    also packed operators = the int8 twin in the stock interpreter. Keras works in float32: its rounding may differ on
+    ties, and so may what follows from them; the rate is reported, and the best classes have to agree.
+
+    Args:
+      q_model: the quantized Keras model that was exported; None compares the file's integer paths only.
+      path: the exported file (or its bytes), packed or int8.
+      x: float array [N, ...], or a list of arrays for a model of several inputs.
+      int8_file: the int8 export to compare a packed file with; None makes it with `unpack_tflite`.
+      top1_threshold: least share of examples on which Keras' best class is among the file's best (last axis of the
+        first output; ties in the file's codes count as agreement).
+      batch_size: examples at once.
+      raise_on_failure: raise VerificationError when something fails; False returns the report.
+
+    Returns:
+      VerificationReport.
+
+    Raises:
+      VerificationError: integer paths differ (it names the first tensor), or Keras disagrees too often.
+      ValueError: x is empty, inputs of different lengths, or the file is damaged.
+    """
+    from keras_dbq.interpreter import Interpreter
+    from keras_dbq.reference import Engine
+
+    threshold = _checks.number("top1_threshold", top1_threshold, 0.0, 1.0)
+    _checks.integer("batch_size", batch_size, 1, 2**31 - 1)
+    inputs = [np.asarray(a, np.float32) for a in (x if isinstance(x, (list, tuple)) else [x])]
+    if len({len(a) for a in inputs}) != 1 or not len(inputs[0]):
+        raise ValueError(f"x: expected one batch size of at least 1 in all inputs, got {[len(a) for a in inputs]}")
+    data = fb.read_bytes(path)
+    packed = _is_packed(data)
+    engine = Engine(data, rounding="xnnpack")
+    ours = Interpreter(data, delegate=packed, preserve_all_tensors=True)
+    twin = Interpreter(_int8_twin(data, int8_file), delegate=False, preserve_all_tensors=True) if packed else None
+    keras = None if q_model is None else _KerasCodes(q_model)
+    comparison = _Comparison(VerificationReport([], len(inputs[0]), packed, threshold))
+    for batch in _batches(inputs, batch_size):
+        comparison.add(batch, engine, ours, twin, keras)
+    report = comparison.finish()
+    if raise_on_failure and not report.passed:
+        raise VerificationError(f"verify: {'; '.join(report.problems())}", report)
+    return report
+
+
+def _is_packed(data: bytes) -> bool:
+    model = fb.load_model(data)
+    return any(fb.op_name(model, operator) in CUSTOM_OPS.values() for operator in model.subgraphs[0].operators)
+
+
+def _int8_twin(data: bytes, int8_file: str | os.PathLike | bytes | None) -> bytes:
+    return unpack_tflite(data) if int8_file is None else fb.read_bytes(int8_file)
+
+
+def _batches(inputs: list[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:
+    for start in range(0, len(inputs[0]), size):
+        yield [a[start : start + size] for a in inputs]
+
+
+class _KerasCodes:
+    """The quantized activations of a Keras model as int8 codes, by the file's tensor names."""
+
+    def __init__(self, q_model: Any):
+        from keras_dbq.compat import keras, tf
+        from keras_dbq.export.naming import quantized_outputs
+
+        self.quantized, self.flatten = quantized_outputs(q_model), tf.nest.flatten
+        self.model = keras.Model(q_model.inputs, [[q.tensor for q in self.quantized], self.flatten(q_model.outputs)])
+
+    def run(self, batch: list[np.ndarray]) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
+        """({tensor name: int8 codes}, the model's float outputs)."""
+        activations, outputs = self.model(batch if len(batch) > 1 else batch[0], training=False)
+        codes: dict[str, np.ndarray] = {}
+        for quantized, value in zip(self.quantized, activations, strict=True):
+            steps = np.rint(value.numpy().astype(np.float64) / np.float64(quantized.scale)) + quantized.zero_point
+            codes.setdefault(quantized.name, steps.astype(np.int32))
+        return codes, [output.numpy() for output in outputs]
+
+
+class _Comparison:
+    """Adds up differences batch by batch."""
+
+    def __init__(self, report: VerificationReport):
+        self.report = report
+        self.rows: dict[str, TensorRow] = {}
+        self.keras_output = np.zeros(2, np.int64)  # differing, compared
+
+    def add(self, batch: list[np.ndarray], engine: Any, ours: Any, twin: Any, keras: _KerasCodes | None) -> None:
+        """Runs one batch on every path."""
+        x = batch if len(batch) > 1 else batch[0]
+        numpy_output, numpy_tensors = engine.run(x, all_tensors=True)
+        ours_output, ours_tensors = ours.predict(x, batch_size=len(batch[0])), ours.tensors()
+        self.report.output_interpreter += _differing(numpy_output, ours_output)
+        twin_tensors: dict[str, np.ndarray] = {}
+        if twin is not None:
+            self.report.output_int8 += _differing(ours_output, twin.predict(x, batch_size=len(batch[0])))
+            twin_tensors = twin.tensors()
+        keras_codes, keras_outputs = ({}, []) if keras is None else keras.run(batch)
+        for name, codes in numpy_tensors.items():
+            row = self.rows.setdefault(name, TensorRow(name))
+            row.codes += codes.size
+            if name in ours_tensors:
+                row.interpreter += _differing(codes, ours_tensors[name])
+            if name in twin_tensors and name in ours_tensors:
+                row.int8 += _differing(ours_tensors[name], twin_tensors[name])
+            if name in keras_codes and keras_codes[name].size == codes.size:
+                difference = np.abs(keras_codes[name].reshape(codes.shape) - codes.astype(np.int32))
+                row.keras_codes += codes.size
+                row.keras += int(np.count_nonzero(difference))
+                row.keras_largest = max(row.keras_largest, int(difference.max(initial=0)))
+        self._compare_outputs(engine, numpy_output, keras_outputs, len(batch[0]))
+
+    def _compare_outputs(self, engine: Any, output: Any, keras_outputs: list[np.ndarray], count: int) -> None:
+        """Top-1 on the first output; float outputs are on the file's grid, so equal codes are equal numbers."""
+        outputs = output if isinstance(output, list) else [output]
+        if not keras_outputs:
+            self.report.top1_equal += count
+            return
+        for tensor, file_output, keras_output in zip(engine.outputs, outputs, keras_outputs, strict=True):
+            step = np.float64(tensor.scale) if tensor.quantization is not None else 1e-6
+            apart = np.abs(file_output.reshape(keras_output.shape) - keras_output) > 0.5 * step
+            self.keras_output += (np.count_nonzero(apart), apart.size)
+        best = keras_outputs[0].argmax(-1)[..., None]
+        first = outputs[0].reshape(keras_outputs[0].shape)
+        agree = np.take_along_axis(first, best, -1)[..., 0] == first.max(-1)
+        self.report.top1_equal += int(agree.reshape(count, -1).all(1).sum())
+
+    def finish(self) -> VerificationReport:
+        """The report."""
+        self.report.rows = list(self.rows.values())
+        if self.keras_output[1]:
+            self.report.output_keras = float(self.keras_output[0] / self.keras_output[1])
+        return self.report
+
+
+def _differing(a: Any, b: Any) -> int:
+    """Number of elements that are not equal; different shapes differ everywhere."""
+    pairs = zip(a, b, strict=True) if isinstance(a, list) else [(a, b)]
+    count = 0
+    for left, right in pairs:
+        same_size = np.size(left) == np.size(right)
+        count += int(np.count_nonzero(np.ravel(left) != np.ravel(right))) if same_size else int(np.size(left))
+    return count
