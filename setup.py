@@ -43,6 +43,9 @@ LINK_FLAGS = [
 # Files that need more than the processor's baseline; chosen at run time.
 ISA_FLAGS = {"avx2.cc": ["-mavx2"]}
 
+EXAMPLES = ["matplotlib", "pillow", "scikit-learn"]
+TEST = [*EXAMPLES, "pytest", "pytest-timeout"]
+
 
 def sources() -> list[str]:
     """C++ files of the delegate, relative to the repository root."""
@@ -115,5 +118,10 @@ setup(
         "tensorflow-model-optimization==0.8.1",
         "tf-keras~=2.21.0",
     ],
+    extras_require={
+        "examples": EXAMPLES,
+        "test": TEST,
+        "dev": [*TEST, "mypy==2.4.1", "ruff==0.17.5"],
+    },
     zip_safe=False,
 )

@@ -11,6 +11,7 @@ os.environ["TF_USE_LEGACY_KERAS"] = "1"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import importlib.util
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -18,6 +19,8 @@ import numpy as np
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+# For `examples`. Behind everything else: `pytest` tests the installed keras_dbq, `python -m pytest` the source tree.
+sys.path.append(str(REPOSITORY))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

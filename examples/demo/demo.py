@@ -19,8 +19,8 @@ BATCH = 64
 
 
 def prepare(pictures: np.ndarray) -> np.ndarray:
-    """uint8 -> float32 in [-1, 1]."""
-    return pictures * np.float32(1 / 127.5) - np.float32(1)
+    """uint8 -> float32 in [0, 1]: all 256 values lie on the 8-bit grid of the input."""
+    return pictures * np.float32(1 / 255)
 
 
 def compiled(model: Any, learning_rate: float, epochs: int, pictures: int) -> Any:

@@ -1,0 +1,55 @@
+# make demo        the main job on handwritten digits, in an environment of its own; ends with one table
+# make test        the fast tests (make test ARGS=--run-slow for all); the other targets are CI's
+VENV ?= .venv
+PYTHON ?= python3.11
+BUILD ?= tflite_ops/build-make
+ARGS ?=
+
+BIN := $(VENV)/bin
+SOURCES := setup.py pyproject.toml $(shell find keras_dbq -name '*.py') \
+           $(shell find tflite_ops -name 'build*' -prune -o \( -name '*.cc' -o -name '*.h' -o -name '*.map' -o -name '*.inc' \) -print)
+CXX_FILES := $(shell find tflite_ops -name 'build*' -prune -o \( -name '*.cc' -o -name '*.h' \) -print)
+
+.PHONY: demo test lint test-cpp test-arm wheel-test clean
+
+demo: $(VENV)/.examples
+	$(BIN)/python examples/demo/main.py --out out/demo $(ARGS)
+
+# `pytest`, not `python -m pytest`: it tests the installed package.
+test: $(VENV)/.dev
+	$(BIN)/pytest $(ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	clang-format --dry-run --Werror $(CXX_FILES)
+
+# The C++ tests with address and undefined-behaviour sanitizers; any finding ends the run.
+test-cpp:
+	cmake -S tflite_ops -B $(BUILD)-sanitize -DDBQ_SANITIZE=address,undefined
+	cmake --build $(BUILD)-sanitize -j 2
+	ctest --test-dir $(BUILD)-sanitize --output-on-failure
+
+# The C++ tests on the scalar path of aarch64, under qemu.
+test-arm:
+	cmake -S tflite_ops -B $(BUILD)-arm -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake
+	cmake --build $(BUILD)-arm -j 2
+	ctest --test-dir $(BUILD)-arm --output-on-failure
+
+wheel-test:
+	PYTHON="$(PYTHON)" tools/wheel_test.sh
+
+$(VENV)/.examples: $(SOURCES) | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check ".[examples]"
+	touch $@
+
+$(VENV)/.dev: $(SOURCES) | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check ".[dev]"
+	touch $@
+
+$(BIN)/python:
+	PYTHON="$(PYTHON)" tools/make_venv.sh $(VENV)
+
+clean:
+	rm -rf $(VENV) $(BUILD)-sanitize $(BUILD)-arm build dist out *.egg-info
