@@ -62,7 +62,9 @@ def convert(q_model: keras.Model) -> Conversion:
 
 def _run_converter(inference: InferenceGraph) -> bytes:
     """The stock converter without its quantizer; its chatter is kept from the terminal."""
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([inference.function])
+    holder = tf.Module()
+    holder.function = inference.function
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([inference.function], holder)
     with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         return converter.convert()

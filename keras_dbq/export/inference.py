@@ -18,7 +18,7 @@ from keras_dbq import graph, layer_roles, wrappers
 from keras_dbq.compat import keras, tf
 from keras_dbq.export import naming
 from keras_dbq.export.integerize import Grid
-from keras_dbq.layers import QuantizeInput
+from keras_dbq.layers import QuantizeTensor
 
 L = keras.layers
 TOKEN = re.compile(r"\bn\d{4}\b")
@@ -121,7 +121,7 @@ class _Builder:
     def _emitter(self, layer: keras.layers.Layer) -> Callable[..., Any]:
         """(token, *args) -> the layer's float result before its output quantizer."""
         inner = wrappers.inner(layer)
-        if isinstance(layer, QuantizeInput):
+        if isinstance(layer, QuantizeTensor):
             return lambda token, x, **_: x
         if layer_roles.is_kernel_layer(inner):
             return lambda token, x, **_: self._kernel(layer, token, x)

@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_dbq import graph, layer_roles, wrappers
 from keras_dbq.compat import keras, tf
-from keras_dbq.layers import QuantizeInput
+from keras_dbq.layers import QuantizeTensor
 
 L = keras.layers
 _FUSED = (layer_roles.FOLD, layer_roles.RELU, layer_roles.IDENTITY)
@@ -48,7 +48,7 @@ def quantized_outputs(q_model: keras.Model) -> list[QuantizedOutput]:
         if quantized is None:
             continue
         source, output = tf.nest.flatten(node.keras_inputs)[0], tf.nest.flatten(node.outputs)[0]
-        is_input = isinstance(node.layer, QuantizeInput)
+        is_input = isinstance(node.layer, QuantizeTensor)
         name = source._keras_history.layer.name if is_input else trace.main_layer(node)
         found.append(QuantizedOutput(node, output, name, *quantized.quantizer.grid(quantized.variables)))
     return found

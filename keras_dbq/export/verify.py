@@ -153,8 +153,13 @@ def verify(
     engine = Engine(data, rounding="xnnpack")
     ours = Interpreter(data, delegate=packed, preserve_all_tensors=True)
     twin = Interpreter(_int8_twin(data, int8_file), delegate=False, preserve_all_tensors=True) if packed else None
-    keras = None if q_model is None else _KerasCodes(q_model)
+    keras = None if q_model is None else _KerasCodes(q_model, engine)
     comparison = _Comparison(VerificationReport([], len(inputs[0]), packed, threshold))
+    if keras is not None:
+        comparison.report.findings = [
+            f"Keras quantizes {name!r} on a grid that the file does not have: was the model changed after the export?"
+            for name in keras.missing
+        ]
     for batch in _batches(inputs, batch_size):
         comparison.add(batch, engine, ours, twin, keras)
     report = comparison.finish()
@@ -178,22 +183,40 @@ def _batches(inputs: list[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:
 
 
 class _KerasCodes:
-    """The quantized activations of a Keras model as int8 codes, by the file's tensor names."""
+    """The quantized activations of a Keras model as int8 codes, by the file's tensor names.
 
-    def __init__(self, q_model: Any):
+    A layer may own several tensors of the file (`pool`, and `pool#2` behind it on another grid): the one with the Keras
+    quantizer's grid is meant.
+    """
+
+    def __init__(self, q_model: Any, engine: Any):
         from keras_dbq.compat import keras, tf
         from keras_dbq.export.naming import quantized_outputs
 
-        self.quantized, self.flatten = quantized_outputs(q_model), tf.nest.flatten
-        self.model = keras.Model(q_model.inputs, [[q.tensor for q in self.quantized], self.flatten(q_model.outputs)])
+        file_tensors: dict[tuple[str, np.float32, int], str] = {}
+        for tensor in engine.model.tensors:
+            if tensor.quantization is not None and tensor.quantization.scale.size == 1:
+                key = (tensor.name.split("#")[0], np.float32(tensor.scale), int(tensor.zero_point))
+                file_tensors.setdefault(key, tensor.name)
+        self.names: list[str] = []
+        self.quantized, self.missing = [], []
+        for quantized in quantized_outputs(q_model):
+            name = file_tensors.get((quantized.name, np.float32(quantized.scale), int(quantized.zero_point)))
+            if name is None:
+                self.missing.append(quantized.name)
+            else:
+                self.names.append(name)
+                self.quantized.append(quantized)
+        outputs = [[q.tensor for q in self.quantized], tf.nest.flatten(q_model.outputs)]
+        self.model = keras.Model(q_model.inputs, outputs)
 
     def run(self, batch: list[np.ndarray]) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
         """({tensor name: int8 codes}, the model's float outputs)."""
         activations, outputs = self.model(batch if len(batch) > 1 else batch[0], training=False)
         codes: dict[str, np.ndarray] = {}
-        for quantized, value in zip(self.quantized, activations, strict=True):
+        for name, quantized, value in zip(self.names, self.quantized, activations, strict=True):
             steps = np.rint(value.numpy().astype(np.float64) / np.float64(quantized.scale)) + quantized.zero_point
-            codes.setdefault(quantized.name, steps.astype(np.int32))
+            codes.setdefault(name, steps.astype(np.int32))
         return codes, [output.numpy() for output in outputs]
 
 
