@@ -59,7 +59,7 @@ def staircase(integer_scales: tf.Tensor) -> Staircase:
     digits = tf.constant(_digit_table(branches))
     levels = tf.matmul(digits, integer_scales)
     if branches == 1:
-        return Staircase(levels, digits[:, :, None])
+        return Staircase(levels, tf.broadcast_to(digits[:, :, None], [3, 1, tf.shape(levels)[1]]))
     order = tf.argsort(levels, axis=0, stable=True)
     return Staircase(tf.sort(levels, axis=0), tf.transpose(tf.gather(digits, order), [0, 2, 1]))
 

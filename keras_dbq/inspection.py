@@ -7,7 +7,7 @@ import numpy as np
 from keras_dbq import graph, layer_roles, wrappers
 from keras_dbq._table import Table
 from keras_dbq.compat import QuantizeWrapper, keras, tf
-from keras_dbq.layers import QuantizeInput
+from keras_dbq.layers import QuantizeTensor
 from keras_dbq.quantizers import IntegerWeights, TernaryWeights
 from keras_dbq.wrappers import TernaryBranchQuantizer
 
@@ -280,7 +280,7 @@ def strip(q_model: keras.Model) -> keras.Model:
     pairs: list[tuple[Any, Any]] = []
 
     def replace(layer: keras.layers.Layer) -> Any:
-        if isinstance(layer, QuantizeInput):
+        if isinstance(layer, QuantizeTensor):
             return lambda x, **_: x
         new = graph.clone(wrappers.inner(layer))
         pairs.append((layer, new))

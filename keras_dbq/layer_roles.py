@@ -16,6 +16,7 @@ A role says how the layer's output relates to the integer file:
 from typing import Any
 
 from keras_dbq.compat import keras, tf
+from keras_dbq.layers import QuantizeTensor
 
 _L = keras.layers
 
@@ -95,7 +96,7 @@ def role(node: Any) -> str:
 
 def plain_role(layer: keras.layers.Layer) -> str:
     """Role of a layer that is no function layer; see `role`."""
-    if isinstance(layer, _L.InputLayer):
+    if isinstance(layer, (_L.InputLayer, QuantizeTensor)):
         return OUTPUT
     if isinstance(layer, _L.Activation):
         return _activation_role(activation_name(layer.activation))

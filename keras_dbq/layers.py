@@ -1,4 +1,4 @@
-"""Our one Keras layer: the quantizer of a model input."""
+"""Our one Keras layer: a quantizer of a tensor that no layer can carry."""
 
 from typing import Any
 
@@ -7,8 +7,8 @@ from keras_dbq.quantizers import ActivationQuantizer
 
 
 @register
-class QuantizeInput(keras.layers.Layer):
-    """Quantizes a model's input tensor; the only fake-quant that belongs to no layer of the float model.
+class QuantizeTensor(keras.layers.Layer):
+    """Quantizes a tensor that no wrapper can: a model's input, or the result of an operator such as `x + 3.0`.
 
     tfmot's QuantizeLayer does not mark itself as built, so that a `.keras` file loads its variables twice; hence this.
 
@@ -22,7 +22,7 @@ class QuantizeInput(keras.layers.Layer):
 
     def build(self, input_shape):
         if not self.built:
-            self.quantizer_vars = self.quantizer.build(input_shape, "input", self)
+            self.quantizer_vars = self.quantizer.build(input_shape, "tensor", self)
         super().build(input_shape)
 
     def call(self, inputs, training=None):

@@ -5,7 +5,9 @@ Rewrites (each exact in float):
   kernel layer with softmax, tanh ...-> the layer without it, Activation `<name>_<activation>`
   Rescaling, Normalization and batch norm without a kernel layer before it -> DepthwiseConv2D 1x1 with bias, 8 bit
   AveragePooling2D over the whole map -> GlobalAveragePooling2D (a mean has an output range of its own in TFLite)
-  model input                        -> input, quantizer
+  model input                        -> input, QuantizeTensor
+  operator on Keras tensors, Lambda  -> the same, QuantizeTensor where its output has a range of its own (tfmot's
+                                        wrapper takes no function layers)
 """
 
 from dataclasses import dataclass
@@ -16,10 +18,10 @@ import numpy as np
 from keras_dbq import graph, layer_roles
 from keras_dbq.compat import keras, tf
 from keras_dbq.layer_roles import FIXED, FOLD, IDENTITY, JOIN, RELU, SAME_RANGE, SUM, UNSUPPORTED, WEIGHTS
-from keras_dbq.layers import QuantizeInput
+from keras_dbq.layers import QuantizeTensor
 
 L = keras.layers
-INPUT_PREFIX = "quantize_"
+TENSOR_PREFIX = "quantize_"
 
 
 @dataclass
@@ -49,20 +51,27 @@ class Rewritten:
     origin: dict[str, tuple[str, str]]
 
 
-def rewrite(model: keras.Model, quantized: set[str], make_input_quantizer: Any) -> Rewritten:
+def rewrite(model: keras.Model, quantized: set[str], quantize_tensor: Any) -> Rewritten:
     """Applies the rewrites to the layers named in `quantized`; all layers are copied with their weights.
 
     Args:
       model: flat functional or Sequential model.
       quantized: names of the layers that are to be quantized; others are copied as they are.
-      make_input_quantizer: (input layer's name, dtype) -> a layer that quantizes the input, or None to leave it.
+      quantize_tensor: (name of the input or function layer, Step or None) -> a QuantizeTensor layer.
     """
     origin: dict[str, tuple[str, str]] = {}
     later: list[Any] = []  # weights can be set once the new layers are built
     standalone = _standalone_batch_norms(model)
-    read = _Planner(model, quantized).read
+    planner = _Planner(model, quantized)
+    carried = {
+        step.layer.name: step
+        for step in planner.steps()
+        if step.quantize_output and layer_roles.is_function_layer(step.layer)
+    }
 
     def replace(layer: keras.layers.Layer) -> Any:
+        if layer.name in carried:
+            return _then(_copied(layer, later), quantize_tensor(layer.name, carried[layer.name]))
         if layer.name not in quantized:
             return _copied(layer, later)
         if isinstance(layer, L.SeparableConv2D):
@@ -78,13 +87,16 @@ def rewrite(model: keras.Model, quantized: set[str], make_input_quantizer: Any) 
 
     def on_input(tensor: Any, name: str) -> Any:
         old = next(t for t, layer in zip(model.inputs, graph.input_layers(model), strict=True) if layer.name == name)
-        layer = make_input_quantizer(name, tensor.dtype) if id(old) in read else None
-        return tensor if layer is None else layer(tensor)
+        return quantize_tensor(name, None)(tensor) if id(old) in planner.read else tensor
 
     result = graph.rebuild(model, replace, on_input)
     for set_weights in later:
         set_weights()
     return Rewritten(result, origin)
+
+
+def _then(first: Any, second: Any) -> Any:
+    return lambda *args, **kwargs: second(first(*args, **kwargs))
 
 
 def _copied(layer: keras.layers.Layer, later: list[Any]) -> keras.layers.Layer:
@@ -118,8 +130,8 @@ def _split_separable(layer: Any, origin: dict[str, tuple[str, str]], later: list
     activation = _activation_layer(layer, origin)
     if activation is None:
         pointwise.activation = layer.activation
-        return lambda x: pointwise(depthwise(x))
-    return lambda x: activation(pointwise(depthwise(x)))
+        return _then(depthwise, pointwise)
+    return _then(_then(depthwise, pointwise), activation)
 
 
 def _activation_layer(layer: Any, origin: dict[str, tuple[str, str]]) -> keras.layers.Layer | None:
@@ -139,7 +151,7 @@ def _split_activation(layer: Any, origin: dict[str, tuple[str, str]], later: lis
     linear = layer.__class__.from_config(config)
     linear.trainable = layer.trainable
     later.append(lambda: graph.copy_weights([(layer, linear)]))
-    return lambda x: activation(linear(x))
+    return _then(linear, activation)
 
 
 def _affine_as_depthwise(layer: Any, origin: dict[str, tuple[str, str]], later: list[Any]) -> Any:
@@ -277,7 +289,9 @@ class _Planner:
         layer = node.layer
         if role == RELU or layer_roles.unsigned_output(layer):
             return True
-        if isinstance(layer, QuantizeInput) or role in (WEIGHTS, FOLD, UNSUPPORTED, FIXED):
+        if isinstance(layer, QuantizeTensor):
+            return layer.quantizer.unsigned
+        if role in (WEIGHTS, FOLD, UNSUPPORTED, FIXED):
             return False
         if role in (SAME_RANGE, IDENTITY, JOIN) and layer_roles.is_function_layer(layer):
             return False
@@ -289,8 +303,8 @@ class _Planner:
 
     def _decide(self, node: Any, role: str, output: Any, in_chain: bool) -> tuple[bool, str]:
         layer = node.layer
-        if isinstance(layer, QuantizeInput):
-            return False, "the model's input: quantized here"
+        if isinstance(layer, QuantizeTensor):
+            return False, "quantized here"
         readers = self.consumers.get(id(output), [])
         if not in_chain and id(output) not in self.read:
             return False, "not to be quantized"
@@ -299,6 +313,8 @@ class _Planner:
         alone = len(readers) == 1 and id(output) not in self.outputs
         if alone:
             next_role = self.roles[id(readers[0])]
+            if isinstance(readers[0].layer, QuantizeTensor):
+                return False, f"quantized by {readers[0].layer.name}"
             if self._fuses(node, role, next_role):
                 self.fused.add(id(output))
                 return False, f"fused into {readers[0].layer.name}"

@@ -11,7 +11,7 @@ from keras_dbq.compat import (
     keras,
 )
 from keras_dbq.layer_roles import FIXED, UNSUPPORTED, WEIGHTS
-from keras_dbq.layers import QuantizeInput
+from keras_dbq.layers import QuantizeTensor
 from keras_dbq.quantize_configs import (
     LayerQuantizeConfig,
     OutputQuantizeConfig,
@@ -208,7 +208,7 @@ class DBQLayoutTransform(QuantizeLayoutTransform):
             for name, entry in layer_quantize_map.items()
             if entry.get("quantize_config") is not None
         }
-        rewritten = layout.rewrite(model, wanted, self._input_quantizer)
+        rewritten = layout.rewrite(model, wanted, self._quantize_tensor)
         _split_given(rewritten, given)
         new_wanted = wanted | {new for new, (old, _) in rewritten.origin.items() if old in wanted}
         steps = layout.plan(rewritten.model, new_wanted)
@@ -220,10 +220,11 @@ class DBQLayoutTransform(QuantizeLayoutTransform):
                 scheme._configs[step.layer.name] = config
         return rewritten.model, {name: {"quantize_config": config} for name, config in scheme._configs.items()}
 
-    def _input_quantizer(self, name: str, dtype: Any) -> keras.layers.Layer:
-        return QuantizeInput(
-            ActivationQuantizer(**self.scheme.activation), name=layout.INPUT_PREFIX + name, dtype="float32"
+    def _quantize_tensor(self, name: str, step: layout.Step | None) -> keras.layers.Layer:
+        quantizer = (
+            ActivationQuantizer(**self.scheme.activation) if step is None else self.scheme.output_quantizer(step)
         )
+        return QuantizeTensor(quantizer, name=layout.TENSOR_PREFIX + name, dtype="float32")
 
     def _mark_rewritten(self, step: layout.Step, rewritten: layout.Rewritten) -> None:
         origin = rewritten.origin.get(step.layer.name)
@@ -232,7 +233,7 @@ class DBQLayoutTransform(QuantizeLayoutTransform):
 
     def _config(self, step: layout.Step, wanted: bool, given: Any) -> LayerQuantizeConfig | None:
         layer = step.layer
-        if isinstance(layer, QuantizeInput):
+        if isinstance(layer, QuantizeTensor):
             return None
         if given is not None:
             return self._adapt_given(step, given)
@@ -240,6 +241,8 @@ class DBQLayoutTransform(QuantizeLayoutTransform):
             return OutputQuantizeConfig(output=self.scheme.output_quantizer(step)) if step.quantize_output else None
         if step.role == UNSUPPORTED:
             self._refuse(layer)
+            if not step.quantize_output:
+                return None
             return OutputQuantizeConfig(
                 output=self.scheme.output_quantizer(step), note="no integer form: stays float, by choice"
             )

@@ -27,7 +27,7 @@ def custom_objects() -> dict[str, Any]:
         quantizers.ActivationQuantizer,
         quantizers.BranchScaleConstraint,
         quantizers.AscendingConstraint,
-        layers.QuantizeInput,
+        layers.QuantizeTensor,
     ]
     with tfmot.quantization.keras.quantize_scope():
         objects = dict(keras.utils.get_custom_objects())

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from keras_dbq.compat import QuantizeWrapper, keras, tf
-from keras_dbq.layers import QuantizeInput
+from keras_dbq.layers import QuantizeTensor
 from keras_dbq.quantize_configs import LayerQuantizeConfig
 from keras_dbq.quantizers import ActivationQuantizer, LinearWeightQuantizer, TernaryBranchQuantizer
 
@@ -35,7 +35,7 @@ def quantized_weights(layer: keras.layers.Layer) -> list[QuantizedWeight]:
 
 def quantized_output(layer: keras.layers.Layer) -> QuantizedTensor | None:
     """The output (for an input quantizer: the input) that this layer quantizes, or None."""
-    if isinstance(layer, QuantizeInput) and isinstance(layer.quantizer, ActivationQuantizer):
+    if isinstance(layer, QuantizeTensor) and isinstance(layer.quantizer, ActivationQuantizer):
         return QuantizedTensor(layer.name, layer.quantizer, layer.quantizer_vars)
     if isinstance(layer, QuantizeWrapper) and layer.built and layer._output_quantizers:
         return QuantizedTensor(layer.layer.name, layer._output_quantizers[0], layer._output_quantizer_vars)
@@ -66,7 +66,7 @@ def check_quantized(model: Any, function: str) -> None:
     """Raises a one-line error unless the model holds quantized layers."""
     if not isinstance(model, keras.Model):
         raise TypeError(f"{function}: expected a quantized tf_keras model, got {type(model).__name__}")
-    if not any(isinstance(layer, (QuantizeWrapper, QuantizeInput)) for layer in all_layers(model)):
+    if not any(isinstance(layer, (QuantizeWrapper, QuantizeTensor)) for layer in all_layers(model)):
         raise ValueError(
             f"{function}: model {model.name!r} has no quantized layer; call keras_dbq.quantize_model first"
         )
