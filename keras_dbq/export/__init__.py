@@ -6,9 +6,9 @@ _PUBLIC = {
     "export_tflite": "keras_dbq.export.api",
     "pack_tflite": "keras_dbq.export.pack",
     "unpack_tflite": "keras_dbq.export.unpack",
-    "verify": "keras_dbq.export.verify",
-    "VerificationError": "keras_dbq.export.verify",
-    "VerificationReport": "keras_dbq.export.verify",
+    "verify": "keras_dbq.export.verification",
+    "VerificationError": "keras_dbq.export.verification",
+    "VerificationReport": "keras_dbq.export.verification",
     "ExportReport": "keras_dbq.export.report",
     "LayerRow": "keras_dbq.export.report",
 }
@@ -16,7 +16,7 @@ __all__ = sorted(_PUBLIC)
 
 
 def __getattr__(name: str):
-    # The packer needs no TensorFlow: names load on first use. `verify` is a function and a module: the function wins.
+    # The packer needs no TensorFlow: names load on first use.
     if name not in _PUBLIC:
         raise AttributeError(f"module 'keras_dbq.export' has no attribute {name!r}")
     value = getattr(importlib.import_module(_PUBLIC[name]), name)

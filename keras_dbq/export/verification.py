@@ -121,7 +121,8 @@ def verify(
 
     Integer paths have to be equal in every code: numpy engine (XNNPACK's rounding) = interpreter, and for a packed file
     also packed operators = the int8 twin in the stock interpreter. Keras works in float32: its rounding may differ on
-    ties, and so may what follows from them; the rate is reported, and the best classes have to agree.
+    ties, and so may what follows from them; the rate is reported, and the best classes have to agree. All paths start
+    from the input codes of Keras.
 
     Args:
       q_model: the quantized Keras model that was exported; None compares the file's integer paths only.
@@ -215,9 +216,18 @@ class _KerasCodes:
         activations, outputs = self.model(batch if len(batch) > 1 else batch[0], training=False)
         codes: dict[str, np.ndarray] = {}
         for name, quantized, value in zip(self.names, self.quantized, activations, strict=True):
-            steps = np.rint(value.numpy().astype(np.float64) / np.float64(quantized.scale)) + quantized.zero_point
-            codes.setdefault(name, steps.astype(np.int32))
+            codes.setdefault(name, to_codes(value.numpy(), quantized.scale, quantized.zero_point))
         return codes, [output.numpy() for output in outputs]
+
+
+def to_codes(real: np.ndarray, scale: np.float32, zero_point: int) -> np.ndarray:
+    """int32 codes of numbers that lie on a grid already (but for float32 rounding)."""
+    return (np.rint(real.astype(np.float64) / np.float64(scale)) + zero_point).astype(np.int32)
+
+
+def _input_codes(tensor: Any, value: np.ndarray, keras_codes: dict[str, np.ndarray]) -> np.ndarray:
+    """Keras' codes of an input, so that ties there (x / 127.5 - 1 is full of them) do not blur what follows."""
+    return keras_codes[tensor.name].astype(np.int8) if tensor.name in keras_codes else value
 
 
 class _Comparison:
@@ -229,8 +239,10 @@ class _Comparison:
         self.keras_output = np.zeros(2, np.int64)  # differing, compared
 
     def add(self, batch: list[np.ndarray], engine: Any, ours: Any, twin: Any, keras: _KerasCodes | None) -> None:
-        """Runs one batch on every path."""
-        x = batch if len(batch) > 1 else batch[0]
+        """Runs one batch on every path; the file gets the input codes that Keras computes."""
+        keras_codes, keras_outputs = ({}, []) if keras is None else keras.run(batch)
+        given = [_input_codes(t, value, keras_codes) for t, value in zip(engine.inputs, batch, strict=True)]
+        x = given if len(given) > 1 else given[0]
         numpy_output, numpy_tensors = engine.run(x, all_tensors=True)
         ours_output, ours_tensors = ours.predict(x, batch_size=len(batch[0])), ours.tensors()
         self.report.output_interpreter += _differing(numpy_output, ours_output)
@@ -238,7 +250,6 @@ class _Comparison:
         if twin is not None:
             self.report.output_int8 += _differing(ours_output, twin.predict(x, batch_size=len(batch[0])))
             twin_tensors = twin.tensors()
-        keras_codes, keras_outputs = ({}, []) if keras is None else keras.run(batch)
         for name, codes in numpy_tensors.items():
             row = self.rows.setdefault(name, TensorRow(name))
             row.codes += codes.size
@@ -254,15 +265,14 @@ class _Comparison:
         self._compare_outputs(engine, numpy_output, keras_outputs, len(batch[0]))
 
     def _compare_outputs(self, engine: Any, output: Any, keras_outputs: list[np.ndarray], count: int) -> None:
-        """Top-1 on the first output; float outputs are on the file's grid, so equal codes are equal numbers."""
+        """Differing output codes, and top-1 on the first output."""
         outputs = output if isinstance(output, list) else [output]
         if not keras_outputs:
             self.report.top1_equal += count
             return
-        for tensor, file_output, keras_output in zip(engine.outputs, outputs, keras_outputs, strict=True):
-            step = np.float64(tensor.scale) if tensor.quantization is not None else 1e-6
-            apart = np.abs(file_output.reshape(keras_output.shape) - keras_output) > 0.5 * step
-            self.keras_output += (np.count_nonzero(apart), apart.size)
+        for tensor, codes, real in zip(engine.outputs, outputs, keras_outputs, strict=True):
+            expected = real if codes.dtype == np.float32 else to_codes(real, tensor.scale, tensor.zero_point)
+            self.keras_output += (_differing(codes, expected), codes.size)
         best = keras_outputs[0].argmax(-1)[..., None]
         first = outputs[0].reshape(keras_outputs[0].shape)
         agree = np.take_along_axis(first, best, -1)[..., 0] == first.max(-1)
