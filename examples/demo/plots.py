@@ -74,12 +74,12 @@ def _staircases(layers: list[Any], path: Path, channels: int = 4) -> Path:
 
 
 def _levels(layers: list[Any], path: Path) -> Path:
-    figure, panels = _panels(layers, "Weights per level, in order from -p-q to p+q")
+    figure, panels = _panels(layers, "Weights per code, branches read as digits of a balanced base-3 number")
     for layer, panel in zip(layers, panels, strict=False):
         codes = keras_dbq.get_ternary_weights(layer).codes
         digits = 3 ** np.arange(len(codes))[::-1]
         index = np.tensordot(digits, codes.astype(int) + 1, 1).ravel()
         count = 3 ** len(codes)
         panel.bar(np.arange(count) - count // 2, np.bincount(index, minlength=count) / index.size)
-        panel.set(title=layer.name, xlabel="level", ylabel="share of weights")
+        panel.set(title=layer.name, xlabel="code", ylabel="share of weights")
     return _save(figure, path)
