@@ -127,6 +127,8 @@ class _Builder:
             return lambda token, x, **_: self._kernel(layer, token, x)
         if isinstance(inner, L.BatchNormalization) and any(bn is layer for bn in self.folded.values()):
             return lambda token, x, **_: x
+        if isinstance(inner, L.AveragePooling2D) and wrappers.quantized_output(layer) is not None:
+            return lambda token, x, **_: self._average_pool(inner, token, x)
         if isinstance(inner, (L.Reshape, L.Flatten)):
             return lambda token, x, **_: _reshape(inner, x)
         if isinstance(inner, L.ReLU) and _layer_role(inner) == layer_roles.RELU:
@@ -134,6 +136,28 @@ class _Builder:
         if _layer_role(inner) == layer_roles.IDENTITY:
             return lambda token, x, **_: x
         return lambda token, *args, **kwargs: _call(inner, *args, **kwargs)
+
+    def _average_pool(self, layer: Any, token: str, x: Any) -> Any:
+        """choice: an average with a range of its own becomes a depthwise convolution of equal weights.
+
+        TFLite's AVERAGE_POOL_2D has to keep its input's scale, so it would round twice, and coarser than Keras did in
+        training. Windows that reach over the border (SAME) count fewer values there: those stay pooling.
+        """
+        (height, width), strides = layer.pool_size, layer.strides
+        if layer.padding == "same" and not _tiles(x.shape[1:3], layer.pool_size, strides):
+            return layer.call(x)
+        channels = x.shape[-1]
+        record = KernelRecord(
+            name=layer.name,
+            columns=np.full((height * width, channels), 127, np.int8),
+            scale=np.full(channels, 1 / (127 * height * width), np.float32),
+            bias=np.zeros(channels),
+            branches=0,
+            bits=8,
+        )
+        self.result.kernels[token] = record
+        kernel = record.float_columns.reshape(height, width, channels, 1)
+        return _depthwise(x, tf.constant(kernel), strides, "VALID", (1, 1))
 
     def _kernel(self, layer: keras.layers.Layer, token: str, x: Any) -> Any:
         inner = wrappers.inner(layer)
@@ -177,14 +201,20 @@ def _product(layer: Any, x: Any, kernel: np.ndarray) -> Any:
         return tf.reshape(flat, [-1, *x.shape[1:-1], kernel.shape[1]])
     padding = layer.padding.upper()
     if isinstance(layer, L.DepthwiseConv2D):
-        return tf.raw_ops.DepthwiseConv2dNative(
-            input=x,
-            filter=constant,
-            strides=[1, *layer.strides, 1],
-            padding=padding,
-            dilations=[1, *layer.dilation_rate, 1],
-        )
+        return _depthwise(x, constant, layer.strides, padding, layer.dilation_rate)
     return tf.nn.conv2d(x, constant, layer.strides, padding, dilations=layer.dilation_rate)
+
+
+def _depthwise(x: Any, kernel: Any, strides: Any, padding: str, dilations: Any) -> Any:
+    """The raw operator: tf.nn.depthwise_conv2d writes dilation as SPACE_TO_BATCH_ND, which stays in the file."""
+    return tf.raw_ops.DepthwiseConv2dNative(
+        input=x, filter=kernel, strides=[1, *strides, 1], padding=padding, dilations=[1, *dilations, 1]
+    )
+
+
+def _tiles(size: Any, window: Any, strides: Any) -> bool:
+    """Whether SAME windows cover a map without padding."""
+    return all(s is not None and (-(-s // d) - 1) * d + w <= s for s, w, d in zip(size, window, strides, strict=True))
 
 
 def _kernel_variable(layer: keras.layers.Layer) -> Any:
