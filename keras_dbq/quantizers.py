@@ -110,7 +110,10 @@ class _WeightQuantizer(Quantizer):
             frozen |= {id(v) for v in variables.values()}
         for (trainable, fixed), (was_trainable, was_fixed) in zip(lists, self._unfrozen, strict=True):
             trainable[:] = [v for v in was_trainable if id(v) not in frozen]
-            fixed[:] = was_fixed + [v for v in was_trainable if id(v) in frozen]
+            moved = list({id(v): v for v in was_trainable if id(v) in frozen}.values())
+            fixed[:] = was_fixed + moved
+            for variable in moved:
+                variable._trainable = False  # loading a .keras file sorts the variables again, by this
 
     def _refreeze(self, kernel: Any, variables: Variables) -> None:
         """After loading: what the config says is frozen is frozen at the first call, when all variables exist."""

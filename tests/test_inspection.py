@@ -12,6 +12,7 @@ L = keras.layers
 
 
 def quantize(make=nets.resnet, **options):
+    keras.utils.set_random_seed(0)
     return keras_dbq.quantize_model(make(), keras_dbq.DBQScheme(**options), nets.pictures())
 
 
