@@ -1,6 +1,7 @@
 """Export: Keras -> int8 `.tflite` -> packed `.tflite`, a report of every byte, and the proof that nothing changed."""
 
 import importlib
+from typing import Any
 
 _PUBLIC = {
     "export_tflite": "keras_dbq.export.api",
@@ -15,7 +16,7 @@ _PUBLIC = {
 __all__ = sorted(_PUBLIC)
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     # The packer needs no TensorFlow: names load on first use.
     if name not in _PUBLIC:
         raise AttributeError(f"module 'keras_dbq.export' has no attribute {name!r}")

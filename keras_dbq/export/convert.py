@@ -149,7 +149,9 @@ def _rename(model: Any, inference: InferenceGraph, placed: dict[str, str]) -> di
     An activation is called after the layer whose operator computes it: a convolution with batch norm and ReLU fused is
     called as the convolution. Further tensors of one layer get #2, #3, ...
     """
-    graph, renamed, taken = model.subgraphs[0], {}, set()
+    graph = model.subgraphs[0]
+    renamed: dict[str, str] = {}
+    taken: set[str] = set()
     ends = dict(zip([int(i) for i in graph.inputs], _end_names(model, inference), strict=True))
 
     def unique(name: str) -> str:

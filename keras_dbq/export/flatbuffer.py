@@ -25,7 +25,7 @@ METADATA_NAME = "keras_dbq"
 BUILTIN_NAMES = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
 TENSOR_TYPE_NAMES = {value: name for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
 
-NUMPY_TYPES = {
+NUMPY_TYPES: dict[int, np.dtype] = {
     schema.TensorType.FLOAT32: np.dtype("<f4"),
     schema.TensorType.INT32: np.dtype("<i4"),
     schema.TensorType.UINT8: np.dtype("u1"),
@@ -189,7 +189,7 @@ def add_tensor(model: Any, values: np.ndarray, name: str = "", quantization: Any
     return len(model.subgraphs[0].tensors) - 1
 
 
-def quantization(scale: np.ndarray, zero_point: np.ndarray | int = 0, axis: int = 0) -> Any:
+def quantization(scale: np.ndarray | np.floating, zero_point: np.ndarray | int = 0, axis: int = 0) -> Any:
     """QuantizationParametersT of float32 scales and int64 zero points (one zero point is repeated)."""
     parameters = schema.QuantizationParametersT()
     parameters.scale = np.atleast_1d(np.asarray(scale, np.float32))

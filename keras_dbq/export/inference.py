@@ -163,10 +163,11 @@ class _Builder:
         inner = wrappers.inner(layer)
         with tf.init_scope():
             record = kernel_record(layer, self.folded.get(id(layer)))
-            kernel, bias = (None, None) if record else _float_kernel(layer, self.folded.get(id(layer)))
-        if record is not None:
-            self.result.kernels[token] = record
-            kernel, bias = record.float_columns.reshape(_kernel_variable(layer).shape), record.bias
+            if record is None:
+                kernel, bias = _float_kernel(layer, self.folded.get(id(layer)))
+            else:
+                self.result.kernels[token] = record
+                kernel, bias = record.float_columns.reshape(_kernel_variable(layer).shape), record.bias
         y = _product(inner, x, kernel)
         if bias.any():
             y = tf.nn.bias_add(y, tf.constant(bias.astype(np.float32)))
