@@ -18,6 +18,7 @@ L = keras.layers
 
 
 def quantized(build, **options):
+    keras.utils.set_random_seed(0)
     model = build if isinstance(build, keras.Model) else build()
     return keras_dbq.quantize_model(model, keras_dbq.DBQScheme(**options), calibration_data=nets.pictures())
 
@@ -102,7 +103,9 @@ def test_every_net_is_integer_from_end_to_end(build):
     names = [fb.text(tensor.name) for tensor in model.subgraphs[0].tensors]
     assert len(set(names)) == len(names) and not any(";" in name for name in names)
     packed = keras_dbq.export_tflite(q_model, None, strict=True)
-    verification = keras_dbq.verify(q_model, packed.data, nets.pictures(32, seed=1), int8_file=report.data)
+    verification = keras_dbq.verify(
+        q_model, packed.data, nets.pictures(32, seed=1), int8_file=report.data, top1_threshold=0.9
+    )
     assert verification.passed and verification.output_interpreter == 0 and verification.output_int8 == 0
 
 
