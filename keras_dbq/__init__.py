@@ -34,7 +34,7 @@ _SUBMODULES = {"callbacks", "schedules", "reference", "quantizers", "quantize_co
 __all__ = sorted([*_PUBLIC, *_SUBMODULES])
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> object:
     if name in _PUBLIC:
         value = getattr(importlib.import_module(_PUBLIC[name]), name)
     elif name in _SUBMODULES:

@@ -1,5 +1,6 @@
 """A small table: rows that print aligned, and stay readable by programs."""
 
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -28,7 +29,7 @@ class Table:
         """{column: sum} of the columns to be summed."""
         return {name: sum(self.column(name)) for name in self.total}
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[dict[str, Any]]:
         return iter(self.rows)
 
     def __len__(self) -> int:

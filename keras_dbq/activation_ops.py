@@ -4,6 +4,8 @@ choice: the forward pass is TensorFlow's own fake-quant operator, because the TF
 the range to a grid that holds zero exactly is repeated here in numpy, so that export and checks know the grid.
 """
 
+from typing import Any
+
 import numpy as np
 
 from keras_dbq.compat import tf
@@ -25,10 +27,10 @@ def fake_quant(x: tf.Tensor, low: tf.Tensor, high: tf.Tensor, bits: int = 8) -> 
     """
 
     @tf.custom_gradient
-    def quantize(x, low, high):
+    def quantize(x: Any, low: Any, high: Any) -> Any:
         y = tf.quantization.fake_quant_with_min_max_vars(x, low, high, num_bits=bits)
 
-        def grad(dy):
+        def grad(dy: Any) -> Any:
             below_high, above_low = _where_positive(dy, high - x), _where_positive(dy, x - low)
             d_low, d_high = tf.reduce_sum(dy - above_low), tf.reduce_sum(dy - below_high)
             return _where_positive(below_high, x - low), d_low, d_high
@@ -42,10 +44,10 @@ def fake_quant_unsigned(x: tf.Tensor, high: tf.Tensor, bits: int = 8) -> tf.Tens
     """`fake_quant` for x >= 0 (after a ReLU) with low = 0: one comparison less in the gradient."""
 
     @tf.custom_gradient
-    def quantize(x, high):
+    def quantize(x: Any, high: Any) -> Any:
         y = tf.quantization.fake_quant_with_min_max_vars(x, tf.zeros_like(high), high, num_bits=bits)
 
-        def grad(dy):
+        def grad(dy: Any) -> Any:
             inside = _where_positive(dy, high - x)
             return inside, tf.reduce_sum(dy - inside)
 
@@ -60,10 +62,9 @@ def nudged_grid(low: float, high: float, bits: int = 8) -> tuple[np.float32, int
     source: TensorFlow's fake-quant operator: scale = (high - low) / (2**bits - 1); the zero point 0 - low / scale is
     rounded half away from zero and clipped to the codes. Codes start at -128 whatever the bits.
     """
-    low, high = np.float32(low), np.float32(high)
-    top = np.float32(2**bits - 1)
-    scale = np.float32((high - low) / top)
+    bottom, top = np.float32(low), np.float32(2**bits - 1)
+    scale = np.float32((np.float32(high) - bottom) / top)
     if not scale > 0:
         return np.float32(1.0), -128
-    code = np.float32(0) - low / scale
+    code = np.float32(0) - bottom / scale
     return scale, int(np.clip(np.floor(code + np.float32(0.5)), 0, top)) - 128

@@ -12,7 +12,7 @@ to 127), so that a weight is exactly n * unit with n = sum_j p_j * b_j an int8 a
 
 import functools
 import itertools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -120,7 +120,7 @@ def ternary_branch(
     temperature = tf.cast(temperature, w.dtype)
 
     @tf.custom_gradient
-    def quantize(w, alpha, thresholds, gamma1, gamma2):
+    def quantize(w: Any, alpha: Any, thresholds: Any, gamma1: Any, gamma2: Any) -> Any:
         unit = gamma2 * tf.reduce_sum(alpha, 0) / LEVEL_SUM
         steps = levels[1:] - levels[:-1]  # [R, M]
         digit_steps = tf.transpose(digits[1:] - digits[:-1], [1, 0, 2])  # [B, R, M]
@@ -131,7 +131,7 @@ def ternary_branch(
             passed = tf.cast(distance > 0, w.dtype)
         quantized = (tf.reduce_sum(steps[:, None, :] * passed, 0) - LEVEL_SUM) * unit
 
-        def grad(dy):
+        def grad(dy: Any) -> Any:
             total = tf.reduce_sum(dy, 0)
             # Sums over the K weights of dy * sigma_i: every parameter gradient is linear in them.
             weighted = tf.reduce_sum(dy * passed, 1)  # [R, M]

@@ -25,9 +25,12 @@ class Batches:
 
     def __init__(self, data: Any, model: keras.Model):
         self.shapes = [tuple(tensor.shape[1:]) for tensor in model.inputs]
-        self.batches = [self._checked(batch) for batch in self._raw(data)]
-        if not self.batches:
+        given = [self._checked(batch) for batch in self._raw(data)]
+        if not given:
             raise ValueError("calibration data: expected at least one batch of pictures, got none")
+        # Batches of one size, so that the result does not depend on how the pictures came.
+        arrays = [np.concatenate(parts) for parts in zip(*given, strict=True)]
+        self.batches = [[a[i : i + BATCH] for a in arrays] for i in range(0, len(arrays[0]), BATCH)]
 
     def __iter__(self) -> Iterator[list[tf.Tensor]]:
         for batch in self.batches:
@@ -101,15 +104,15 @@ def recalibrate_batch_norm(model: keras.Model, batches: Batches) -> None:
     """Sets every batch norm's moving mean and variance to those of the data under the quantized weights.
 
     derived: over batches of n_b values with mean m_b and variance v_b the total is m = sum n_b m_b / n,
-    v = sum n_b (v_b + m_b^2) / n - m^2. Layers are measured one after the other in order of execution would need one
-    pass per layer; with batch statistics in use (training mode) all are measured in a single pass.
+    v = sum n_b (v_b + m_b^2) / n - m^2. All layers are measured in one pass: in training mode each normalises with its
+    batch, so the layers behind it see what they will see afterwards.
     """
     norms = [layer for layer in wrappers.all_layers(model) if _is_batch_norm(layer)]
     if not norms:
         return
     by_layer = {id(node.layer): node for node in graph.nodes(model)}
     inputs = [by_layer[id(layer)].keras_inputs[0] for layer in norms]
-    sums = [[0.0, 0.0, 0.0] for _ in norms]
+    sums: list[list[Any]] = [[0.0, 0.0, 0.0] for _ in norms]
     statistics = keras.Model(model.inputs, inputs)
     dropout = _without_dropout(model)
     with wrappers.quantizer_flags(model, activations_bypass=True), dropout:
@@ -146,11 +149,11 @@ class _without_dropout:
             if isinstance(wrappers.inner(layer), keras.layers.Dropout)
         ]
 
-    def __enter__(self):
+    def __enter__(self) -> None:
         self.rates = [layer.rate for layer in self.layers]
         for layer in self.layers:
             layer.rate = 0.0
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         for layer, rate in zip(self.layers, self.rates, strict=True):
             layer.rate = rate

@@ -1,6 +1,7 @@
 """Keras callbacks; each only calls a function that a loop of your own can call as well."""
 
 from collections.abc import Callable
+from typing import Any
 
 from keras_dbq import inspection
 from keras_dbq.compat import keras
@@ -33,17 +34,17 @@ class TemperatureSchedule(keras.callbacks.Callback):
         self.schedule = schedule if schedule is not None or steps is None else Exponential(start, end, steps)
         self.step = first_step
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Any = None) -> None:
         if self.schedule is None:
             steps = (self.params.get("steps") or 1) * self.params["epochs"]
             self.schedule = Exponential(*self._spread, steps)
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         assert self.schedule is not None
         inspection.set_temperature(self.model, self.schedule(self.step))
         self.step += 1
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if logs is not None and self.schedule is not None:
             logs["temperature"] = self.schedule(max(self.step - 1, 0))
 
@@ -51,7 +52,7 @@ class TemperatureSchedule(keras.callbacks.Callback):
 class SparsityLogger(keras.callbacks.Callback):
     """Adds the share of zeros per branch, over all ternary layers, to the logs of every epoch."""
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if logs is not None:
             for branch, share in enumerate(inspection.sparsity(self.model)):
                 logs[f"sparsity_branch_{branch + 1}"] = share

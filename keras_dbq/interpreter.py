@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from keras_dbq import _checks
+from keras_dbq.reference.rounding import input_codes
 
 _LIBRARY = "libdbq_delegate.so"
 _OP_PREFIX = b"Dbq"
@@ -106,7 +107,7 @@ class Interpreter:
     def predict(self, x: np.ndarray | Sequence[np.ndarray], batch_size: int = 32) -> Any:
         """Runs the model on x [N, ...], `batch_size` examples at a time.
 
-        Float x is quantized with the file's input scale, `clip(rint(x / scale) + zero_point)` in float32, and the
+        Float x is quantized with the file's input scale, as training does (`reference.rounding.input_codes`), and the
         result is dequantized to float32; int8 x is taken as codes and codes come back. A graph whose batch is fixed in
         its constants (a Reshape to [1, ...]) is run at its own batch size.
 
@@ -274,7 +275,7 @@ def _quantize(x: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
         raise ValueError(f"x for input {detail['name']!r}: expected numbers, got NaN")
     scale, zero_point = _scale_and_zero_point(detail)
     limits = np.iinfo(detail["dtype"])
-    return np.clip(np.rint(x / scale) + np.float32(zero_point), limits.min, limits.max).astype(detail["dtype"])
+    return input_codes(x, np.float32(scale), int(zero_point), int(limits.min), int(limits.max)).astype(detail["dtype"])
 
 
 def _dequantize(y: np.ndarray, detail: dict[str, Any]) -> np.ndarray:

@@ -142,7 +142,7 @@ def _function_role(node: Any) -> str:
     tensors = [t for t in tf.nest.flatten(node.keras_inputs)]
     specs = [tf.TensorSpec(t.shape, t.dtype) for t in tensors]
 
-    def call(*values):
+    def call(*values: Any) -> Any:
         table = {id(t): v for t, v in zip(tensors, values, strict=True)}
         args, kwargs = tf.nest.map_structure(lambda v: table.get(id(v), v), (node.call_args, node.call_kwargs))
         return node.layer.call(*args, **kwargs)

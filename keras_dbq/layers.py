@@ -20,12 +20,12 @@ class QuantizeTensor(keras.layers.Layer):
         super().__init__(**kwargs)
         self.quantizer = ActivationQuantizer(**quantizer) if isinstance(quantizer, dict) else quantizer
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         if not self.built:
             self.quantizer_vars = self.quantizer.build(input_shape, "tensor", self)
         super().build(input_shape)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Any, training: Any = None) -> Any:
         if training is None:
             training = keras.backend.learning_phase()
         return smart_cond(

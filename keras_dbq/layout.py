@@ -122,7 +122,7 @@ def _split_separable(layer: Any, origin: dict[str, tuple[str, str]], later: list
     )
     origin[depthwise.name] = origin[layer.name] = (layer.name, "separable convolution, split")
 
-    def set_weights():
+    def set_weights() -> None:
         depthwise.set_weights(layer.get_weights()[:1])
         pointwise.set_weights(layer.get_weights()[1:])
 
@@ -163,7 +163,7 @@ def _affine_as_depthwise(layer: Any, origin: dict[str, tuple[str, str]], later: 
     new.trainable = isinstance(layer, L.BatchNormalization) and layer.trainable
     origin[layer.name] = (layer.name, f"{type(layer).__name__} as a 1x1 depthwise convolution")
 
-    def set_weights():
+    def set_weights() -> None:
         scale, offset = _affine(layer)
         channels = shape[-1]
         new.set_weights(

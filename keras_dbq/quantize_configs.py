@@ -58,20 +58,20 @@ class LayerQuantizeConfig(QuantizeConfig):
         config["output"] = _serialize(output)
         return type(self).from_config(config)
 
-    def get_weights_and_quantizers(self, layer):
+    def get_weights_and_quantizers(self, layer: Any) -> list[tuple[Any, Quantizer]]:
         return [(getattr(layer, name), quantizer) for name, quantizer in self.weights.items()]
 
-    def set_quantize_weights(self, layer, quantize_weights):
+    def set_quantize_weights(self, layer: Any, quantize_weights: Any) -> None:
         for name, value in zip(self.weights, quantize_weights, strict=True):
             setattr(layer, name, value)
 
-    def get_activations_and_quantizers(self, layer):
+    def get_activations_and_quantizers(self, layer: Any) -> list[Any]:
         return []  # an activation function inside a layer is covered by the output quantizer
 
-    def set_quantize_activations(self, layer, quantize_activations):
+    def set_quantize_activations(self, layer: Any, quantize_activations: Any) -> None:
         pass
 
-    def get_output_quantizers(self, layer):
+    def get_output_quantizers(self, layer: Any) -> list[Quantizer]:
         return [] if self.output is None else [self.output]
 
     def get_config(self) -> dict[str, Any]:
@@ -117,7 +117,7 @@ class _KernelConfig(LayerQuantizeConfig):
             weights = {self.attribute: weights}
         super().__init__(weights, output, origin, note)
 
-    def get_weights_and_quantizers(self, layer):
+    def get_weights_and_quantizers(self, layer: Any) -> list[tuple[Any, Quantizer]]:
         if not isinstance(layer, self.layer_types):
             raise ValueError(
                 f"{type(self).__name__}: expected a layer of type "

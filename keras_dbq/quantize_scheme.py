@@ -68,7 +68,7 @@ class DBQScheme(QuantizeScheme):
         train_pre_scale: bool = False,
         train_post_scale: bool = False,
     ):
-        self.ternary = {
+        self.ternary: dict[str, Any] = {
             "branches": branches,
             "forward": forward,
             "thresholds": thresholds,
@@ -78,7 +78,7 @@ class DBQScheme(QuantizeScheme):
             "train_post_scale": train_post_scale,
         }
         TernaryBranchQuantizer(**self.ternary)  # checks the values once, here
-        self.activation = {"bits": activation_bits, "ema_decay": ema_decay}
+        self.activation: dict[str, Any] = {"bits": activation_bits, "ema_decay": ema_decay}
         ActivationQuantizer(**self.activation)
         self.weight_bits = _checks.integer("weight_bits", weight_bits, 2, 8)
         self.ternary_first = _checks.boolean("ternary_first", ternary_first)
@@ -198,7 +198,9 @@ class DBQLayoutTransform(QuantizeLayoutTransform):
     def __init__(self, scheme: DBQScheme):
         self.scheme = scheme
 
-    def apply(self, model: keras.Model, layer_quantize_map: dict[str, dict[str, Any]]):
+    def apply(
+        self, model: keras.Model, layer_quantize_map: dict[str, dict[str, Any]]
+    ) -> tuple[keras.Model, dict[str, dict[str, Any]]]:
         """tfmot's interface: (model, map) -> (rewritten model, map of the layers that get a config)."""
         scheme = self.scheme
         scheme.check_names(model)

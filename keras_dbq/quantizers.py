@@ -49,7 +49,7 @@ class TernaryWeights(NamedTuple):
 class BranchScaleConstraint(keras.constraints.Constraint):
     """Keeps alpha [B, M] positive and alpha_j <= alpha_{j-1} (projection, so that no gradient dies)."""
 
-    def __call__(self, alpha):
+    def __call__(self, alpha: Any) -> Any:
         rows = [tf.maximum(alpha[:1], 1e-4)]
         for j in range(1, alpha.shape[0]):
             rows.append(tf.minimum(tf.maximum(alpha[j : j + 1], 0.0), 0.95 * rows[-1]))
@@ -60,7 +60,7 @@ class BranchScaleConstraint(keras.constraints.Constraint):
 class AscendingConstraint(keras.constraints.Constraint):
     """Keeps thresholds [R, M] in ascending order along axis 0 (projection by sorting)."""
 
-    def __call__(self, thresholds):
+    def __call__(self, thresholds: Any) -> Any:
         return tf.sort(thresholds, axis=0)
 
 
@@ -108,11 +108,16 @@ class _WeightQuantizer(Quantizer):
         frozen = {id(kernel), *(id(v) for v in self._unfrozen[1][0])} if "weights" in self.frozen else set()
         if "scales" in self.frozen:
             frozen |= {id(v) for v in variables.values()}
-        for (trainable, fixed), (was_trainable, was_fixed) in zip(lists, self._unfrozen, strict=True):
+        # A frozen bias is listed by the inner layer alone (h5 takes no name twice), the kernel by the wrapper alone.
+        owned = (
+            {id(kernel), *(id(v) for v in variables.values())},
+            {id(v) for v in self._unfrozen[1][0]} - {id(kernel)},
+        )
+        for (trainable, fixed), (was_trainable, was_fixed), own in zip(lists, self._unfrozen, owned, strict=True):
+            moved = {id(v): v for v in was_trainable if id(v) in frozen}
             trainable[:] = [v for v in was_trainable if id(v) not in frozen]
-            moved = list({id(v): v for v in was_trainable if id(v) in frozen}.values())
-            fixed[:] = was_fixed + moved
-            for variable in moved:
+            fixed[:] = was_fixed + [v for key, v in moved.items() if key in own]
+            for variable in moved.values():
                 variable._trainable = False  # loading a .keras file sorts the variables again, by this
 
     def _refreeze(self, kernel: Any, variables: Variables) -> None:
@@ -166,13 +171,13 @@ class TernaryBranchQuantizer(_WeightQuantizer):
         self.train_post_scale = _checks.boolean("train_post_scale", train_post_scale)
         self.frozen = tuple(frozen)
 
-    def build(self, tensor_shape, name: str, layer: keras.layers.Layer) -> Variables:
+    def build(self, tensor_shape: Any, name: str, layer: keras.layers.Layer) -> Variables:
         self._wrapper = weakref.ref(layer)
         _adopt_inner_weights(layer)
         channels = self._channels(tensor_shape)
         regions = 3**self.branches - 1
 
-        def add(suffix, shape, value, trainable, constraint=None):
+        def add(suffix: str, shape: Any, value: Any, trainable: bool, constraint: Any = None) -> tf.Variable:
             return layer.add_weight(
                 name=f"{name}_{suffix}",
                 shape=shape,
@@ -197,18 +202,18 @@ class TernaryBranchQuantizer(_WeightQuantizer):
             variables["thresholds"] = add("thresholds", spread.shape, spread, True, AscendingConstraint())
         return variables
 
-    def __call__(self, inputs, training, weights: Variables, **kwargs):
+    def __call__(self, inputs: Any, training: Any, weights: Variables, **kwargs: Any) -> Any:
         if self.bypass:
             return inputs
         self._refreeze(inputs, weights)
         columns = tf.cast(self.columns(inputs), tf.float32)
         quantized = branch_ops.ternary_branch(
             columns,
-            weights["branch_scales"],
+            tf.convert_to_tensor(weights["branch_scales"]),
             self._thresholds(weights),
-            weights["pre_scale"],
-            weights["post_scale"],
-            weights["temperature"],
+            tf.convert_to_tensor(weights["pre_scale"]),
+            tf.convert_to_tensor(weights["post_scale"]),
+            tf.convert_to_tensor(weights["temperature"]),
             forward=self.forward if training else "hard",
         )
         return tf.cast(tf.reshape(quantized, tf.shape(inputs)), inputs.dtype)
@@ -281,7 +286,7 @@ def _round_to_grid(w: tf.Tensor, scale: tf.Tensor, top: int) -> tf.Tensor:
     """n * scale with n = clip(round(w / scale), -top, top); dy/dw = 1 (the range always holds w)."""
 
     @tf.custom_gradient
-    def quantize(w):
+    def quantize(w: Any) -> Any:
         return tf.clip_by_value(tf.round(w / scale), -top, top) * scale, lambda dy: dy
 
     return quantize(w)
@@ -311,7 +316,7 @@ class LinearWeightQuantizer(_WeightQuantizer):
         """The largest integer level."""
         return 2 ** (self.bits - 1) - 1
 
-    def build(self, tensor_shape, name: str, layer: keras.layers.Layer) -> Variables:
+    def build(self, tensor_shape: Any, name: str, layer: keras.layers.Layer) -> Variables:
         self._wrapper = weakref.ref(layer)
         _adopt_inner_weights(layer)
         return {}
@@ -320,7 +325,7 @@ class LinearWeightQuantizer(_WeightQuantizer):
         largest = tf.reduce_max(tf.abs(columns), 0)
         return tf.stop_gradient(tf.where(largest > 0, largest, 1.0) / self.top)
 
-    def __call__(self, inputs, training, weights: Variables, **kwargs):
+    def __call__(self, inputs: Any, training: Any, weights: Variables, **kwargs: Any) -> Any:
         if self.bypass:
             return inputs
         self._refreeze(inputs, weights)
@@ -390,10 +395,10 @@ class ActivationQuantizer(Quantizer):
         self.fixed = None if fixed is None else (float(fixed[0]), float(fixed[1]))
         self.frozen = tuple(frozen)
 
-    def build(self, tensor_shape, name: str, layer: keras.layers.Layer) -> Variables:
+    def build(self, tensor_shape: Any, name: str, layer: keras.layers.Layer) -> Variables:
         _adopt_inner_weights(layer)
 
-        def add(suffix, value):
+        def add(suffix: str, value: float) -> tf.Variable:
             return layer.add_weight(
                 name=f"{name}_{suffix}",
                 shape=(),
@@ -407,7 +412,7 @@ class ActivationQuantizer(Quantizer):
         low, high = self.fixed or ((0.0 if self.unsigned else -6.0), 6.0)
         return {"low": add("low", low), "high": add("high", high)}
 
-    def __call__(self, inputs, training, weights: Variables, **kwargs):
+    def __call__(self, inputs: Any, training: Any, weights: Variables, **kwargs: Any) -> Any:
         if self.bypass:
             return inputs
         low, high = weights["low"], weights["high"]
@@ -423,13 +428,13 @@ class ActivationQuantizer(Quantizer):
             y = activation_ops.fake_quant(x, tf.convert_to_tensor(low), tf.convert_to_tensor(high), bits=self.bits)
         return tf.cast(y, inputs.dtype)
 
-    def _extremes(self, inputs) -> tuple[tf.Tensor | None, tf.Tensor]:
+    def _extremes(self, inputs: Any) -> tuple[tf.Tensor | None, tf.Tensor]:
         """Batch minimum (None when unsigned) and maximum; the range always holds zero and is never empty."""
         inputs = tf.stop_gradient(tf.cast(inputs, tf.float32))
         high = tf.maximum(tf.reduce_max(inputs), 1e-5)
         return (None if self.unsigned else tf.minimum(tf.reduce_min(inputs), 0.0)), high
 
-    def _observe(self, inputs, low, high) -> None:
+    def _observe(self, inputs: Any, low: Any, high: Any) -> None:
         if self.fixed is not None:
             return
         batch_low, batch_high = self._extremes(inputs)
@@ -437,7 +442,7 @@ class ActivationQuantizer(Quantizer):
         if batch_low is not None:
             low.assign(tf.minimum(low, batch_low))
 
-    def _follow(self, inputs, low, high) -> None:
+    def _follow(self, inputs: Any, low: Any, high: Any) -> None:
         batch_low, batch_high = self._extremes(inputs)
         high.assign_sub((1 - self.ema_decay) * (high - batch_high))
         if batch_low is not None:

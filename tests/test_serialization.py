@@ -23,7 +23,7 @@ if kind == "weights":
     model = keras_dbq.quantize_model(getattr(nets, sys.argv[4])(), keras_dbq.DBQScheme(thresholds="trained"),
                                      nets.pictures(seed=77))
     model.load_weights(path)
-    model.compile("adam", "mse")
+    model.compile("sgd", "mse")
 else:
     import keras_dbq.quantize
     model = keras.models.load_model(path)
@@ -33,7 +33,7 @@ print(json.dumps({"difference": float(np.abs(predicted - stored["predicted"]).ma
 """
 
 
-@pytest.mark.parametrize("make", [nets.resnet, nets.mobilenet_v1, nets.mobilenet_v3], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("make", [nets.resnet, nets.mobilenet_v1, nets.shufflenet], ids=lambda f: f.__name__)
 @pytest.mark.parametrize(
     "file, kind",
     [
@@ -50,11 +50,12 @@ def test_round_trip_in_a_fresh_process(make, file, kind, tmp_path):
     q_model = keras_dbq.quantize_model(make(), keras_dbq.DBQScheme(thresholds="trained"), nets.pictures())
     x = nets.pictures(32, seed=4)
     y = np.random.default_rng(5).normal(size=(32, q_model.output_shape[-1])).astype(np.float32)
-    q_model.compile("adam", "mse")
+    # tf_keras does not restore an optimizer's slots from a SavedModel (a float model's neither), weights have none.
+    stateful = kind == "model" and file != "saved_model"
+    q_model.compile("adam" if stateful else "sgd", "mse")
     q_model.fit(x, y, batch_size=16, shuffle=False, verbose=0)
     if kind == "weights":
         q_model.save_weights(tmp_path / file)
-        q_model.compile("adam", "mse")  # weights alone carry no optimizer state
     else:
         q_model.save(tmp_path / file)
     predicted = q_model.predict(x, verbose=0)

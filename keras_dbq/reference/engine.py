@@ -11,6 +11,7 @@ import numpy as np
 from keras_dbq._checks import one_of
 from keras_dbq.reference import ops_activation, ops_conv, ops_elementwise, ops_pool, ops_shape  # noqa: F401 (register)
 from keras_dbq.reference.ops import OPS, PREPARE, Call
+from keras_dbq.reference.rounding import input_codes
 from keras_dbq.reference.tflite_file import Operator, Tensor, TFLiteModel, read_model
 
 Array = np.ndarray
@@ -57,7 +58,7 @@ class Engine:
 
         Args:
           x: one array, or a list for several inputs. Float: quantized with the file's input scale,
-            clip(rint(float32(x) / scale) + zero_point); int8 (or the file's own integer type): taken as codes.
+            `rounding.input_codes`; int8 (or the file's own integer type): taken as codes.
           all_tensors: also return every activation, as codes, by tensor name; runs the whole batch at once.
 
         Returns:
@@ -180,8 +181,8 @@ def _to_codes(x: Array, tensor: Tensor) -> Array:
         return x.astype(np.float32)
     if real and tensor.quantization is not None:
         info = np.iinfo(tensor.dtype)
-        scaled = np.rint(x.astype(np.float32) / tensor.scale) + np.float32(tensor.zero_point)
-        return np.clip(scaled, info.min, info.max).astype(tensor.dtype)
+        codes = input_codes(x, np.float32(tensor.scale), int(tensor.zero_point), int(info.min), int(info.max))
+        return codes.astype(tensor.dtype)
     if x.dtype != tensor.dtype:
         raise TypeError(f"input {tensor.name!r}: expected float values or {tensor.dtype} codes, got {x.dtype}")
     return x

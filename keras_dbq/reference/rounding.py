@@ -27,6 +27,18 @@ def round_half_away(x: Numbers) -> Array:
     return whole + np.copysign(np.abs(x - whole) >= 0.5, x)
 
 
+def input_codes(x: Array, scale: np.float32, zero_point: int, low: int = -128, high: int = 127) -> Array:
+    """Codes of real inputs, on the side of a tie that training took.
+
+    source: TensorFlow's fake-quant operator, float32, operation for operation: floor((clip(x) - bottom) * (1 / scale)
+    + 0.5) + low with bottom = (low - zero_point) * scale. choice: not rne(x / scale), because normalisations such as
+    x / 127.5 - 1 put every pixel value on a tie, where half of the codes would differ from those seen in training.
+    """
+    bottom, top = np.float32(low - zero_point) * scale, np.float32(high - zero_point) * scale
+    shifted = np.clip(x.astype(np.float32), bottom, top) - bottom
+    return np.clip(np.floor(shifted * (np.float32(1) / scale) + np.float32(0.5)) + np.float32(low), low, high)
+
+
 def activation_range(activation: int, scale: np.float32, zero_point: int, rounding: str, low: int, high: int) -> tuple:
     """(low, high) narrowed to the codes of a fused activation's bounds; equations (3) and (8).
 
