@@ -17,7 +17,7 @@ demo: $(VENV)/.examples
 
 # `pytest`, not `python -m pytest`: it tests the installed package.
 test: $(VENV)/.dev
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n 2 $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -92,3 +92,13 @@ def imagenet_photos(data_dir: Path, load_data: ModuleType) -> tuple[np.ndarray, 
     """(images uint8 [100, 224, 224, 3], labels [100]): the first ImageNet validation pictures (0..999, sorted WNID)."""
     images, fields = load_data.jpeg_set(data_dir / "imagenet_val_first1000_224.npz", limit=100)
     return images, fields["label"]
+
+
+@pytest.fixture(autouse=True)
+def _free_graphs(request: pytest.FixtureRequest):
+    """Drops Keras' global graphs after each test of the Keras side; hundreds of models would slow the later ones down."""
+    yield
+    if request.path.parent == REPOSITORY / "tests":
+        from keras_dbq.compat import keras
+
+        keras.backend.clear_session()

@@ -27,6 +27,7 @@ HPARAMS: dict[str, Any] = {
     "temperature_end": None,  # T rises exponentially from the scheme's temperature to this; None: constant
     "distill_temperature": 4.0,  # of both softmaxes in the distillation loss
     "calibration": 500,  # pictures
+    "fixed_statistics": False,  # DBQ training: keep the calibrated batch norm statistics and activation ranges
 }
 
 
@@ -142,7 +143,9 @@ class _Stage:
         loss = training.cross_entropy
         if distill:
             loss = training.distillation(teacher, distill, self.settings["distill_temperature"])
-        schedule = self._schedule(self.settings["learning_rate"], self.settings["weight_decay"])
+        schedule = self._schedule(
+            self.settings["learning_rate"], self.settings["weight_decay"], self.settings["fixed_statistics"]
+        )
         temperature = self._temperature(model, scheme.ternary["temperature"], schedule)
         self.results["history"] = self._train(model, schedule, "dbq", loss, temperature)
         model.save(self.workdir / "dbq.keras")
@@ -178,10 +181,15 @@ class _Stage:
         )
         return {"test_accuracy": self.task.metric(outputs, self.images.y_test)}
 
-    def _schedule(self, learning_rate: float, weight_decay: float) -> training.Settings:
+    def _schedule(self, learning_rate: float, weight_decay: float, fixed_statistics: bool = False) -> training.Settings:
         steps = len(self.images.x_train) // self.settings["batch_size"]
         return training.Settings(
-            self.epochs, steps, learning_rate, weight_decay=weight_decay, optimizer=self.settings["optimizer"]
+            self.epochs,
+            steps,
+            learning_rate,
+            weight_decay=weight_decay,
+            optimizer=self.settings["optimizer"],
+            fixed_statistics=fixed_statistics,
         )
 
     def _temperature(self, model: Any, start: float, schedule: training.Settings) -> Callable[[int], None] | None:

@@ -31,6 +31,8 @@ class Settings:
     learning_rate: at the first step; it falls to 0 along half a cosine.
     momentum: of "sgd".
     weight_decay: added to the gradient as weight_decay * kernel, for kernels only.
+    fixed_statistics: batch norm keeps its moving statistics and activations their ranges, as calibrated; gradients
+      pass through the model as it runs after training (weights: the `hard` forward).
     optimizer: "sgd" or "adam".
     """
 
@@ -40,6 +42,7 @@ class Settings:
     momentum: float = 0.9
     weight_decay: float = 0.0
     optimizer: str = "sgd"
+    fixed_statistics: bool = False
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -119,14 +122,16 @@ def make_optimizer(model: Any, settings: Settings) -> Any:
     return optimizer
 
 
-def make_step(model: Any, optimizer: Any, loss: Loss, weight_decay: float) -> Callable[[Any, Any], tuple[Any, Any]]:
+def make_step(
+    model: Any, optimizer: Any, loss: Loss, weight_decay: float, training: bool = True
+) -> Callable[[Any, Any], tuple[Any, Any]]:
     """One training step as a graph: (x, labels) -> loss and the number of right answers."""
     variables = model.trainable_variables
 
     @tf.function
     def step(x: Any, labels: Any) -> tuple[Any, Any]:
         with tf.GradientTape() as tape:
-            outputs = model(x, training=True)
+            outputs = model(x, training=training)
             value = loss(x, labels, outputs)
         gradients = tape.gradient(value, variables)
         if weight_decay:
@@ -173,7 +178,7 @@ def train(
     done, history = restore_checkpoint(checkpoint, model, optimizer, key)
     if done:
         print(f"resuming {checkpoint} after epoch {done} of {settings.epochs}", flush=True)
-    step = make_step(model, optimizer, loss, settings.weight_decay)
+    step = make_step(model, optimizer, loss, settings.weight_decay, not settings.fixed_statistics)
     for epoch in range(done, settings.epochs):
         figures = _one_epoch(step, batches(epoch), epoch, settings, before_step)
         if evaluate is not None:
