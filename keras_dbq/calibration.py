@@ -134,6 +134,90 @@ def recalibrate_batch_norm(model: keras.Model, batches: Batches) -> None:
         norm.moving_variance.assign(np.maximum(second / count - mean**2, 0).astype(np.float32))
 
 
+def match_outputs(model: keras.Model, batches: Batches) -> None:
+    """Corrects kernel layers without batch norm: each output channel gets the mean, and where the weights are ternary
+    the standard deviation, that it has with float weights.
+
+    derived: with y_f, y_q the channel's output (before its activation) with float and with quantized weights,
+    post_scale *= r, r = std(y_f) / std(y_q), clipped to [0.5, 2], and bias += mean(y_f) - r * mean(y_q - b) - b. What
+    batch norm's measured statistics do for other networks, for those whose batch norm was folded before. Layers are
+    corrected in order of execution, each on what the corrected ones before it give.
+    """
+    batch = next(iter(batches))
+    for layer in _kernels_without_batch_norm(model):
+        _restore_bias(layer)
+    wanted = {id(layer) for layer in _kernels_without_batch_norm(model)}
+    moments: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+
+    def measure(layer: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            moments[id(layer)] = _moments(_linear_output(layer, args[0]))
+            return layer(*args, **kwargs)
+
+        return call if id(layer) in wanted else layer
+
+    def correct(layer: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            _correct(layer, moments[id(layer)], _moments(_linear_output(layer, args[0])))
+            return layer(*args, **kwargs)
+
+        return call if id(layer) in wanted else layer
+
+    with wrappers.quantizer_flags(model, weights_bypass=True, activations_bypass=True):
+        graph.replay(model, batch, measure)
+    with wrappers.quantizer_flags(model, activations_bypass=True):
+        graph.replay(model, batch, correct)
+
+
+def _kernels_without_batch_norm(model: keras.Model) -> list[keras.layers.Layer]:
+    """Wrapped kernel layers with a bias whose output no batch norm reads."""
+    readers = graph.consumers(model)
+    found = []
+    for node in graph.nodes(model):
+        following = readers.get(id(tf.nest.flatten(node.outputs)[0]), [])
+        norm = any(isinstance(wrappers.inner(n.layer), keras.layers.BatchNormalization) for n in following)
+        if wrappers.quantized_weights(node.layer) and node.layer.layer.use_bias and not norm:
+            found.append(node.layer)
+    return found
+
+
+def _linear_output(wrapper: Any, x: Any) -> Any:
+    """The layer's output before its activation (quantizers of activations pass everything through meanwhile)."""
+    layer, activation = wrapper.layer, wrapper.layer.activation
+    layer.activation = keras.activations.linear
+    try:
+        return wrapper(x, training=False)
+    finally:
+        layer.activation = activation
+
+
+def _moments(y: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each channel."""
+    y = tf.cast(tf.reshape(y, [-1, y.shape[-1]]), tf.float64)
+    mean = tf.reduce_mean(y, 0)
+    return mean.numpy(), tf.sqrt(tf.reduce_mean((y - mean) ** 2, 0)).numpy()
+
+
+def _correct(wrapper: Any, wanted: tuple[np.ndarray, np.ndarray], got: tuple[np.ndarray, np.ndarray]) -> None:
+    bias = wrapper.layer.bias
+    ratio = np.ones_like(got[1])
+    weight = wrappers.quantized_weights(wrapper)[0]
+    scale = weight.variables.get("post_scale")
+    if scale is not None and scale.shape == ratio.shape:
+        ratio = np.clip(wanted[1] / np.maximum(got[1], 1e-12), 0.5, 2.0)
+        scale.assign(scale * ratio.astype(np.float32))
+    old = bias.numpy()
+    bias.assign((wanted[0] - ratio * (got[0] - old)).astype(np.float32))
+    weight.quantizer.matched_bias = (old, bias.numpy())
+
+
+def _restore_bias(wrapper: Any) -> None:
+    """Undoes an earlier correction that nothing has trained since, so that initialising again gives the same."""
+    matched = wrappers.quantized_weights(wrapper)[0].quantizer.matched_bias
+    if matched is not None and np.array_equal(matched[1], wrapper.layer.bias.numpy()):
+        wrapper.layer.bias.assign(matched[0])
+
+
 def _is_batch_norm(layer: keras.layers.Layer) -> bool:
     norm = wrappers.inner(layer)
     return isinstance(norm, keras.layers.BatchNormalization) and norm.trainable and norm.axis in ([3], [1], 3, 1, -1)

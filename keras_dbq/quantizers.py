@@ -86,6 +86,7 @@ class _WeightQuantizer(Quantizer):
     bypass = False
     _wrapper: Any = None  # weak reference to the wrapper that owns the variables
     _unfrozen: Any = None  # lists of weights before anything was frozen
+    matched_bias: Any = None  # the layer's bias before and after `calibration.match_outputs`
 
     def _channels(self, shape: Any) -> int:
         if not self.per_channel:

@@ -96,7 +96,7 @@ def imagenet_photos(data_dir: Path, load_data: ModuleType) -> tuple[np.ndarray, 
 
 @pytest.fixture(autouse=True)
 def _free_graphs(request: pytest.FixtureRequest):
-    """Drops Keras' global graphs after each test of the Keras side; hundreds of models would slow the later ones down."""
+    """Drops Keras' global graphs after each test of the Keras side: hundreds of models would slow the later ones."""
     yield
     if request.path.parent == REPOSITORY / "tests":
         from keras_dbq.compat import keras

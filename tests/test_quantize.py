@@ -282,6 +282,35 @@ def test_recalibrated_batch_norm_normalises():
     np.testing.assert_allclose(z.var((0, 1, 2)), norm.moving_variance.numpy(), rtol=0.05)
 
 
+def test_layers_without_batch_norm_get_the_float_outputs_moments():
+    """One branch, so that the difference without the correction is large."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input(nets.SHAPE)
+    x = L.Conv2D(8, 3, activation="relu", name="a")(inputs)
+    x = L.Conv2D(8, 3, activation="relu", name="b")(x)
+    model = keras.Model(inputs, L.Dense(3)(L.Flatten()(L.Conv2D(8, 3, name="c")(x))))
+    data = nets.pictures(50)
+    linear = keras.Model(inputs, model.get_layer("c").output)
+
+    def difference(q_model):
+        node = next(node for node in graph.nodes(q_model) if node.layer.name == "quant_c")
+        with wrappers.quantizer_flags(q_model, activations_bypass=True):
+            got = keras.Model(q_model.input, node.outputs)(data, training=False).numpy()
+        want = linear(data).numpy()
+        return np.abs(got.mean((0, 1, 2)) - want.mean((0, 1, 2))).max(), np.abs(
+            got.std((0, 1, 2)) / want.std((0, 1, 2)) - 1
+        ).max()
+
+    scheme = keras_dbq.DBQScheme(1)
+    matched = keras_dbq.quantize_model(model, scheme, data, recalibrate_batch_norm=True)
+    plain = keras_dbq.quantize_model(model, scheme, data, recalibrate_batch_norm=False)
+    assert max(difference(matched)) < 1e-3 < min(difference(plain))
+    before = matched.get_weights()
+    keras_dbq.initialize(matched, data, recalibrate_batch_norm=True)
+    for a, b in zip(before, matched.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
 def test_nested_model_is_flattened_and_keeps_names():
     q_model = quantize(nets.nested())
     names = {wrappers.inner(layer).name for layer in q_model.layers}

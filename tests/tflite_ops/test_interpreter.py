@@ -64,10 +64,10 @@ def test_float_input_is_quantized_and_the_result_dequantized() -> None:
     np.testing.assert_array_equal(y, (y_codes.astype(np.float32) - CASE.output_zero_point) * t.output_scale)
 
 
-def test_quantization_rounds_ties_to_even() -> None:
+def test_quantization_rounds_ties_up_as_training_does() -> None:
     model = Interpreter(_add_model())
-    ties = np.array([[0.25, 0.75, -0.25]])  # scale 0.5: 0.5, 1.5, -0.5 -> 0, 2, 0
-    np.testing.assert_array_equal(model.predict([ties, np.zeros((1, 3))]), np.array([[0.0, 1.0, 0.0]], np.float32))
+    ties = np.array([[0.25, 0.75, -0.25]])  # scale 0.5: 0.5, 1.5, -0.5 -> 1, 2, 0
+    np.testing.assert_array_equal(model.predict([ties, np.zeros((1, 3))]), np.array([[0.5, 1.0, 0.0]], np.float32))
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 32])
