@@ -23,6 +23,15 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.append(str(REPOSITORY))
 
 
+# Programs that tests start import the same keras_dbq as the tests: the installed one for `pytest` (a safe path leaves
+# the current folder out), the source tree for `python -m pytest`.
+_package = importlib.util.find_spec("keras_dbq")
+if _package is not None and Path(str(_package.origin)).parent == REPOSITORY / "keras_dbq":
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
+else:
+    os.environ["PYTHONSAFEPATH"] = "1"
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--run-slow", action="store_true", help="also run the tests marked slow")
 

@@ -247,7 +247,7 @@ def test_a_loop_of_ones_own_does_the_same_as_the_callback():
     labels, x = np.arange(64) % 5, nets.pictures()
     loss_function = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     with_fit = quantize(forward="smooth")
-    with_fit.compile(keras.optimizers.SGD(0.1), loss_function)
+    with_fit.compile(keras.optimizers.SGD(0.01), loss_function)
     with_fit.fit(
         x,
         labels,
@@ -257,7 +257,7 @@ def test_a_loop_of_ones_own_does_the_same_as_the_callback():
         verbose=0,
         callbacks=[keras_dbq.callbacks.TemperatureSchedule(schedule)],
     )
-    loop, optimizer = quantize(forward="smooth"), keras.optimizers.SGD(0.1)
+    loop, optimizer = quantize(forward="smooth"), keras.optimizers.SGD(0.01)
     for step in range(4):
         keras_dbq.set_temperature(loop, schedule(step))
         part = slice(16 * step, 16 * step + 16)

@@ -1,7 +1,9 @@
 """quantize_model on every kind of network: one fake-quant per tensor, choices per layer, tfmot's own way, errors."""
 
+import functools
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from keras_dbq.compat import QuantizeWrapperV2, keras, tf, tfmot
 from tests import nets
 
 L = keras.layers
+REPOSITORY = str(Path(__file__).resolve().parent.parent)
 
 
 def quantize(model, data=None, **options):
@@ -188,27 +191,30 @@ def test_overrides_by_name_pattern_and_type():
 )
 def test_every_option_changes_training(option, value):
     """One epoch with and without the option: the learnt weights or the outputs differ."""
+    base, other = _default_training(), _train(**{option: value})
+    assert _arrays_differ(base, other)
 
-    def train(**options):
-        q_model = quantize(nets.mobilenet_v1(), **options)
-        q_model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
-        labels = np.arange(64) % 4
-        q_model.fit(nets.pictures(), labels, batch_size=32, epochs=1, shuffle=False, verbose=0)
-        return q_model.predict(nets.pictures(16, seed=9), verbose=0), q_model.get_weights()
 
+def test_training_repeats():
+    """Else the test above would prove nothing."""
+    assert not _arrays_differ(_default_training(), _train())
+
+
+def _train(**options):
     keras.utils.set_random_seed(0)
-    base = train()
-    keras.utils.set_random_seed(0)
-    again = train()
-    np.testing.assert_array_equal(base[0], again[0])  # else the comparison below proves nothing
-    keras.utils.set_random_seed(0)
-    other = train(**{option: value})
-    same = (
-        np.array_equal(base[0], other[0])
-        and len(base[1]) == len(other[1])
-        and all(np.array_equal(a, b) for a, b in zip(base[1], other[1], strict=True))
-    )
-    assert not same
+    q_model = quantize(nets.mobilenet_v1(), **options)
+    q_model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+    q_model.fit(nets.pictures(), np.arange(64) % 4, batch_size=32, epochs=1, shuffle=False, verbose=0)
+    return [q_model.predict(nets.pictures(16, seed=9), verbose=0), *q_model.get_weights()]
+
+
+@functools.cache
+def _default_training():
+    return _train()
+
+
+def _arrays_differ(a, b):
+    return len(a) != len(b) or not all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
 
 
 def test_calibration_data_in_every_form():
@@ -470,8 +476,9 @@ def test_initialize_is_repeatable_and_reports_errors(capsys):
 
 def test_two_device_mirrored_strategy():
     program = (
-        "import numpy as np, keras_dbq\n"
+        "import sys, numpy as np, keras_dbq\n"
         "from keras_dbq.compat import tf, keras\n"
+        "sys.path.append(sys.argv[1])\n"
         "tf.config.set_logical_device_configuration(tf.config.list_physical_devices('CPU')[0],"
         " [tf.config.LogicalDeviceConfiguration()] * 2)\n"
         "from tests import nets\n"
@@ -481,7 +488,7 @@ def test_two_device_mirrored_strategy():
         "h = q.fit(nets.pictures(), np.arange(64) % 5, batch_size=32, epochs=1, verbose=0)\n"
         "print('loss', h.history['loss'][0])\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", program, REPOSITORY], capture_output=True, text=True)
     assert "loss" in done.stdout, done.stderr[-2000:]
     assert np.isfinite(float(done.stdout.split()[-1]))
 

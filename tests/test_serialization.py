@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +12,12 @@ import keras_dbq
 from keras_dbq.compat import keras
 from tests import nets
 
+REPOSITORY = Path(__file__).resolve().parent.parent
 LOADER = """
 import json, sys
 import numpy as np
 import keras_dbq
+sys.path.append(sys.argv[5])
 from keras_dbq.compat import keras
 path, kind, data = sys.argv[1:4]
 stored = np.load(data)
@@ -61,7 +64,7 @@ def test_round_trip_in_a_fresh_process(make, file, kind, tmp_path):
     predicted = q_model.predict(x, verbose=0)
     np.savez(tmp_path / "data.npz", x=x, y=y, predicted=predicted)
     loss = q_model.fit(x, y, batch_size=16, shuffle=False, epochs=2, verbose=0).history["loss"]
-    arguments = [str(tmp_path / file), kind, str(tmp_path / "data.npz"), make.__name__]
+    arguments = [str(tmp_path / file), kind, str(tmp_path / "data.npz"), make.__name__, str(REPOSITORY)]
     done = subprocess.run([sys.executable, "-c", LOADER, *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     result = json.loads(done.stdout.splitlines()[-1])
