@@ -100,16 +100,19 @@ def observe_ranges(model: keras.Model, batches: Batches, float_weights: bool = F
             _call(model, batch, training=False)
 
 
-def recalibrate_batch_norm(model: keras.Model, batches: Batches) -> None:
+def recalibrate_batch_norm(model: keras.Model, batches: Batches) -> bool:
     """Sets every batch norm's moving mean and variance to those of the data under the quantized weights.
 
     derived: over batches of n_b values with mean m_b and variance v_b the total is m = sum n_b m_b / n,
     v = sum n_b (v_b + m_b^2) / n - m^2. All layers are measured in one pass: in training mode each normalises with its
     batch, so the layers behind it see what they will see afterwards.
+
+    Returns:
+      Whether there is any batch norm that trains.
     """
     norms = [layer for layer in wrappers.all_layers(model) if _is_batch_norm(layer)]
     if not norms:
-        return
+        return False
     by_layer = {id(node.layer): node for node in graph.nodes(model)}
     inputs = [by_layer[id(layer)].keras_inputs[0] for layer in norms]
     sums: list[list[Any]] = [[0.0, 0.0, 0.0] for _ in norms]
@@ -132,10 +135,11 @@ def recalibrate_batch_norm(model: keras.Model, batches: Batches) -> None:
         mean = first / count
         norm.moving_mean.assign(mean.astype(np.float32))
         norm.moving_variance.assign(np.maximum(second / count - mean**2, 0).astype(np.float32))
+    return True
 
 
 def match_outputs(model: keras.Model, batches: Batches) -> None:
-    """Corrects kernel layers without batch norm: each output channel gets the mean, and where the weights are ternary
+    """Corrects the kernel layers of a network without batch norm: each output channel gets the mean, and where the weights are ternary
     the standard deviation, that it has with float weights.
 
     derived: with y_f, y_q the channel's output (before its activation) with float and with quantized weights,

@@ -74,8 +74,8 @@ def initialize(
     """Fits quantizers to the float weights and calibrates activation ranges; repeatable (nothing is drawn).
 
     Steps: (1) every weight quantizer is fitted to its kernel; (2) when asked, batch norm statistics are measured again
-    with the quantized weights, because ternary weights change the scale of what batch norm sees, and kernel layers
-    without batch norm get the float layer's output mean and deviation (`calibration.match_outputs`); (3) activation
+    with the quantized weights, because ternary weights change the scale of what batch norm sees; the kernel layers of
+    a network without batch norm get the float output's mean and deviation (`calibration.match_outputs`); (3) activation
     ranges are the extremes over the data.
 
     Args:
@@ -105,8 +105,8 @@ def initialize(
         if recalibrate_batch_norm is None:
             recalibrate_batch_norm = ternary and batches.count_at_least(64)
         if recalibrate_batch_norm:
-            calibration.recalibrate_batch_norm(q_model, batches)
-            calibration.match_outputs(q_model, batches)
+            if not calibration.recalibrate_batch_norm(q_model, batches):
+                calibration.match_outputs(q_model, batches)
         calibration.observe_ranges(q_model, batches, float_weights=ternary and not recalibrate_batch_norm)
     elif any(wrappers.quantized_output(layer) for layer in wrappers.all_layers(q_model)):
         warnings.warn(
