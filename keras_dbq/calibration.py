@@ -139,8 +139,9 @@ def recalibrate_batch_norm(model: keras.Model, batches: Batches) -> bool:
 
 
 def match_outputs(model: keras.Model, batches: Batches) -> None:
-    """Corrects the kernel layers of a network without batch norm: each output channel gets the mean, and where the weights are ternary
-    the standard deviation, that it has with float weights.
+    """Corrects the kernel layers of a network without batch norm, one output channel at a time.
+
+    Each gets the mean, and where the weights are ternary the standard deviation, that it has with float weights.
 
     derived: with y_f, y_q the channel's output (before its activation) with float and with quantized weights,
     post_scale *= r, r = std(y_f) / std(y_q), clipped to [0.5, 2], and bias += mean(y_f) - r * mean(y_q - b) - b. What
