@@ -167,7 +167,6 @@ def explain(q_model: keras.Model, print_fn: Any = print) -> Table:
     wrappers.check_quantized(q_model, "explain")
     table = Table(["layer", "type", "weights", "output", "note"], title=f"{q_model.name}: what was inserted, and why")
     readers = graph.consumers(q_model)
-    outputs = graph.output_ids(q_model)
     seen: set[int] = set()
     for node in graph.nodes(q_model):
         layer = node.layer
@@ -181,7 +180,7 @@ def explain(q_model: keras.Model, print_fn: Any = print) -> Table:
             plain.name,
             type(plain).__name__,
             weights or "-",
-            _output_reason(node, readers, outputs),
+            _output_reason(node, readers),
             getattr(config, "note", "") or "",
         )
     if print_fn is not None:
@@ -189,7 +188,7 @@ def explain(q_model: keras.Model, print_fn: Any = print) -> Table:
     return table
 
 
-def _output_reason(node: Any, readers: dict[int, list[Any]], outputs: set[int]) -> str:
+def _output_reason(node: Any, readers: dict[int, list[Any]]) -> str:
     layer = node.layer
     tensor = wrappers.quantized_output(layer)
     if tensor is not None:

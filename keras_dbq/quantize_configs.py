@@ -36,7 +36,6 @@ class LayerQuantizeConfig(QuantizeConfig):
       weights: {attribute of the layer: quantizer}, for instance {"kernel": TernaryBranchQuantizer(branches=2)}.
       output: quantizer of the layer's output tensor, or None where a later layer of a fused chain
         (convolution, batch norm, ReLU) carries it.
-      origin: name of the layer in the float model from which this one was made (SeparableConv2D becomes two).
       note: one phrase for `explain` and the export report.
     """
 
@@ -44,13 +43,19 @@ class LayerQuantizeConfig(QuantizeConfig):
         self,
         weights: dict[str, Quantizer] | None = None,
         output: Quantizer | None = None,
-        origin: str | None = None,
         note: str = "",
     ):
-        self.weights = {name: _deserialize(quantizer) for name, quantizer in (weights or {}).items()}
+        given = self.default_weights() if weights is None else self._by_attribute(weights)
+        self.weights = {name: _deserialize(quantizer) for name, quantizer in given.items()}
         self.output = _deserialize(output)
-        self.origin = origin
         self.note = note
+
+    def default_weights(self) -> dict[str, Quantizer]:
+        """The quantizers where `weights` is None."""
+        return {}
+
+    def _by_attribute(self, weights: Any) -> dict[str, Quantizer]:
+        return weights
 
     def with_output(self, output: Quantizer | None) -> "LayerQuantizeConfig":
         """The same config with another output quantizer (the layout transform decides where outputs are quantized)."""
@@ -78,7 +83,6 @@ class LayerQuantizeConfig(QuantizeConfig):
         return {
             "weights": {name: _serialize(quantizer) for name, quantizer in self.weights.items()},
             "output": _serialize(self.output),
-            "origin": self.origin,
             "note": self.note,
         }
 
@@ -104,18 +108,12 @@ class _KernelConfig(LayerQuantizeConfig):
     depthwise = False
     layer_types: tuple[type, ...] = ()
 
-    def __init__(
-        self,
-        weights: dict[str, Quantizer] | Quantizer | None = None,
-        output: Quantizer | None = None,
-        origin: str | None = None,
-        note: str = "",
-    ):
-        if weights is None:
-            weights = TernaryBranchQuantizer(depthwise=self.depthwise)
-        if isinstance(weights, Quantizer):
-            weights = {self.attribute: weights}
-        super().__init__(weights, output, origin, note)
+    def default_weights(self) -> dict[str, Quantizer]:
+        return {self.attribute: TernaryBranchQuantizer(depthwise=self.depthwise)}
+
+    def _by_attribute(self, weights: Any) -> dict[str, Quantizer]:
+        """A quantizer alone is the kernel's."""
+        return {self.attribute: weights} if isinstance(weights, Quantizer) else weights
 
     def get_weights_and_quantizers(self, layer: Any) -> list[tuple[Any, Quantizer]]:
         if not isinstance(layer, self.layer_types):
@@ -154,19 +152,11 @@ class DepthwiseConv2DQuantizeConfig(_KernelConfig):
 class SeparableConv2DQuantizeConfig(LayerQuantizeConfig):
     """SeparableConv2D: the layout transform splits the layer; these are the quantizers of its two kernels."""
 
-    def __init__(
-        self,
-        weights: dict[str, Quantizer] | None = None,
-        output: Quantizer | None = None,
-        origin: str | None = None,
-        note: str = "",
-    ):
-        if weights is None:
-            weights = {
-                "depthwise_kernel": LinearWeightQuantizer(depthwise=True),
-                "pointwise_kernel": TernaryBranchQuantizer(),
-            }
-        super().__init__(weights, output, origin, note)
+    def default_weights(self) -> dict[str, Quantizer]:
+        return {
+            "depthwise_kernel": LinearWeightQuantizer(depthwise=True),
+            "pointwise_kernel": TernaryBranchQuantizer(),
+        }
 
 
 def kernel_config_class(layer: keras.layers.Layer) -> type[LayerQuantizeConfig] | None:

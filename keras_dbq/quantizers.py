@@ -89,9 +89,16 @@ class _WeightQuantizer(Quantizer):
     matched_bias: Any = None  # the layer's bias before and after `calibration.match_outputs`
 
     def _channels(self, shape: Any) -> int:
-        if not self.per_channel:
-            return 1
+        return self._output_channels(shape) if self.per_channel else 1
+
+    def _output_channels(self, shape: Any) -> int:
         return int(shape[-1] * shape[-2]) if self.depthwise else int(shape[-1])
+
+    def _reconstruction_error(self, kernel: np.ndarray, variables: Variables) -> float:
+        """Relative squared error ||w - w_q||^2 / ||w||^2; 0 for a kernel of zeros."""
+        quantized = self(tf.constant(kernel, tf.float32), False, variables).numpy()
+        power = float(np.sum(np.square(kernel, dtype=np.float64)))
+        return float(np.sum(np.square(kernel - quantized, dtype=np.float64)) / power) if power else 0.0
 
     def apply_freeze(self, wrapper: keras.layers.Layer, kernel: tf.Variable, variables: Variables) -> None:
         """Moves frozen variables from the trainable to the non-trainable weights of the wrapper and its layer.
@@ -236,9 +243,7 @@ class TernaryBranchQuantizer(_WeightQuantizer):
         variables["post_scale"].assign(deviation.astype(np.float32))
         if "thresholds" in variables:
             variables["thresholds"].assign(branch_ops.midpoint_thresholds(constrained))
-        quantized = self(tf.constant(kernel, tf.float32), False, variables).numpy()
-        power = float(np.sum(np.square(kernel, dtype=np.float64)))
-        return float(np.sum(np.square(kernel - quantized, dtype=np.float64)) / power) if power else 0.0
+        return self._reconstruction_error(kernel, variables)
 
     def ternary_weights(self, kernel: np.ndarray, variables: Variables) -> TernaryWeights:
         """Codes, scales and thresholds that the hard forward uses for this kernel."""
@@ -265,7 +270,7 @@ class TernaryBranchQuantizer(_WeightQuantizer):
         ternary = self.ternary_weights(kernel, variables)
         codes = ternary.codes.reshape(self.branches, -1, ternary.integer_scales.shape[1]).astype(np.int32)
         values = (codes * ternary.integer_scales[:, None, :]).sum(0).reshape(kernel.shape)
-        channels = int(kernel.shape[-1] * kernel.shape[-2]) if self.depthwise else kernel.shape[-1]
+        channels = self._output_channels(kernel.shape)
         scale = np.broadcast_to(self._unit(variables), (channels,)).copy()
         return IntegerWeights(values.astype(np.int8), scale, self.branches, 0)
 
@@ -336,16 +341,14 @@ class LinearWeightQuantizer(_WeightQuantizer):
 
     def initialize(self, kernel: np.ndarray, variables: Variables) -> float:
         """Nothing to fit; returns the relative squared error ||w - w_q||^2 / ||w||^2."""
-        quantized = self(tf.constant(kernel, tf.float32), False, variables).numpy()
-        power = float(np.sum(np.square(kernel, dtype=np.float64)))
-        return float(np.sum(np.square(kernel - quantized, dtype=np.float64)) / power) if power else 0.0
+        return self._reconstruction_error(kernel, variables)
 
     def integer_weights(self, kernel: np.ndarray, variables: Variables) -> IntegerWeights:
         """The kernel as it will stand in the file."""
         columns = tf.constant(self.columns(np.asarray(kernel, np.float32)))
         scale = self._scale(columns)
         values = tf.clip_by_value(tf.round(columns / scale), -self.top, self.top)
-        channels = int(kernel.shape[-1] * kernel.shape[-2]) if self.depthwise else kernel.shape[-1]
+        channels = self._output_channels(kernel.shape)
         return IntegerWeights(
             values.numpy().reshape(kernel.shape).astype(np.int8),
             np.broadcast_to(scale.numpy(), (channels,)).copy(),

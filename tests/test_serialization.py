@@ -78,7 +78,6 @@ def test_configs_round_trip():
     config = quantize_configs.Conv2DQuantizeConfig(
         quantizers.TernaryBranchQuantizer(branches=1, thresholds="trained", temperature=3.0),
         quantizers.ActivationQuantizer(unsigned=True, ema_decay=0.7),
-        origin="conv",
         note="a note",
     )
     again = quantize_configs.Conv2DQuantizeConfig.from_config(json.loads(json.dumps(config.get_config())))
