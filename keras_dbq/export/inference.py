@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -176,7 +175,7 @@ class _Builder:
 
 def _layer_role(layer: keras.layers.Layer) -> str:
     """Role of a layer that is no function layer (those depend on their arguments: "")."""
-    return "" if layer_roles.is_function_layer(layer) else layer_roles.role(SimpleNamespace(layer=layer))
+    return "" if layer_roles.is_function_layer(layer) else layer_roles.plain_role(layer)
 
 
 def _reshape(layer: Any, x: Any) -> Any:
