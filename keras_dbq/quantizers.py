@@ -84,6 +84,8 @@ class _WeightQuantizer(Quantizer):
     depthwise: bool
     # While True the tensor passes through unchanged (calibration on the float weights).
     bypass = False
+    # While True the forward pass of training is used also with training=False (training with fixed statistics).
+    training_forward = False
     _wrapper: Any = None  # weak reference to the wrapper that owns the variables
     _unfrozen: Any = None  # lists of weights before anything was frozen
     matched_bias: Any = None  # the layer's bias before and after `calibration.match_outputs`
@@ -222,7 +224,7 @@ class TernaryBranchQuantizer(_WeightQuantizer):
             tf.convert_to_tensor(weights["pre_scale"]),
             tf.convert_to_tensor(weights["post_scale"]),
             tf.convert_to_tensor(weights["temperature"]),
-            forward=self.forward if training else "hard",
+            forward=self.forward if training or self.training_forward else "hard",
         )
         return tf.cast(tf.reshape(quantized, tf.shape(inputs)), inputs.dtype)
 

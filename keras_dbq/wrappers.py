@@ -78,6 +78,7 @@ def quantizer_flags(model: keras.Model, **flags: bool) -> Iterator[None]:
 
     Args:
       weights_bypass: weights pass through in float.
+      weights_training: weights use their training forward (and its gradient) also with training=False.
       activations_bypass: activations pass through in float.
       observing: activations pass through and their ranges widen.
 
@@ -86,6 +87,7 @@ def quantizer_flags(model: keras.Model, **flags: bool) -> Iterator[None]:
     weight_quantizers = [w.quantizer for layer in all_layers(model) for w in quantized_weights(layer)]
     outputs = [t.quantizer for layer in all_layers(model) if (t := quantized_output(layer)) is not None]
     changes = [(q, "bypass", flags.get("weights_bypass", False)) for q in weight_quantizers]
+    changes += [(q, "training_forward", flags.get("weights_training", False)) for q in weight_quantizers]
     changes += [(q, "bypass", flags.get("activations_bypass", False)) for q in outputs]
     changes += [(q, "observing", flags.get("observing", False)) for q in outputs]
     for quantizer, name, value in changes:

@@ -12,7 +12,7 @@ import numpy as np
 
 import keras_dbq
 from examples.common import options, report, training
-from keras_dbq import datasets
+from keras_dbq import datasets, distillation
 from keras_dbq.compat import keras
 
 # Settings of every example without a flag of their own, given as --hparams name=value,...
@@ -27,6 +27,7 @@ HPARAMS: dict[str, Any] = {
     "temperature_end": None,  # T rises exponentially from the scheme's temperature to this; None: constant
     "distill_temperature": 4.0,  # of both softmaxes in the distillation loss
     "calibration": 500,  # pictures
+    "hidden_weight": None,  # of the float network's hidden activations in the distillation loss; None: not looked at
     "fixed_statistics": False,  # DBQ training: keep the calibrated batch norm statistics and activation ranges
 }
 
@@ -140,14 +141,16 @@ class _Stage:
         model = keras_dbq.quantize_model(teacher, scheme, calibration_data=calibration)
         self.results["untrained_accuracy"] = self._evaluate(model)["test_accuracy"]
         print(f"{branches} branches, before training: {self.results['untrained_accuracy']:.4f}", flush=True)
-        loss = training.cross_entropy
+        loss, network, hidden_weight = training.cross_entropy, None, self.settings["hidden_weight"]
+        if distill and hidden_weight is not None:
+            network, teacher, _ = distillation.hidden_models(model, teacher)
         if distill:
-            loss = training.distillation(teacher, distill, self.settings["distill_temperature"])
+            loss = training.distillation(teacher, distill, self.settings["distill_temperature"], hidden_weight)
         schedule = self._schedule(
             self.settings["learning_rate"], self.settings["weight_decay"], self.settings["fixed_statistics"]
         )
         temperature = self._temperature(model, scheme.ternary["temperature"], schedule)
-        self.results["history"] = self._train(model, schedule, "dbq", loss, temperature)
+        self.results["history"] = self._train(model, schedule, "dbq", loss, temperature, network)
         model.save(self.workdir / "dbq.keras")
         return model
 
@@ -207,6 +210,7 @@ class _Stage:
         name: str,
         loss: training.Loss,
         before_step: Callable[[int], None] | None = None,
+        network: Any = None,
     ) -> list[dict]:
         x, y, settings = self.images.x_train, self.images.y_train, self.settings
 
@@ -215,7 +219,7 @@ class _Stage:
 
         checkpoint = self.workdir / f"{name}_checkpoint.npz"
         return training.train(
-            model, batches, schedule, checkpoint, loss, self._evaluate, before_step, key=self.arguments
+            model, batches, schedule, checkpoint, loss, self._evaluate, before_step, self.arguments, network
         )
 
 

@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 
 from keras_dbq.compat import keras, tf
+from keras_dbq.distillation import hidden_loss
+from keras_dbq.wrappers import quantizer_flags
 
 Batches = Callable[[int], Iterator[tuple[np.ndarray, np.ndarray]]]
 Loss = Callable[[Any, Any, Any], Any]
@@ -31,8 +33,7 @@ class Settings:
     learning_rate: at the first step; it falls to 0 along half a cosine.
     momentum: of "sgd".
     weight_decay: added to the gradient as weight_decay * kernel, for kernels only.
-    fixed_statistics: batch norm keeps its moving statistics and activations their ranges, as calibrated; gradients
-      pass through the model as it runs after training (weights: the `hard` forward).
+    fixed_statistics: batch norm keeps its moving statistics and activations their ranges, as calibrated.
     optimizer: "sgd" or "adam".
     """
 
@@ -75,8 +76,8 @@ def restore_checkpoint(path: Path, model: Any, optimizer: Any, key: dict) -> tup
     with np.load(path) as stored:
         note = json.loads(str(stored["note"]))
         key = json.loads(json.dumps(key))
-        if note["key"] != key:
-            changed = sorted(name for name in {*key, *note["key"]} if key.get(name) != note["key"].get(name))
+        changed = sorted(name for name in {*key, *note["key"]} if key.get(name) != note["key"].get(name))
+        if changed:
             raise ValueError(
                 f"{path}: expected a run with these settings, got one with other {', '.join(changed)}; "
                 "repeat its settings to go on with it, or choose another --workdir"
@@ -93,18 +94,24 @@ def cross_entropy(x: Any, labels: Any, logits: Any) -> Any:
     return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits))
 
 
-def distillation(teacher: Any, weight: float, temperature: float = 4.0) -> Loss:
+def distillation(teacher: Any, weight: float, temperature: float = 4.0, hidden_weight: float | None = None) -> Loss:
     """Cross-entropy mixed with distillation from a float model (Hinton et al., arXiv 1503.02531).
 
     loss = (1 - weight) * cross_entropy + weight * t^2 * CE(softmax(teacher / t), softmax(logits / t)); with weight 1
-    labels are not looked at.
+    labels are not looked at. With `hidden_weight` teacher and student give (logits, hidden activations), see
+    `keras_dbq.distillation.hidden_models`, and hidden_weight * hidden_loss is added.
     """
 
-    def loss(x: Any, labels: Any, logits: Any) -> Any:
-        target = tf.nn.softmax(tf.stop_gradient(teacher(x, training=False)) / temperature)
-        soft = tf.nn.softmax_cross_entropy_with_logits(labels=target, logits=logits / temperature)
-        soft = weight * temperature**2 * tf.reduce_mean(soft)
-        return soft if weight == 1 else soft + (1 - weight) * cross_entropy(x, labels, logits)
+    def loss(x: Any, labels: Any, outputs: Any) -> Any:
+        wanted = teacher(x, training=False)
+        extra = 0.0
+        if hidden_weight is not None:
+            extra = hidden_weight * hidden_loss(outputs[1], wanted[1])
+            outputs, wanted = outputs[0], wanted[0]
+        target = tf.nn.softmax(tf.stop_gradient(wanted) / temperature)
+        soft = tf.nn.softmax_cross_entropy_with_logits(labels=target, logits=outputs / temperature)
+        soft = weight * temperature**2 * tf.reduce_mean(soft) + extra
+        return soft if weight == 1 else soft + (1 - weight) * cross_entropy(x, labels, outputs)
 
     return loss
 
@@ -123,15 +130,21 @@ def make_optimizer(model: Any, settings: Settings) -> Any:
 
 
 def make_step(
-    model: Any, optimizer: Any, loss: Loss, weight_decay: float, training: bool = True
+    model: Any,
+    optimizer: Any,
+    loss: Loss,
+    weight_decay: float,
+    training: bool = True,
+    network: Any = None,
 ) -> Callable[[Any, Any], tuple[Any, Any]]:
     """One training step as a graph: (x, labels) -> loss and the number of right answers."""
     variables = model.trainable_variables
+    network = network or model
 
     @tf.function
     def step(x: Any, labels: Any) -> tuple[Any, Any]:
         with tf.GradientTape() as tape:
-            outputs = model(x, training=training)
+            outputs = network(x, training=training)
             value = loss(x, labels, outputs)
         gradients = tape.gradient(value, variables)
         if weight_decay:
@@ -140,7 +153,8 @@ def make_step(
                 for g, v in zip(gradients, variables, strict=True)
             ]
         optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        right = tf.reduce_sum(tf.cast(tf.equal(tf.argmax(outputs, -1), tf.cast(labels, tf.int64)), tf.int32))
+        logits = outputs[0] if isinstance(outputs, (list, tuple)) else outputs
+        right = tf.reduce_sum(tf.cast(tf.equal(tf.argmax(logits, -1), tf.cast(labels, tf.int64)), tf.int32))
         return value, right
 
     return step
@@ -155,6 +169,7 @@ def train(
     evaluate: Callable[[Any], dict[str, float]] | None = None,
     before_step: Callable[[int], None] | None = None,
     key: dict[str, Any] | None = None,
+    network: Any = None,
 ) -> list[dict[str, Any]]:
     """Trains to `settings.epochs`, from the checkpoint if there is one.
 
@@ -167,6 +182,7 @@ def train(
       evaluate: called after each epoch; its figures go into the history.
       before_step: called with the number of steps done, for instance to set the temperature.
       key: further settings that a resumed run must share.
+      network: what a step calls in place of `model`: the same variables, further outputs behind the logits.
     Returns:
       one dict per epoch: epoch, loss, accuracy (on augmented labelled pictures), seconds, and `evaluate`'s figures.
     Raises:
@@ -178,9 +194,10 @@ def train(
     done, history = restore_checkpoint(checkpoint, model, optimizer, key)
     if done:
         print(f"resuming {checkpoint} after epoch {done} of {settings.epochs}", flush=True)
-    step = make_step(model, optimizer, loss, settings.weight_decay, not settings.fixed_statistics)
+    step = make_step(model, optimizer, loss, settings.weight_decay, not settings.fixed_statistics, network)
     for epoch in range(done, settings.epochs):
-        figures = _one_epoch(step, batches(epoch), epoch, settings, before_step)
+        with quantizer_flags(model, weights_training=settings.fixed_statistics):  # read when the step is traced
+            figures = _one_epoch(step, batches(epoch), epoch, settings, before_step)
         if evaluate is not None:
             figures |= evaluate(model)
         history.append({"epoch": epoch + 1, **figures})
