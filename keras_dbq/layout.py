@@ -29,7 +29,7 @@ class Step:
     """What happens to one layer of the rewritten model.
 
     role: see `layer_roles`.  quantize_output: whether this layer carries the output's quantizer.
-    unsigned: the output is never negative.  reason: why there is, or is not, an output quantizer.
+    unsigned: the output is never negative.
     first, last: no kernel layer before, after it.
     """
 
@@ -37,7 +37,6 @@ class Step:
     role: str
     quantize_output: bool = False
     unsigned: bool = False
-    reason: str = ""
     first: bool = False
     last: bool = False
     rewritten_from: str = ""
@@ -282,8 +281,7 @@ class _Planner:
             id(t) in self.fused and self.chain_quantized.get(id(t)) for t in inputs
         )
         self.chain_quantized[id(output)] = in_chain
-        quantize, reason = self._decide(node, role, output, in_chain)
-        return Step(layer, role, quantize, unsigned, reason)
+        return Step(layer, role, self._quantizes(node, role, output, in_chain), unsigned)
 
     def _never_negative(self, node: Any, role: str, inputs: list[Any]) -> bool:
         layer = node.layer
@@ -301,26 +299,22 @@ class _Planner:
             return all(self.unsigned.get(id(tensor), False) for tensor in inputs)
         return False
 
-    def _decide(self, node: Any, role: str, output: Any, in_chain: bool) -> tuple[bool, str]:
-        layer = node.layer
-        if isinstance(layer, QuantizeTensor):
-            return False, "quantized here"
+    def _quantizes(self, node: Any, role: str, output: Any, in_chain: bool) -> bool:
+        """Whether an integer operator ends at this output. (`explain` gives the reasons, from the finished model.)"""
         readers = self.consumers.get(id(output), [])
-        if not in_chain and id(output) not in self.read:
-            return False, "not to be quantized"
+        if isinstance(node.layer, QuantizeTensor) or not (in_chain or id(output) in self.read):
+            return False
         if role in (SAME_RANGE, IDENTITY):
-            return False, "keeps its input's values: same range"
-        alone = len(readers) == 1 and id(output) not in self.outputs
-        if alone:
-            next_role = self.roles[id(readers[0])]
-            if isinstance(readers[0].layer, QuantizeTensor):
-                return False, f"quantized by {readers[0].layer.name}"
-            if self._fuses(node, role, next_role):
-                self.fused.add(id(output))
-                return False, f"fused into {readers[0].layer.name}"
-            if next_role == JOIN and role != FIXED and readers[0].layer.name in self.quantized:
-                return False, f"takes the range of {readers[0].layer.name}"
-        return True, "end of an integer operator"
+            return False
+        if len(readers) != 1 or id(output) in self.outputs:
+            return True
+        reader, next_role = readers[0].layer, self.roles[id(readers[0])]
+        if isinstance(reader, QuantizeTensor):
+            return False
+        if self._fuses(node, role, next_role):
+            self.fused.add(id(output))
+            return False
+        return not (next_role == JOIN and role != FIXED and reader.name in self.quantized)
 
     def _fuses(self, node: Any, role: str, next_role: str) -> bool:
         if role == WEIGHTS:

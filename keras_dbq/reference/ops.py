@@ -69,6 +69,16 @@ def require_int8(call: Call) -> None:
             raise ValueError(f"tensor {tensor.name!r}: expected int8, got {tensor.dtype}; export a full-integer file")
 
 
+def require_same_grid(call: Call, tensor: Tensor) -> None:
+    """Raises ValueError unless an 8-bit input has the output's scale and zero point."""
+    y = call.output
+    if call.quantized and (tensor.scale != y.scale or tensor.zero_point != y.zero_point):
+        raise ValueError(
+            f"input {tensor.name!r}: expected the output's scale {y.scale} and zero point {y.zero_point}, "
+            f"got {tensor.scale} and {tensor.zero_point}"
+        )
+
+
 def clamp_activation(call: Call, values: Array, rounding: str) -> Array:
     """The fused activation of the operator's options on codes of any integer or float dtype; int8."""
     y = call.output

@@ -1,4 +1,4 @@
-"""ADD, SUB, MUL, QUANTIZE and DEQUANTIZE.
+"""ADD, SUB, MUL, MAXIMUM, MINIMUM, QUANTIZE and DEQUANTIZE.
 
 XNNPACK takes an 8-bit operator only within limits on its scale ratios; outside them the builtin kernel runs.
 """
@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from keras_dbq.reference.ops import Call, clamp_activation, register, require_int8
+from keras_dbq.reference.ops import Call, clamp_activation, register, require_int8, require_same_grid
 from keras_dbq.reference.rounding import (
     Numbers,
     multiply,
@@ -107,6 +107,15 @@ def mul(call: Call, a: Array, b: Array) -> Array:
         return clamp_activation(call, requantize_float(product, real, y.zero_point, -128, 127), "xnnpack")
     m, exponent = quantize_multiplier(real)
     return clamp_activation(call, multiply(product, m, exponent) + y.zero_point, "builtin")
+
+
+@register("MAXIMUM", "MINIMUM")
+def maximum_or_minimum(call: Call, a: Array, b: Array) -> Array:
+    """The larger (smaller) code, with broadcasting; both inputs have the output's grid (the runtime does not look)."""
+    for tensor in call.inputs:
+        assert tensor is not None
+        require_same_grid(call, tensor)
+    return np.maximum(a, b) if call.op.name == "MAXIMUM" else np.minimum(a, b)
 
 
 @register("QUANTIZE")

@@ -1,4 +1,7 @@
-"""Pooling, means and padding: AVERAGE_POOL_2D, MAX_POOL_2D, MEAN, PAD, PADV2, MIRROR_PAD, RESIZE_NEAREST_NEIGHBOR."""
+"""Pooling, means and padding.
+
+AVERAGE_POOL_2D, MAX_POOL_2D, MEAN, REDUCE_MAX, REDUCE_MIN, PAD, PADV2, MIRROR_PAD, RESIZE_NEAREST_NEIGHBOR.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import math
 
 import numpy as np
 
-from keras_dbq.reference.ops import Call, clamp_activation, register, require_int8
+from keras_dbq.reference.ops import Call, clamp_activation, register, require_int8, require_same_grid
 from keras_dbq.reference.ops_conv import Geometry
 from keras_dbq.reference.rounding import multiply, quantize_multiplier, vector_lanes
 
@@ -60,6 +63,16 @@ def mean(call: Call, x: Array, axes: Array) -> Array:
     else:
         y = _mean_builtin(call, total, count)
     return np.clip(y, -128, 127).astype(np.int8)
+
+
+@register("REDUCE_MAX", "REDUCE_MIN")
+def reduce_extreme(call: Call, x: Array, axes: Array) -> Array:
+    """Largest (smallest) code over axes; the output has the input's grid."""
+    require_int8(call)
+    require_same_grid(call, call.input)
+    reduce = np.max if call.op.name == "REDUCE_MAX" else np.min
+    axes_tuple = tuple({int(a) % x.ndim for a in np.ravel(axes)})
+    return reduce(x, axis=axes_tuple, keepdims=bool(call.op.option("keepDims", False)))
 
 
 def _mean_xnnpack(call: Call, total: Array, count: int) -> Array:

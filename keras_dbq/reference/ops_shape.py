@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from keras_dbq.reference.ops import Call, register
+from keras_dbq.reference.ops import Call, register, require_same_grid
 
 Array = np.ndarray
 
@@ -46,15 +46,9 @@ def expand_dims(call: Call, x: Array, axis: Array) -> Array:
 @register("CONCATENATION")
 def concatenation(call: Call, *parts: Array) -> Array:
     """Joins int8 tensors of one scale and zero point (the runtime refuses others)."""
-    if call.quantized:
-        y = call.output
-        for tensor in call.inputs:
-            assert tensor is not None
-            if tensor.scale != y.scale or tensor.zero_point != y.zero_point:
-                raise ValueError(
-                    f"input {tensor.name!r}: expected the output's scale {y.scale} and zero point {y.zero_point}, "
-                    f"got {tensor.scale} and {tensor.zero_point}"
-                )
+    for tensor in call.inputs:
+        assert tensor is not None
+        require_same_grid(call, tensor)
     return np.concatenate(parts, axis=call.op.option("axis"))
 
 

@@ -288,6 +288,18 @@ def test_concatenation_of_ranges_is_requantized_not_reinterpreted():
     assert max(row.keras_largest for row in verification.rows) <= 2
 
 
+@pytest.mark.parametrize("kind", ["Maximum", "Minimum", "GlobalMaxPooling2D"])
+def test_layers_that_select_values(kind):
+    inputs = keras.Input(nets.SHAPE)
+    a = L.Conv2D(8, 3, name="a")(inputs)
+    b = L.Conv2D(8, 3, name="b")(inputs)
+    x = L.GlobalMaxPooling2D()(a) if kind == "GlobalMaxPooling2D" else L.Flatten()(getattr(L, kind)()([a, b]))
+    q_model = quantized(keras.Model(inputs, L.Dense(4, name="head")(x)))
+    report = keras_dbq.export_tflite(q_model, None, strict=True)
+    verification = keras_dbq.verify(q_model, report.data, nets.pictures(32))
+    assert verification.passed and max(row.keras_largest for row in verification.rows) <= 2
+
+
 KERNEL = Kernel(
     "layer",
     np.array([[127, -127, 0], [127, 100, 27]], np.int8),

@@ -181,6 +181,39 @@ def test_pooling(name, kernel, stride, padding, rounding):
 
 
 @BOTH
+@pytest.mark.parametrize("shape", [(1, 5, 7, 19), (1, 1, 1, 19), (1, 5, 7, 1)])
+@pytest.mark.parametrize("name", ["MAXIMUM", "MINIMUM"])
+def test_maximum_and_minimum(name, shape, rounding):
+    rng = np.random.default_rng(len(name) + shape[3])
+    b = Builder()
+    x, z, y = (b.tensor(s, np.int8, 0.05, -7) for s in ((1, 5, 7, 19), shape, (1, 5, 7, 19)))
+    b.op(name, [x, z], [y], options("MaximumMinimumOptions"), version=2)
+    compare(b.finish([x, z], [y]), [codes(rng, (3, 5, 7, 19)), codes(rng, (3, *shape[1:]))], rounding)
+
+
+def test_maximum_of_two_grids_is_refused():
+    b = Builder()
+    x, z, y = b.tensor((1, 4), np.int8, 0.05, 3), b.tensor((1, 4), np.int8, 0.04, 3), b.tensor((1, 4), np.int8, 0.05, 3)
+    b.op("MAXIMUM", [x, z], [y], options("MaximumMinimumOptions"), version=2)
+    given = [np.zeros((1, 4), np.int8)] * 2
+    with pytest.raises(ValueError, match=r"operator 0 \(MAXIMUM\): input 't1': expected the output's scale 0.05"):
+        Engine(b.finish([x, z], [y])).run(given)
+
+
+@BOTH
+@pytest.mark.parametrize("keep_dims", [True, False])
+@pytest.mark.parametrize("axes", [(1, 2), (3,), (-1, -2)])
+@pytest.mark.parametrize("name", ["REDUCE_MAX", "REDUCE_MIN"])
+def test_reduce_max_and_min(name, axes, keep_dims, rounding):
+    rng = np.random.default_rng(8)
+    b = Builder()
+    x, y = b.tensor((1, 7, 6, 45), np.int8, 0.05, -7), b.tensor((1,), np.int8, 0.05, -7)
+    axis = b.constant(np.array(axes, np.int32))
+    b.op(name, [x, axis], [y], options("ReducerOptions", keepDims=keep_dims), version=2)
+    compare(b.finish([x], [y]), codes(rng, (3, 7, 6, 45)), rounding)
+
+
+@BOTH
 @SEEDS
 @pytest.mark.parametrize("keep_dims", [True, False])
 @pytest.mark.parametrize("axes", [(1, 2), (2, 1), (3,), (1,), (-1, -2), (1, 2, 3)])
