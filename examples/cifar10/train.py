@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from examples.cifar10 import input_pipeline
@@ -31,9 +30,3 @@ TASK = pipeline.Task(
     batches=input_pipeline.batches,
     hparams={"depth": 20},  # of the ResNet, 6n + 2
 )
-HPARAMS = TASK.defaults
-
-
-def run(data: str, workdir: Path, **flags: Any) -> dict[str, Any]:
-    """See `pipeline.run`."""
-    return pipeline.run(TASK, data, workdir, **flags)

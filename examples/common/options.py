@@ -9,7 +9,8 @@ from typing import Any
 def parse(text: str, defaults: dict[str, Any] | None = None, flag: str = "option") -> dict[str, Any]:
     """Parses "a=1,b=hard" over `defaults`.
 
-    Values are Python literals where they read as one (numbers, True, None), strings otherwise.
+    Values are Python literals where they read as one (numbers, True, None, "{'conv_1': {'bits': 8}}"), strings
+    otherwise. Commas inside brackets belong to the value.
 
     Args:
       text: the flag's value; empty for no settings.
@@ -19,7 +20,7 @@ def parse(text: str, defaults: dict[str, Any] | None = None, flag: str = "option
       ValueError: a part without "=", or a name that is not among the defaults.
     """
     options = dict(defaults or {})
-    for part in filter(None, text.split(",")):
+    for part in filter(None, _split(text)):
         name, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals:
             raise ValueError(f"--{flag}: expected name=value, got {part!r}; for example --{flag}=a=1,b=2")
@@ -30,3 +31,15 @@ def parse(text: str, defaults: dict[str, Any] | None = None, flag: str = "option
         except (ValueError, SyntaxError):
             options[name] = value
     return options
+
+
+def _split(text: str) -> list[str]:
+    """Parts between the commas that stand outside of brackets."""
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character in "([{") - (character in ")]}")
+        if character == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return parts

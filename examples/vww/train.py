@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from examples.common import pipeline, report
@@ -44,9 +43,3 @@ TASK = pipeline.Task(
     metric_name="balanced accuracy",
     hparams={"alpha": 0.25, "batch_size": 64, "optimizer": "adam", "learning_rate": 1e-3, "distill_temperature": 1.0},
 )
-HPARAMS = TASK.defaults
-
-
-def run(data: str, workdir: Path, **flags: Any) -> dict[str, Any]:
-    """See `pipeline.run`."""
-    return pipeline.run(TASK, data, workdir, **flags)

@@ -3,14 +3,18 @@
 import numpy as np
 import pytest
 
+import keras_dbq
 from examples.common import options, report, training
 from examples.common.augmentation import augmented_batches, crop_and_flip
+from keras_dbq import distillation
 from keras_dbq.compat import keras, tf
 
 
 def test_options():
     assert options.parse("a=1, b=hard,c=1e-3,d=None,e=True") == {"a": 1, "b": "hard", "c": 1e-3, "d": None, "e": True}
     assert options.parse("a=2", {"a": 1, "b": 3}) == {"a": 2, "b": 3}
+    nested = options.parse("a={'x': {'bits': 8}, 'y*': {'branches': 1}},b=(1, 2)")
+    assert nested == {"a": {"x": {"bits": 8}, "y*": {"branches": 1}}, "b": (1, 2)}
     with pytest.raises(ValueError, match="--hparams: expected name=value, got 'a'"):
         options.parse("a", flag="hparams")
     with pytest.raises(ValueError, match="--hparams: expected one of a, b, got 'c'"):
@@ -71,6 +75,48 @@ def test_distillation_loss_equals_its_formula():
     assert float(mixed) == pytest.approx(0.75 * hard + 0.25 * 9 * soft, rel=1e-12)
     alone = training.distillation(teacher, 1.0, 3.0)(None, np.full(5, -1), tf.constant(logits))
     assert float(alone) == pytest.approx(9 * soft, rel=1e-12)
+
+
+def test_hidden_activations_join_the_loss():
+    inputs = keras.Input((6, 6, 3))
+    x = keras.layers.Conv2D(4, 3, activation="relu", name="first")(inputs)
+    x = keras.layers.Conv2D(5, 3, activation="relu", name="second")(x)
+    model = keras.Model(inputs, keras.layers.Dense(3, name="head")(keras.layers.Flatten(name="flat")(x)))
+    pictures = np.random.default_rng(0).normal(size=(8, 6, 6, 3)).astype(np.float32)
+    q_model = keras_dbq.quantize_model(model, keras_dbq.DBQScheme(branches=1), calibration_data=pictures)
+    student, teacher, names = distillation.hidden_models(q_model, model)
+    assert names == ["first", "second"]
+    assert distillation.hidden_models(q_model, model, "sec*").names == ["second"]
+    (logits, hidden), (_, wanted_hidden) = student(pictures), teacher(pictures)
+    np.testing.assert_array_equal(logits, q_model(pictures))
+    expected = np.mean([np.sum((s - t) ** 2) / np.sum(t**2) for s, t in zip(hidden, wanted_hidden, strict=True)])
+    assert expected > 1e-3
+    assert float(distillation.hidden_loss(hidden, wanted_hidden)) == pytest.approx(expected, rel=1e-4)
+    labels = np.zeros(8, np.int64)
+    alone = training.distillation(model, 1.0, 2.0)(pictures, labels, logits)
+    both = training.distillation(teacher, 1.0, 2.0, hidden_weight=0.5)(pictures, labels, [logits, hidden])
+    assert float(both - alone) == pytest.approx(0.5 * expected, rel=1e-3)
+    with pytest.raises(ValueError, match="expected layers matching 'nothing' in both models, got none"):
+        distillation.hidden_models(q_model, model, "nothing")
+
+
+def test_fixed_statistics_train_with_the_training_forward_and_leave_statistics(tmp_path):
+    x = np.random.default_rng(1).integers(0, 256, (32, 4, 4, 3), np.uint8)
+    prepare = lambda pictures: pictures / np.float32(255)  # noqa: E731
+    ends = {}
+    for forward in ("hard", "straight_through"):
+        scheme = keras_dbq.DBQScheme(branches=1, forward=forward, ternary_first=True, ternary_last=True)
+        model = keras_dbq.quantize_model(small_model(), scheme, calibration_data=prepare(x))
+        kept = [v.numpy() for v in model.non_trainable_variables if "moving" in v.name or "_low" in v.name]
+        settings = training.Settings(epochs=1, steps_per_epoch=4, fixed_statistics=True)
+        batches = augmented_batches(prepare, pad=1)
+        training.train(model, lambda e, b=batches: b(x, np.arange(32) % 3, 8, 0, e), settings, tmp_path / forward)
+        now = [v.numpy() for v in model.non_trainable_variables if "moving" in v.name or "_low" in v.name]
+        assert kept
+        for a, b in zip(kept, now, strict=True):
+            np.testing.assert_array_equal(a, b)
+        ends[forward] = model.trainable_variables[0].numpy()
+    assert np.abs(ends["hard"] - ends["straight_through"]).max() > 0
 
 
 def small_model(seed=0):
