@@ -1,0 +1,192 @@
+"""Weights as sums of ternary branches (DBQ)."""
+
+import weakref
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from keras_dbq import _checks, branch_ops
+from keras_dbq.compat import keras, register, tf
+from keras_dbq.quantizers.base import IntegerWeights, Variables, WeightQuantizer, adopt_inner_weights
+
+
+class TernaryWeights(NamedTuple):
+    """What a ternary layer has learnt.
+
+    codes: int8 [B, *kernel shape], the ternary branches.
+    scales: float32 [B, M]; kernel = sum_j scales[j] * codes[j], exactly unit * (p * codes[0] + q * codes[1]).
+    integer_scales: int [B, M], p and q, with p + q = 127.
+    thresholds: float32 [3**B - 1, M], in units of the float kernel.
+    """
+
+    codes: np.ndarray
+    scales: np.ndarray
+    integer_scales: np.ndarray
+    thresholds: np.ndarray
+
+
+@register
+class BranchScaleConstraint(keras.constraints.Constraint):
+    """Keeps alpha [B, M] positive and alpha_j <= alpha_{j-1} (projection, so that no gradient dies)."""
+
+    def __call__(self, alpha: Any) -> Any:
+        rows = [tf.maximum(alpha[:1], 1e-4)]
+        for j in range(1, alpha.shape[0]):
+            rows.append(tf.minimum(tf.maximum(alpha[j : j + 1], 0.0), 0.95 * rows[-1]))
+        return tf.concat(rows, 0) if len(rows) > 1 else rows[0]
+
+
+@register
+class AscendingConstraint(keras.constraints.Constraint):
+    """Keeps thresholds [R, M] in ascending order along axis 0 (projection by sorting)."""
+
+    def __call__(self, thresholds: Any) -> Any:
+        return tf.sort(thresholds, axis=0)
+
+
+@register
+class TernaryBranchQuantizer(WeightQuantizer):
+    """Weights as a sum of ternary branches (DBQ); see `branch_ops.ternary_branch` for the equations.
+
+    Args:
+      branches: B, 1 to 3.
+      forward: "smooth" (sigmoids at temperature T), "hard" (the staircase, gradient of the smooth curve) or
+        "straight_through". With training=False the staircase is always hard.
+      thresholds: "midpoint" of the levels, or "trained" as variables of their own.
+      per_channel: one set of parameters per output channel, or one per tensor.
+      depthwise: the kernel is (h, w, C, multiplier), its channels are the last two axes.
+      temperature: T at the start, in units of 1 / std of the channel's weights; a schedule may change it.
+      train_pre_scale, train_post_scale: whether gamma1, gamma2 are trained (both pairs are scale-degenerate with
+        thresholds and alpha, so the default fixes them to 1 / std and std of the float weights).
+      frozen: parts that do not train, of "weights" and "scales" (set by `keras_dbq.freeze`).
+    """
+
+    def __init__(
+        self,
+        branches: int = 2,
+        forward: str = "hard",
+        thresholds: str = "midpoint",
+        per_channel: bool = True,
+        depthwise: bool = False,
+        temperature: float = 8.0,
+        train_pre_scale: bool = False,
+        train_post_scale: bool = False,
+        frozen: tuple[str, ...] = (),
+    ):
+        self.branches = _checks.integer("branches", branches, 1, 3)
+        self.forward = _checks.one_of("forward", forward, branch_ops.FORWARD_MODES)
+        self.thresholds = _checks.one_of("thresholds", thresholds, ("midpoint", "trained"))
+        self.per_channel = _checks.boolean("per_channel", per_channel)
+        self.depthwise = _checks.boolean("depthwise", depthwise)
+        self.temperature = _checks.number("temperature", temperature, 1e-3, 1e6)
+        self.train_pre_scale = _checks.boolean("train_pre_scale", train_pre_scale)
+        self.train_post_scale = _checks.boolean("train_post_scale", train_post_scale)
+        self.frozen = tuple(frozen)
+
+    def build(self, tensor_shape: Any, name: str, layer: keras.layers.Layer) -> Variables:
+        self._wrapper = weakref.ref(layer)
+        adopt_inner_weights(layer)
+        channels = self._channels(tensor_shape)
+        regions = 3**self.branches - 1
+
+        def add(suffix: str, shape: Any, value: Any, trainable: bool, constraint: Any = None) -> tf.Variable:
+            return layer.add_weight(
+                name=f"{name}_{suffix}",
+                shape=shape,
+                dtype=tf.float32,
+                initializer=keras.initializers.Constant(value),
+                trainable=trainable,
+                constraint=constraint,
+                experimental_autocast=False,
+                aggregation=tf.VariableAggregation.MEAN,
+            )
+
+        # alpha = 3**-j / 1.5 until `initialize` fits it: a descending set, so that the levels are distinct.
+        start = np.repeat(3.0 ** -np.arange(self.branches)[:, None], channels, 1)
+        variables = {
+            "branch_scales": add("branch_scales", start.shape, start, True, BranchScaleConstraint()),
+            "pre_scale": add("pre_scale", (channels,), 1.0, self.train_pre_scale),
+            "post_scale": add("post_scale", (channels,), 1.0, self.train_post_scale),
+            "temperature": add("temperature", (), self.temperature, False),
+        }
+        if self.thresholds == "trained":
+            spread = np.repeat(np.linspace(-1, 1, regions)[:, None], channels, 1)
+            variables["thresholds"] = add("thresholds", spread.shape, spread, True, AscendingConstraint())
+        return variables
+
+    def __call__(self, inputs: Any, training: Any, weights: Variables, **kwargs: Any) -> Any:
+        if self.bypass:
+            return inputs
+        self._refreeze(inputs, weights)
+        columns = tf.cast(self.columns(inputs), tf.float32)
+        quantized = branch_ops.ternary_branch(
+            columns,
+            tf.convert_to_tensor(weights["branch_scales"]),
+            self._thresholds(weights),
+            tf.convert_to_tensor(weights["pre_scale"]),
+            tf.convert_to_tensor(weights["post_scale"]),
+            tf.convert_to_tensor(weights["temperature"]),
+            forward=self.forward if training or self.training_forward else "hard",
+        )
+        return tf.cast(tf.reshape(quantized, tf.shape(inputs)), inputs.dtype)
+
+    def _thresholds(self, variables: Variables) -> tf.Tensor:
+        if self.thresholds == "trained":
+            return tf.convert_to_tensor(variables["thresholds"])
+        return branch_ops.midpoint_thresholds(tf.convert_to_tensor(variables["branch_scales"]))
+
+    def initialize(self, kernel: np.ndarray, variables: Variables) -> float:
+        """Fits all parameters to the float kernel; returns the relative squared error ||w - w_q||^2 / ||w||^2."""
+        w = np.asarray(self.columns(np.asarray(kernel, np.float32)), np.float64)
+        deviation = w.std(0)
+        deviation = np.where(deviation > 0, deviation, 1.0)
+        alpha = branch_ops.fit_branch_scales(w / deviation, self.branches)
+        constrained = BranchScaleConstraint()(tf.constant(alpha, tf.float32))
+        variables["branch_scales"].assign(constrained)
+        variables["pre_scale"].assign((1 / deviation).astype(np.float32))
+        variables["post_scale"].assign(deviation.astype(np.float32))
+        if "thresholds" in variables:
+            variables["thresholds"].assign(branch_ops.midpoint_thresholds(constrained))
+        return self._reconstruction_error(kernel, variables)
+
+    def ternary_weights(self, kernel: np.ndarray, variables: Variables) -> TernaryWeights:
+        """Codes, scales and thresholds that the hard forward uses for this kernel."""
+        columns = tf.constant(self.columns(np.asarray(kernel, np.float32)))
+        alpha = tf.convert_to_tensor(variables["branch_scales"])
+        thresholds = self._thresholds(variables)
+        gamma1 = tf.convert_to_tensor(variables["pre_scale"])
+        codes = branch_ops.ternary_codes(columns, alpha, thresholds, gamma1).numpy()
+        p = branch_ops.integer_branch_scales(alpha).numpy()
+        return TernaryWeights(
+            codes=codes.reshape((self.branches, *kernel.shape)),
+            scales=p * self._unit(variables),
+            integer_scales=p.astype(np.int32),
+            thresholds=(thresholds / gamma1).numpy(),
+        )
+
+    def _unit(self, variables: Variables) -> np.ndarray:
+        """Real value of integer level 1, float32 [M]: the same operations as in `ternary_branch`."""
+        unit = variables["post_scale"] * tf.reduce_sum(variables["branch_scales"], 0) / branch_ops.LEVEL_SUM
+        return unit.numpy()
+
+    def integer_weights(self, kernel: np.ndarray, variables: Variables) -> IntegerWeights:
+        """The kernel as it will stand in the file: values p * b1 + q * b2."""
+        ternary = self.ternary_weights(kernel, variables)
+        codes = ternary.codes.reshape(self.branches, -1, ternary.integer_scales.shape[1]).astype(np.int32)
+        values = (codes * ternary.integer_scales[:, None, :]).sum(0).reshape(kernel.shape)
+        channels = self._output_channels(kernel.shape)
+        scale = np.broadcast_to(self._unit(variables), (channels,)).copy()
+        return IntegerWeights(values.astype(np.int8), scale, self.branches, 0)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "branches": self.branches,
+            "forward": self.forward,
+            "thresholds": self.thresholds,
+            "per_channel": self.per_channel,
+            "depthwise": self.depthwise,
+            "temperature": self.temperature,
+            "train_pre_scale": self.train_pre_scale,
+            "train_post_scale": self.train_post_scale,
+            "frozen": list(self.frozen),
+        }
