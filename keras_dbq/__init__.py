@@ -17,6 +17,8 @@ _PUBLIC = {
     "quantize_model": "keras_dbq.quantize",
     "quantize_scope": "keras_dbq.quantize",
     "initialize": "keras_dbq.quantize",
+    "fold_batch_norms": "keras_dbq.folding",
+    "rescale_depthwise": "keras_dbq.rescaling",
     "set_temperature": "keras_dbq.inspection",
     "get_ternary_weights": "keras_dbq.inspection",
     "integer_weights": "keras_dbq.inspection",

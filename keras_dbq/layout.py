@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_dbq import graph, layer_roles
+from keras_dbq import folding, graph, layer_roles
 from keras_dbq.compat import keras, tf
 from keras_dbq.layer_roles import FIXED, FOLD, IDENTITY, JOIN, RELU, SAME_RANGE, SUM, UNSUPPORTED, WEIGHTS
 from keras_dbq.layers import QuantizeTensor
@@ -185,14 +185,7 @@ def _affine(layer: Any) -> tuple[np.ndarray, np.ndarray]:
         scale = 1 / np.maximum(np.sqrt(variance), keras.backend.epsilon())
         scale, offset = (1 / scale, mean) if getattr(layer, "invert", False) else (scale, -mean * scale)
         return scale.reshape(-1), offset.reshape(-1)
-    mean = np.asarray(layer.moving_mean, np.float64)
-    scale = 1 / np.sqrt(np.asarray(layer.moving_variance, np.float64) + layer.epsilon)
-    if layer.scale:
-        scale = scale * np.asarray(layer.gamma, np.float64)
-    offset = -mean * scale
-    if layer.center:
-        offset = offset + np.asarray(layer.beta, np.float64)
-    return scale, offset
+    return folding.affine(layer)
 
 
 def _covers_map(layer: Any) -> bool:

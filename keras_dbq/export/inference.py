@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_dbq import graph, layer_roles, wrappers
+from keras_dbq import folding, graph, layer_roles, wrappers
 from keras_dbq.compat import keras, tf
 from keras_dbq.export import naming
 from keras_dbq.export.integerize import Grid
@@ -266,14 +266,8 @@ def fold_of(layer: keras.layers.Layer, batch_norm: keras.layers.Layer | None) ->
     bias = _own_bias(layer)
     if batch_norm is None:
         return np.ones(len(bias)), bias
-    norm = wrappers.inner(batch_norm)
-    factor = 1 / np.sqrt(np.asarray(norm.moving_variance, np.float64) + norm.epsilon)
-    if norm.scale:
-        factor = factor * np.asarray(norm.gamma, np.float64)
-    shift = factor * (bias - np.asarray(norm.moving_mean, np.float64))
-    if norm.center:
-        shift = shift + np.asarray(norm.beta, np.float64)
-    return factor, shift
+    factor, offset = folding.affine(wrappers.inner(batch_norm))
+    return factor, factor * bias + offset
 
 
 def _float_kernel(layer: keras.layers.Layer, batch_norm: keras.layers.Layer | None) -> tuple[np.ndarray, np.ndarray]:
