@@ -20,7 +20,8 @@ def fake_quant(x: tf.Tensor, low: tf.Tensor, high: tf.Tensor, bits: int = 8) -> 
     """Rounds x to the grid of [low, high] with 2**bits codes.
 
     source: Jacob et al., CVPR 2018 (straight-through): dy/dx = 1 inside the range, 0 outside.
-    derived: dy/dlow = 1 where x <= low, dy/dhigh = 1 where x >= high.
+    derived (the nudging of the range aside): dy/dhigh = (y - x) / (high - low) inside, 1 for x >= high, 0 for x <= low;
+    dy/dlow = -(y - x) / (high - low) inside, 1 for x <= low, 0 for x >= high.
 
     Args:
       x: float32, any shape.  low <= 0 <= high: float32 scalars.  bits: 2 to 8.
@@ -32,8 +33,10 @@ def fake_quant(x: tf.Tensor, low: tf.Tensor, high: tf.Tensor, bits: int = 8) -> 
 
         def grad(dy: Any) -> Any:
             below_high, above_low = _where_positive(dy, high - x), _where_positive(dy, x - low)
-            d_low, d_high = tf.reduce_sum(dy - above_low), tf.reduce_sum(dy - below_high)
-            return _where_positive(below_high, x - low), d_low, d_high
+            inside = _where_positive(below_high, x - low)
+            # Left out of the graph where nothing trains the range.
+            error = tf.reduce_sum(inside * (y - x)) / (high - low)
+            return inside, tf.reduce_sum(dy - above_low) - error, tf.reduce_sum(dy - below_high) + error
 
         return y, grad
 
@@ -49,7 +52,7 @@ def fake_quant_unsigned(x: tf.Tensor, high: tf.Tensor, bits: int = 8) -> tf.Tens
 
         def grad(dy: Any) -> Any:
             inside = _where_positive(dy, high - x)
-            return inside, tf.reduce_sum(dy - inside)
+            return inside, tf.reduce_sum(dy - inside) + tf.reduce_sum(inside * (y - x)) / high
 
         return y, grad
 
