@@ -154,7 +154,7 @@ def _macs(layer: Any, weights: int) -> int:
 
 
 def _range_text(tensor: wrappers.QuantizedTensor) -> str:
-    low, high = float(tensor.variables["low"]), float(tensor.variables["high"])
+    low, high = (float(end) for end in tensor.quantizer.range(tensor.variables))
     return f"{tensor.quantizer.bits} bit [{low:.4g}, {high:.4g}]"
 
 
@@ -231,7 +231,7 @@ def freeze(
     Args:
       weights: kernels (and biases) of quantized layers.
       scales: branch scales, thresholds, pre and post scales.
-      ranges: activation ranges.
+      ranges: activation ranges, and the factors that train them.
       batch_norm: batch norm layers run with their moving statistics and do not train.
       layers: names of (plain) layers to freeze in; None for all.
 
@@ -261,6 +261,7 @@ def freeze(
         tensor = wrappers.quantized_output(layer)
         if ranges and tensor is not None:
             tensor.quantizer.frozen = ("ranges",)
+            tensor.quantizer.apply_freeze(layer, tensor.variables)
     _forget_compiled(q_model)
     return q_model
 

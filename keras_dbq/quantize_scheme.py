@@ -34,7 +34,10 @@ class DBQScheme(QuantizeScheme):
       per_channel: weight parameters per output channel (default) or per tensor.
       temperature: T of the smooth curve at the start, in units of 1 / std of a channel's weights.
       activation_bits: 8.
+      activation_ranges: "moving_average" of each batch's extremes in training, or "trained" thresholds.
+      symmetric: activations with zero point 0 (or, where never negative, from 0 on).
       weight_bits: bits of the layers with linear weights, 2 to 8.
+      weight_threshold: of the layers with linear weights: "max" of each channel, or "trained".
       ternary_first, ternary_last, ternary_depthwise: whether the first and last kernel layers and the depthwise layers
         are ternary as well; by default they have `weight_bits` per channel.
       overrides: per-layer choices {name, glob pattern or layer type: {option: value}}. An exact name wins over a
@@ -58,7 +61,10 @@ class DBQScheme(QuantizeScheme):
         per_channel: bool = True,
         temperature: float = 8.0,
         activation_bits: int = 8,
+        activation_ranges: str = "moving_average",
+        symmetric: bool = False,
         weight_bits: int = 8,
+        weight_threshold: str = "max",
         ternary_first: bool = False,
         ternary_last: bool = False,
         ternary_depthwise: bool = False,
@@ -78,9 +84,15 @@ class DBQScheme(QuantizeScheme):
             "train_post_scale": train_post_scale,
         }
         TernaryBranchQuantizer(**self.ternary)  # checks the values once, here
-        self.activation: dict[str, Any] = {"bits": activation_bits, "ema_decay": ema_decay}
+        self.activation: dict[str, Any] = {
+            "bits": activation_bits,
+            "ema_decay": ema_decay,
+            "ranges": activation_ranges,
+            "symmetric": symmetric,
+        }
         ActivationQuantizer(**self.activation)
         self.weight_bits = _checks.integer("weight_bits", weight_bits, 2, 8)
+        self.weight_threshold = _checks.one_of("weight_threshold", weight_threshold, ("max", "trained"))
         self.ternary_first = _checks.boolean("ternary_first", ternary_first)
         self.ternary_last = _checks.boolean("ternary_last", ternary_last)
         self.ternary_depthwise = _checks.boolean("ternary_depthwise", ternary_depthwise)
@@ -147,6 +159,7 @@ class DBQScheme(QuantizeScheme):
             "bits": options.get("bits", self.weight_bits),
             "per_channel": options.get("per_channel", True),
             "depthwise": depthwise,
+            "threshold": self.weight_threshold,
         }
         if branches is None:
             reason = self._linear_reason(step, depthwise) or ("bits by choice" if "bits" in options else "")
@@ -183,7 +196,10 @@ class DBQScheme(QuantizeScheme):
             **self.ternary,
             "activation_bits": self.activation["bits"],
             "ema_decay": self.activation["ema_decay"],
+            "activation_ranges": self.activation["ranges"],
+            "symmetric": self.activation["symmetric"],
             "weight_bits": self.weight_bits,
+            "weight_threshold": self.weight_threshold,
             "ternary_first": self.ternary_first,
             "ternary_last": self.ternary_last,
             "ternary_depthwise": self.ternary_depthwise,

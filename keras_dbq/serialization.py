@@ -27,6 +27,7 @@ def custom_objects() -> dict[str, Any]:
         quantizers.ActivationQuantizer,
         quantizers.BranchScaleConstraint,
         quantizers.AscendingConstraint,
+        quantizers.IntervalConstraint,
         layers.QuantizeTensor,
     ]
     with tfmot.quantization.keras.quantize_scope():

@@ -36,6 +36,16 @@ def clipped(values: Any, interval: Interval) -> Any:
     return values + tf.stop_gradient(interval.project(values) - values)
 
 
+@tf.custom_gradient
+def scale_gradient(values: Any, factor: Any) -> Any:
+    """values, with a gradient of factor * dy.
+
+    A threshold's gradient is a sum over all numbers it bounds; with factor = 1 / sqrt(their count * largest code) it is
+    of the size of a weight's (source: Esser et al., LSQ, ICLR 2020), so that one learning rate suits both.
+    """
+    return tf.identity(values), lambda dy: (dy * factor, None)
+
+
 def symmetric_threshold(largest: Any, factor: Any) -> Any:
     """T = clip(factor, 0.5, 1) * largest; float32, shapes broadcast."""
     return clipped(factor, FACTOR) * largest

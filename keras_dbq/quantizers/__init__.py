@@ -5,7 +5,7 @@ the float weights or from calibration pictures (`keras_dbq.initialize`), because
 """
 
 from keras_dbq.quantizers.activation import ActivationQuantizer
-from keras_dbq.quantizers.base import IntegerWeights, Variables, WeightQuantizer
+from keras_dbq.quantizers.base import IntegerWeights, IntervalConstraint, Variables, WeightQuantizer
 from keras_dbq.quantizers.linear import LinearWeightQuantizer
 from keras_dbq.quantizers.ternary import (
     AscendingConstraint,
@@ -19,6 +19,7 @@ __all__ = [
     "AscendingConstraint",
     "BranchScaleConstraint",
     "IntegerWeights",
+    "IntervalConstraint",
     "LinearWeightQuantizer",
     "TernaryBranchQuantizer",
     "TernaryWeights",

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_dbq.compat import Quantizer, keras, tf
+from keras_dbq.compat import Quantizer, keras, register, tf
 
 Variables = dict[str, tf.Variable]
 
@@ -35,6 +35,20 @@ def adopt_inner_weights(wrapper: keras.layers.Layer) -> None:
     for variable in inner.trainable_weights if inner is not None else []:
         if id(variable) not in known:
             wrapper._trainable_weights.append(variable)
+
+
+@register
+class IntervalConstraint(keras.constraints.Constraint):
+    """Keeps a variable in [low, high] (projection, so that no gradient dies)."""
+
+    def __init__(self, low: float, high: float):
+        self.low, self.high = float(low), float(high)
+
+    def __call__(self, values: Any) -> Any:
+        return tf.clip_by_value(values, self.low, self.high)
+
+    def get_config(self) -> dict[str, float]:
+        return {"low": self.low, "high": self.high}
 
 
 class WeightQuantizer(Quantizer):
@@ -89,6 +103,10 @@ class WeightQuantizer(Quantizer):
             fixed[:] = was_fixed + [v for key, v in moved.items() if key in own]
             for variable in moved.values():
                 variable._trainable = False  # loading a .keras file sorts the variables again, by this
+
+    def quantizer_lists(self) -> Any:
+        """(trainable, other) weights of the wrapper as they were before anything was frozen, or None."""
+        return self._unfrozen[0] if self._unfrozen is not None else None
 
     def _refreeze(self, kernel: Any, variables: Variables) -> None:
         """After loading: what the config says is frozen is frozen at the first call, when all variables exist."""

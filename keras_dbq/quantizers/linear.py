@@ -5,38 +5,43 @@ from typing import Any
 
 import numpy as np
 
-from keras_dbq import _checks
+from keras_dbq import _checks, threshold_ops
 from keras_dbq.compat import keras, register, tf
-from keras_dbq.quantizers.base import IntegerWeights, Variables, WeightQuantizer, adopt_inner_weights
-
-
-def _round_to_grid(w: tf.Tensor, scale: tf.Tensor, top: int) -> tf.Tensor:
-    """n * scale with n = clip(round(w / scale), -top, top); dy/dw = 1 (the range always holds w)."""
-
-    @tf.custom_gradient
-    def quantize(w: Any) -> Any:
-        return tf.clip_by_value(tf.round(w / scale), -top, top) * scale, lambda dy: dy
-
-    return quantize(w)
+from keras_dbq.quantizers.base import (
+    IntegerWeights,
+    IntervalConstraint,
+    Variables,
+    WeightQuantizer,
+    adopt_inner_weights,
+)
 
 
 @register
 class LinearWeightQuantizer(WeightQuantizer):
-    """Symmetric linear weights, n * scale with |n| <= 2**(bits-1) - 1 and scale = max|w| / (2**(bits-1) - 1).
+    """Symmetric linear weights, n * scale with |n| <= 2**(bits-1) - 1 and scale = T / (2**(bits-1) - 1).
 
-    The range follows the weights; trained thresholds will multiply it by a factor per channel.
+    T = max|w|, which follows the weights, times a trained factor in [0.5, 1] where `threshold` is "trained".
 
     Args:
       bits: 2 to 8.
       per_channel: one range per output channel, or one per tensor.
       depthwise: the kernel is (h, w, C, multiplier), its channels are the last two axes.
-      frozen: "weights", or nothing (set by `keras_dbq.freeze`).
+      threshold: "max", or "trained" (`threshold_ops`).
+      frozen: parts that do not train, of "weights" and "scales" (set by `keras_dbq.freeze`).
     """
 
-    def __init__(self, bits: int = 8, per_channel: bool = True, depthwise: bool = False, frozen: tuple[str, ...] = ()):
+    def __init__(
+        self,
+        bits: int = 8,
+        per_channel: bool = True,
+        depthwise: bool = False,
+        threshold: str = "max",
+        frozen: tuple[str, ...] = (),
+    ):
         self.bits = _checks.integer("bits", bits, 2, 8)
         self.per_channel = _checks.boolean("per_channel", per_channel)
         self.depthwise = _checks.boolean("depthwise", depthwise)
+        self.threshold = _checks.one_of("threshold", threshold, ("max", "trained"))
         self.frozen = tuple(frozen)
 
     @property
@@ -47,28 +52,48 @@ class LinearWeightQuantizer(WeightQuantizer):
     def build(self, tensor_shape: Any, name: str, layer: keras.layers.Layer) -> Variables:
         self._wrapper = weakref.ref(layer)
         adopt_inner_weights(layer)
-        return {}
+        if self.threshold == "max":
+            return {}
+        channels = self._channels(tensor_shape)
+        factor = layer.add_weight(
+            name=f"{name}_threshold_factor",
+            shape=(channels,),
+            dtype=tf.float32,
+            initializer=keras.initializers.Constant(1.0),
+            constraint=IntervalConstraint(*threshold_ops.FACTOR),
+            trainable=True,
+            experimental_autocast=False,
+        )
+        return {"threshold_factor": factor}
 
-    def _scale(self, columns: tf.Tensor) -> tf.Tensor:
+    def _threshold(self, columns: tf.Tensor, variables: Variables) -> tf.Tensor:
+        """T of each channel, float32 [M]."""
         largest = tf.reduce_max(tf.abs(columns), 0)
-        return tf.stop_gradient(tf.where(largest > 0, largest, 1.0) / self.top)
+        largest = tf.stop_gradient(tf.where(largest > 0, largest, 1.0))
+        if self.threshold == "max":
+            return largest
+        count = tf.cast(tf.size(columns) // tf.size(largest), tf.float32)
+        factor = threshold_ops.scale_gradient(variables["threshold_factor"], tf.math.rsqrt(count * self.top))
+        return threshold_ops.symmetric_threshold(largest, factor)
 
     def __call__(self, inputs: Any, training: Any, weights: Variables, **kwargs: Any) -> Any:
         if self.bypass:
             return inputs
         self._refreeze(inputs, weights)
         columns = tf.cast(self.columns(inputs), tf.float32)
-        quantized = _round_to_grid(columns, self._scale(columns), self.top)
+        quantized = threshold_ops.quantize_weights(columns, self._threshold(columns, weights), self.bits)
         return tf.cast(tf.reshape(quantized, tf.shape(inputs)), inputs.dtype)
 
     def initialize(self, kernel: np.ndarray, variables: Variables) -> float:
-        """Nothing to fit; returns the relative squared error ||w - w_q||^2 / ||w||^2."""
+        """Thresholds at max|w|; returns the relative squared error ||w - w_q||^2 / ||w||^2."""
+        if variables:
+            variables["threshold_factor"].assign(tf.ones_like(variables["threshold_factor"]))
         return self._reconstruction_error(kernel, variables)
 
     def integer_weights(self, kernel: np.ndarray, variables: Variables) -> IntegerWeights:
         """The kernel as it will stand in the file."""
         columns = tf.constant(self.columns(np.asarray(kernel, np.float32)))
-        scale = self._scale(columns)
+        scale = self._threshold(columns, variables) / self.top
         values = tf.clip_by_value(tf.round(columns / scale), -self.top, self.top)
         channels = self._output_channels(kernel.shape)
         return IntegerWeights(
@@ -83,5 +108,6 @@ class LinearWeightQuantizer(WeightQuantizer):
             "bits": self.bits,
             "per_channel": self.per_channel,
             "depthwise": self.depthwise,
+            "threshold": self.threshold,
             "frozen": list(self.frozen),
         }
