@@ -13,10 +13,12 @@ __version__ = "0.1.0"
 
 # One public name a line: name -> module that defines it.
 _PUBLIC = {
-    "DBQScheme": "keras_dbq.quantize_scheme",
+    "DBQScheme": "keras_dbq.schemes",
+    "FATScheme": "keras_dbq.schemes",
     "quantize_model": "keras_dbq.quantize",
     "quantize_scope": "keras_dbq.quantize",
     "initialize": "keras_dbq.quantize",
+    "distill": "keras_dbq.distillation",
     "fold_batch_norms": "keras_dbq.folding",
     "rescale_depthwise": "keras_dbq.rescaling",
     "set_temperature": "keras_dbq.inspection",
@@ -31,7 +33,16 @@ _PUBLIC = {
     "verify": "keras_dbq.export",
     "Interpreter": "keras_dbq.interpreter",
 }
-_SUBMODULES = {"callbacks", "schedules", "reference", "quantizers", "quantize_configs", "branch_ops", "export"}
+_SUBMODULES = {
+    "branch_ops",
+    "callbacks",
+    "distillation",
+    "export",
+    "quantize_configs",
+    "quantizers",
+    "reference",
+    "schedules",
+}
 
 __all__ = sorted([*_PUBLIC, *_SUBMODULES])
 

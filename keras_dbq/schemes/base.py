@@ -1,9 +1,9 @@
-"""DBQScheme: the tfmot QuantizeScheme that decides which layer gets which quantizer."""
+"""What every QuantizeScheme of ours does with a network: plan it, rewrite it, give each layer its config."""
 
 import fnmatch
 from typing import Any
 
-from keras_dbq import _checks, layer_roles, layout
+from keras_dbq import _checks, folding, layer_roles, layout
 from keras_dbq.compat import (
     QuantizeLayoutTransform,
     QuantizeRegistry,
@@ -18,86 +18,38 @@ from keras_dbq.quantize_configs import (
     SeparableConv2DQuantizeConfig,
     kernel_config_class,
 )
-from keras_dbq.quantizers import ActivationQuantizer, LinearWeightQuantizer, TernaryBranchQuantizer
+from keras_dbq.quantizers import ActivationQuantizer
 
 L = keras.layers
-_CHOICES = ("branches", "bits", "skip", "forward", "thresholds", "per_channel", "temperature")
 
 
-class DBQScheme(QuantizeScheme):
-    """Differentiable branch quantization of weights, 8-bit activations.
+class LayerwiseScheme(QuantizeScheme):
+    """What all schemes share: per-layer choices, output quantizers, layout transform and registry.
+
+    A scheme says with `weight_quantizer` which kernel gets which quantizer; everything else follows from the network.
 
     Args:
-      branches: ternary branches of the weights, 1 or 2 (3 trains and exports as int8, but does not pack).
-      forward: forward pass in training: "smooth", "hard" or "straight_through" (see `branch_ops.ternary_branch`).
-      thresholds: "midpoint" of the levels, or "trained".
-      per_channel: weight parameters per output channel (default) or per tensor.
-      temperature: T of the smooth curve at the start, in units of 1 / std of a channel's weights.
-      activation_bits: 8.
-      activation_ranges: "moving_average" of each batch's extremes in training, or "trained" thresholds.
-      symmetric: activations with zero point 0 (or, where never negative, from 0 on).
-      weight_bits: bits of the layers with linear weights, 2 to 8.
-      weight_threshold: of the layers with linear weights: "max" of each channel, or "trained".
-      ternary_first, ternary_last, ternary_depthwise: whether the first and last kernel layers and the depthwise layers
-        are ternary as well; by default they have `weight_bits` per channel.
-      overrides: per-layer choices {name, glob pattern or layer type: {option: value}}. An exact name wins over a
-        pattern, a pattern over a type, a later pattern over an earlier one. Options: branches (0: linear weights),
-        bits (linear weights of so many bits), skip (True: the weights stay float), forward, thresholds, per_channel,
-        temperature.
+      activation: arguments of every ActivationQuantizer.
+      overrides: {name, glob pattern or layer type: {option: value}}.
       on_unsupported: "error" or "skip", for layers that have no integer form.
-      ema_decay: of the activation ranges' moving averages in training, in [0, 1]; 1 keeps the calibrated ranges.
-      train_pre_scale, train_post_scale: train gamma1, gamma2 as well.
-
-    Raises:
-      ValueError, TypeError: a value outside its range, an unknown option in overrides.
+      fold: fold batch norms into the float layers before anything is quantized.
     """
+
+    # Options that `overrides` may name.
+    choices: tuple[str, ...] = ()
 
     def __init__(
         self,
-        branches: int = 2,
-        *,
-        forward: str = "hard",
-        thresholds: str = "midpoint",
-        per_channel: bool = True,
-        temperature: float = 8.0,
-        activation_bits: int = 8,
-        activation_ranges: str = "moving_average",
-        symmetric: bool = False,
-        weight_bits: int = 8,
-        weight_threshold: str = "max",
-        ternary_first: bool = False,
-        ternary_last: bool = False,
-        ternary_depthwise: bool = False,
-        overrides: dict[str | type, dict[str, Any]] | None = None,
-        on_unsupported: str = "error",
-        ema_decay: float = 0.99,
-        train_pre_scale: bool = False,
-        train_post_scale: bool = False,
+        activation: dict[str, Any],
+        overrides: dict[str | type, dict[str, Any]] | None,
+        on_unsupported: str,
+        fold: bool = False,
     ):
-        self.ternary: dict[str, Any] = {
-            "branches": branches,
-            "forward": forward,
-            "thresholds": thresholds,
-            "per_channel": per_channel,
-            "temperature": temperature,
-            "train_pre_scale": train_pre_scale,
-            "train_post_scale": train_post_scale,
-        }
-        TernaryBranchQuantizer(**self.ternary)  # checks the values once, here
-        self.activation: dict[str, Any] = {
-            "bits": activation_bits,
-            "ema_decay": ema_decay,
-            "ranges": activation_ranges,
-            "symmetric": symmetric,
-        }
-        ActivationQuantizer(**self.activation)
-        self.weight_bits = _checks.integer("weight_bits", weight_bits, 2, 8)
-        self.weight_threshold = _checks.one_of("weight_threshold", weight_threshold, ("max", "trained"))
-        self.ternary_first = _checks.boolean("ternary_first", ternary_first)
-        self.ternary_last = _checks.boolean("ternary_last", ternary_last)
-        self.ternary_depthwise = _checks.boolean("ternary_depthwise", ternary_depthwise)
+        self.activation = activation
+        ActivationQuantizer(**activation)  # checks the values once, here
         self.overrides = dict(overrides or {})
         self.on_unsupported = _checks.one_of("on_unsupported", on_unsupported, ("error", "skip"))
+        self.fold = fold
         self._check_overrides()
         self._configs: dict[str, LayerQuantizeConfig] = {}
 
@@ -108,20 +60,24 @@ class DBQScheme(QuantizeScheme):
             if not isinstance(choice, dict):
                 raise TypeError(f"overrides[{key!r}]: expected a dict of options, got {choice!r}")
             for option in choice:
-                if option not in _CHOICES:
+                if option not in self.choices:
                     raise ValueError(
-                        f"overrides[{key!r}]: expected options among {', '.join(_CHOICES)}, got {option!r}"
+                        f"overrides[{key!r}]: expected options among {', '.join(self.choices)}, got {option!r}"
                     )
 
     # tfmot's interface
 
-    def get_layout_transformer(self) -> "DBQLayoutTransform":
-        return DBQLayoutTransform(self)
+    def get_layout_transformer(self) -> "LayoutTransform":
+        return LayoutTransform(self)
 
-    def get_quantize_registry(self) -> "DBQRegistry":
-        return DBQRegistry(self._configs)
+    def get_quantize_registry(self) -> "PlannedRegistry":
+        return PlannedRegistry(self._configs)
 
     # which layer gets what
+
+    def weight_quantizer(self, step: layout.Step) -> tuple[Any, str]:
+        """The kernel's quantizer (None: stays float) of one kernel layer, and why, in a phrase."""
+        raise NotImplementedError
 
     def choice(self, layer: keras.layers.Layer) -> dict[str, Any]:
         """The per-layer options that `overrides` names for this layer, by type, then pattern, then exact name."""
@@ -148,42 +104,6 @@ class DBQScheme(QuantizeScheme):
                     + ", ".join(layer.name for layer in model.layers if layer.weights)
                 )
 
-    def weight_quantizer(self, step: layout.Step) -> tuple[Any, str]:
-        """The kernel's quantizer (None: stays float) of one kernel layer, and why, in a phrase."""
-        layer, options = step.layer, self.choice(step.layer)
-        depthwise = isinstance(layer, L.DepthwiseConv2D)
-        if options.get("skip"):
-            return None, "skipped by choice: weights stay float"
-        branches = options.get("branches")
-        linear = {
-            "bits": options.get("bits", self.weight_bits),
-            "per_channel": options.get("per_channel", True),
-            "depthwise": depthwise,
-            "threshold": self.weight_threshold,
-        }
-        if branches is None:
-            reason = self._linear_reason(step, depthwise) or ("bits by choice" if "bits" in options else "")
-            if reason:
-                return LinearWeightQuantizer(**linear), reason
-        elif branches == 0:
-            return LinearWeightQuantizer(**linear), "linear by choice"
-        ternary = {**self.ternary, "depthwise": depthwise}
-        ternary.update({k: v for k, v in options.items() if k not in ("skip", "bits")})
-        return TernaryBranchQuantizer(**ternary), "ternary"
-
-    def _linear_reason(self, step: layout.Step, depthwise: bool) -> str:
-        if step.rewritten_from:
-            return step.rewritten_from
-        if depthwise and not self.ternary_depthwise:
-            return "depthwise"
-        if step.first and not self.ternary_first:
-            return "first layer"
-        if step.last and not self.ternary_last:
-            return "last layer"
-        if getattr(step.layer, "groups", 1) != 1:
-            return "grouped convolution"
-        return ""
-
     def output_quantizer(self, step: layout.Step) -> ActivationQuantizer:
         """The quantizer of a layer's output tensor."""
         if step.role == FIXED:
@@ -193,25 +113,17 @@ class DBQScheme(QuantizeScheme):
     def get_config(self) -> dict[str, Any]:
         """All options, for logs and result files."""
         return {
-            **self.ternary,
             "activation_bits": self.activation["bits"],
-            "ema_decay": self.activation["ema_decay"],
-            "activation_ranges": self.activation["ranges"],
             "symmetric": self.activation["symmetric"],
-            "weight_bits": self.weight_bits,
-            "weight_threshold": self.weight_threshold,
-            "ternary_first": self.ternary_first,
-            "ternary_last": self.ternary_last,
-            "ternary_depthwise": self.ternary_depthwise,
             "overrides": {k if isinstance(k, str) else k.__name__: v for k, v in self.overrides.items()},
             "on_unsupported": self.on_unsupported,
         }
 
 
-class DBQLayoutTransform(QuantizeLayoutTransform):
+class LayoutTransform(QuantizeLayoutTransform):
     """Rewrites the model and gives every layer its QuantizeConfig (see `layout`)."""
 
-    def __init__(self, scheme: DBQScheme):
+    def __init__(self, scheme: LayerwiseScheme):
         self.scheme = scheme
 
     def apply(
@@ -220,6 +132,8 @@ class DBQLayoutTransform(QuantizeLayoutTransform):
         """tfmot's interface: (model, map) -> (rewritten model, map of the layers that get a config)."""
         scheme = self.scheme
         scheme.check_names(model)
+        if scheme.fold:
+            model = folding.fold_batch_norms(model)
         wanted = {layer.name for layer in model.layers if layer.name in layer_quantize_map}
         given = {
             name: entry["quantize_config"]
@@ -306,7 +220,7 @@ def _split_given(rewritten: layout.Rewritten, given: dict[str, Any]) -> None:
                 given[part] = config_class({attribute: weights[key]}, config.output if part == name else None)
 
 
-class DBQRegistry(QuantizeRegistry):
+class PlannedRegistry(QuantizeRegistry):
     """Looks up what the layout transform planned; tfmot asks by layer."""
 
     def __init__(self, configs: dict[str, LayerQuantizeConfig]):
