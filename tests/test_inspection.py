@@ -23,7 +23,7 @@ def fit(q_model, epochs=1):
 
 
 @pytest.mark.parametrize(
-    "options", [{"branches": 1}, {"branches": 2}, {"branches": 3}, {"per_channel": False}, {"thresholds": "trained"}]
+    "options", [{"branches": 1}, {"branches": 2}, {"branches": 3}, {"per_channel": False}, {"thresholds": "midpoint"}]
 )
 def test_ternary_weights_are_what_the_layer_computes_with(options):
     q_model = quantize(**options)

@@ -176,7 +176,7 @@ def test_overrides_by_name_pattern_and_type():
         ("branches", 1),
         ("forward", "smooth"),
         ("forward", "straight_through"),
-        ("thresholds", "trained"),
+        ("thresholds", "midpoint"),
         ("per_channel", False),
         ("temperature", 30.0),
         ("weight_bits", 4),

@@ -65,7 +65,7 @@ class TernaryBranchQuantizer(WeightQuantizer):
         self,
         branches: int = 2,
         forward: str = "hard",
-        thresholds: str = "midpoint",
+        thresholds: str = "trained",
         per_channel: bool = True,
         depthwise: bool = False,
         temperature: float = 8.0,

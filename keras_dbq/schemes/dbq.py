@@ -16,7 +16,8 @@ class DBQScheme(LayerwiseScheme):
     Args:
       branches: ternary branches of the weights, 1 or 2 (3 trains and exports as int8, but does not pack).
       forward: forward pass in training: "smooth", "hard" or "straight_through" (see `branch_ops.ternary_branch`).
-      thresholds: "midpoint" of the levels, or "trained".
+      thresholds: "trained" (they start at the midpoints of the levels; straight-through leaves them there), or
+        "midpoint", which follow the branch scales.
       per_channel: weight parameters per output channel (default) or per tensor.
       temperature: T of the smooth curve at the start, in units of 1 / std of a channel's weights.
       activation_bits: 8.
@@ -45,7 +46,7 @@ class DBQScheme(LayerwiseScheme):
         branches: int = 2,
         *,
         forward: str = "hard",
-        thresholds: str = "midpoint",
+        thresholds: str = "trained",
         per_channel: bool = True,
         temperature: float = 8.0,
         activation_bits: int = 8,
