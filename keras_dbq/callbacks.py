@@ -1,5 +1,6 @@
 """Keras callbacks; each only calls a function that a loop of your own can call as well."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -35,6 +36,13 @@ class TemperatureSchedule(keras.callbacks.Callback):
         self.step = first_step
 
     def on_train_begin(self, logs: Any = None) -> None:
+        forwards = inspection.forward_modes(self.model)
+        if forwards and forwards <= {"straight_through"}:
+            warnings.warn(
+                "TemperatureSchedule: every ternary layer trains straight-through, which has no temperature; choose "
+                'forward="smooth" or "hard" in the scheme, or leave the callback out',
+                stacklevel=2,
+            )
         if self.schedule is None:
             steps = (self.params.get("steps") or 1) * self.params["epochs"]
             self.schedule = Exponential(*self._spread, steps)

@@ -63,6 +63,12 @@ def set_temperature(q_model: keras.Model, temperature: float) -> None:
                 weight.variables["temperature"].assign(temperature)
 
 
+def forward_modes(q_model: keras.Model) -> set[str]:
+    """The forward passes that the ternary layers train with; empty without ternary layers."""
+    weights = (w for layer in wrappers.all_layers(q_model) for w in wrappers.quantized_weights(layer))
+    return {w.quantizer.forward for w in weights if isinstance(w.quantizer, TernaryBranchQuantizer)}
+
+
 def sparsity(q_model: keras.Model) -> list[float]:
     """Share of zero codes per branch over all ternary layers: [branch 1, branch 2, ...]."""
     zeros: dict[int, int] = {}

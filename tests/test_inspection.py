@@ -242,6 +242,19 @@ def test_callbacks_drive_the_temperature_and_log():
     assert 0 < history["sparsity_branch_1"][-1] < 1
 
 
+def test_a_schedule_for_straight_through_warns():
+    q_model = quantize(forward="straight_through")
+    q_model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    with pytest.warns(UserWarning, match="every ternary layer trains straight-through, which has no temperature"):
+        q_model.fit(
+            nets.pictures(16),
+            np.arange(16) % 5,
+            batch_size=16,
+            verbose=0,
+            callbacks=[keras_dbq.callbacks.TemperatureSchedule(start=4, end=64)],
+        )
+
+
 def test_a_loop_of_ones_own_does_the_same_as_the_callback():
     schedule = keras_dbq.schedules.Linear(4, 40, 4)
     labels, x = np.arange(64) % 5, nets.pictures()
