@@ -47,16 +47,16 @@ def hidden_models(q_model: keras.Model, float_model: keras.Model, pattern: str =
     """
     wrappers.check_quantized(q_model, "hidden_models")
     outputs = {id(tensor) for tensor in tf.nest.flatten(q_model.outputs)}
-    by_name = {layer.name: layer for layer in float_model.layers}
+    # Of this model's own graph: `layer.output` is that of the first model which called the layer (see `logits_model`).
+    by_name = {node.layer.name: tf.nest.flatten(node.outputs)[0] for node in graph.nodes(float_model)}
     pairs: dict[str, tuple[Any, Any]] = {}
     for quantized in naming.quantized_outputs(q_model):
         name = naming.plain_name(quantized.node.layer)
-        layer = by_name.get(name)
-        if id(quantized.tensor) in outputs or not fnmatchcase(name, pattern) or layer is None:
+        wanted = by_name.get(name)
+        if id(quantized.tensor) in outputs or not fnmatchcase(name, pattern) or wanted is None:
             continue
-        if isinstance(layer, keras.layers.InputLayer) or layer.output.shape != quantized.tensor.shape:
-            continue
-        pairs[name] = (quantized.tensor, layer.output)
+        if wanted.shape == quantized.tensor.shape:
+            pairs[name] = (quantized.tensor, wanted)
     if not pairs:
         raise ValueError(
             f"hidden_models: expected layers matching {pattern!r} in both models, got none; the quantized model has to "
@@ -145,9 +145,9 @@ class Distiller(keras.Model):
         self.kind = _checks.one_of("loss", loss, LOSSES)
         self.hidden_weight = _checks.number("hidden_weight", hidden_weight, 0.0, math.inf)
         self.student, self.teacher = logits_model(q_model), logits_model(float_model)
-        self.q_model, self.hidden = q_model, None
-        if hidden_weight:
-            self.hidden = hidden_models(q_model, float_model)
+        if hidden_weight:  # one pass each for logits and hidden activations
+            self.student, self.teacher, _ = hidden_models(self.student, self.teacher)
+        self.q_model = q_model
         self.trained = trained_variables(q_model, train)
         self.loss_metric = keras.metrics.Mean(name="loss")
 
@@ -160,11 +160,12 @@ class Distiller(keras.Model):
 
     def distance(self, x: Any) -> Any:
         """The loss on a batch of pictures; scalar."""
-        value = logits_loss(self.kind, self.student(x, training=False), self.teacher(x, training=False))
-        if self.hidden is None:
-            return value
-        student, teacher = (m(x, training=False)[1] for m in (self.hidden.student, self.hidden.teacher))
-        return value + self.hidden_weight * hidden_loss(student, teacher)
+        student, teacher = self.student(x, training=False), self.teacher(x, training=False)
+        if not self.hidden_weight:
+            return logits_loss(self.kind, student, teacher)
+        (student, student_hidden), (teacher, teacher_hidden) = student, teacher
+        hidden = hidden_loss(student_hidden, teacher_hidden)
+        return logits_loss(self.kind, student, teacher) + self.hidden_weight * hidden
 
     def train_step(self, data: Any) -> dict[str, Any]:
         x = keras.utils.unpack_x_y_sample_weight(data)[0]

@@ -85,6 +85,15 @@ def test_all_trains_weights_too_and_hidden_layers_join_the_loss():
     assert float(distillation.Distiller(q_model, model, "all", hidden_weight=2.0).distance(x)) < with_hidden
 
 
+def test_hidden_layers_of_a_network_that_ends_in_softmax():
+    q_model, model = pair(nets.sequential)
+    x = nets.pictures(8)
+    for _ in range(2):  # each makes models over the same layers
+        distiller = distillation.Distiller(q_model, model, hidden_weight=1.0)
+        plain = distillation.Distiller(q_model, model)
+        assert float(distiller.distance(x)) > float(plain.distance(x)) > 0
+
+
 def test_each_cycle_anneals_and_starts_with_an_empty_memory():
     q_model, model = pair()
     rates, memories = [], []
