@@ -188,12 +188,8 @@ def _kernels_without_batch_norm(model: keras.Model) -> list[keras.layers.Layer]:
 
 def _linear_output(wrapper: Any, x: Any) -> Any:
     """The layer's output before its activation (quantizers of activations pass everything through meanwhile)."""
-    layer, activation = wrapper.layer, wrapper.layer.activation
-    layer.activation = keras.activations.linear
-    try:
+    with wrappers.without_activation(wrapper.layer):
         return wrapper(x, training=False)
-    finally:
-        layer.activation = activation
 
 
 def _moments(y: Any) -> tuple[np.ndarray, np.ndarray]:

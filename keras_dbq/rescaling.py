@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_dbq import _checks, graph, layer_roles
+from keras_dbq import _checks, graph, layer_roles, wrappers
 from keras_dbq._table import Table
 from keras_dbq.calibration import Batches
 from keras_dbq.compat import check_keras_model, keras, tf
@@ -171,18 +171,10 @@ def _largest(model: keras.Model, layers: list[Any], data: Any) -> dict[str, np.n
     for batch in batches:
         inputs = reads(batch if len(batch) > 1 else batch[0], training=False)
         for layer, x in zip(layers, tf.nest.flatten(inputs), strict=True):
-            y = _linear(layer, x)
+            with wrappers.without_activation(layer):
+                y = layer.call(x)
             found[layer.name] = np.maximum(found[layer.name], tf.reduce_max(y, [0, 1, 2]).numpy())
     return found
-
-
-def _linear(layer: Any, x: Any) -> Any:
-    """The layer's output before its activation."""
-    activation, layer.activation = layer.activation, keras.activations.linear
-    try:
-        return layer.call(x)
-    finally:
-        layer.activation = activation
 
 
 def _apply(pair: _Pair, factors: np.ndarray) -> None:

@@ -73,6 +73,16 @@ def check_quantized(model: Any, function: str) -> None:
 
 
 @contextmanager
+def without_activation(layer: keras.layers.Layer) -> Iterator[None]:
+    """A plain kernel layer gives its linear output for a while, before its own activation."""
+    activation, layer.activation = layer.activation, keras.activations.linear
+    try:
+        yield
+    finally:
+        layer.activation = activation
+
+
+@contextmanager
 def quantizer_flags(model: keras.Model, **flags: bool) -> Iterator[None]:
     """Sets Python flags on all quantizers for a while.
 
@@ -112,4 +122,5 @@ __all__ = [
     "quantized_output",
     "quantized_weights",
     "quantizer_flags",
+    "without_activation",
 ]
