@@ -13,7 +13,7 @@ import numpy as np
 import keras_dbq
 from examples.common import augmentation, options, report, training
 from keras_dbq import datasets, distillation
-from keras_dbq.compat import keras
+from keras_dbq.compat import keras, tf
 
 # Settings of every example without a flag of their own, given as --hparams name=value,...
 HPARAMS: dict[str, Any] = {
@@ -29,6 +29,7 @@ HPARAMS: dict[str, Any] = {
     "calibration": 500,  # pictures
     "hidden_weight": None,  # of the float network's hidden activations in the distillation loss; None: not looked at
     "fixed_statistics": False,  # DBQ training: keep the calibrated batch norm statistics and activation ranges
+    "bfloat16": None,  # True: convolutions of training steps in bfloat16, for CPUs with AMX or AVX512-BF16
     "mixup": None,  # DBQ training by distillation alone: share of the pictures that are a mixture of two; None: none
 }
 
@@ -90,6 +91,7 @@ def run(
         raise ValueError(f"--data {data}: has pictures without a label; they need --float_model and --distill=1")
     workdir.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(seed)
+    tf.config.optimizer.set_experimental_options({"auto_mixed_precision_onednn_bfloat16": bool(settings["bfloat16"])})
     arguments = {"data": data, "float_model": float_model, "epochs": epochs, "seed": seed, **settings}
     stage = _Stage(task, images, workdir, epochs, seed, settings, arguments)
     results = stage.results
