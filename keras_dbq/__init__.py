@@ -35,6 +35,7 @@ _PUBLIC = {
 }
 _SUBMODULES = {
     "branch_ops",
+    "calibration",
     "callbacks",
     "distillation",
     "export",

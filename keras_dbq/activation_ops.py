@@ -63,11 +63,20 @@ def nudged_grid(low: float, high: float, bits: int = 8) -> tuple[np.float32, int
     """Scale (float32) and int8 zero point of the grid that fake_quant uses for [low, high].
 
     source: TensorFlow's fake-quant operator: scale = (high - low) / (2**bits - 1); the zero point 0 - low / scale is
-    rounded half away from zero and clipped to the codes. Codes start at -128 whatever the bits.
+    rounded half away from zero and clipped to the codes. choice: codes end at 127 whatever the bits (`bottom_code`).
     """
     bottom, top = np.float32(low), np.float32(2**bits - 1)
     scale = np.float32((np.float32(high) - bottom) / top)
     if not scale > 0:
-        return np.float32(1.0), -128
+        return np.float32(1.0), bottom_code(bits)
     code = np.float32(0) - bottom / scale
-    return scale, int(np.clip(np.floor(code + np.float32(0.5)), 0, top)) - 128
+    return scale, int(np.clip(np.floor(code + np.float32(0.5)), 0, top)) + bottom_code(bits)
+
+
+def bottom_code(bits: int) -> int:
+    """The smallest int8 code of an activation: the codes are bottom_code .. 127.
+
+    choice: at the upper end of int8, so that saturation clips them above and, where zero is the smallest code, ReLU
+    clips them below; only a range with negative values under 8 bits needs an operator of its own for that.
+    """
+    return 128 - 2**bits

@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_dbq import _checks, graph, layer_roles, wrappers
+from keras_dbq import _checks, graph, layer_roles, threshold_ops, wrappers
 from keras_dbq.compat import keras, tf
 from keras_dbq.export import naming
+from keras_dbq.quantizers.base import IntervalConstraint
 
 LOSSES = ("rmse", "smooth_l1", "kl")
-PARTS = ("thresholds", "all")
+PARTS = ("thresholds", "pointwise", "all")
 _THRESHOLDS = ("factor", "width", "shift", "threshold_factor")
 
 
@@ -124,7 +125,8 @@ class Distiller(keras.Model):
     Args:
       q_model: quantized model; its variables are trained.
       float_model: the network it was made of.
-      train: "thresholds" (of activations and linear weights, weights fixed), or "all" trainable variables.
+      train: "thresholds" (of activations and linear weights, weights fixed), "pointwise" (one factor in [0.75, 1.25] per
+        weight and bias of the quantized layers, threshold factors fixed; source: FAT), or "all" trainable variables.
       loss: see `logits_loss`.
       hidden_weight: of `hidden_loss` beside it; 0 does not look at hidden activations.
 
@@ -149,6 +151,7 @@ class Distiller(keras.Model):
             self.student, self.teacher, _ = hidden_models(self.student, self.teacher)
         self.q_model = q_model
         self.trained = trained_variables(q_model, train)
+        self.pointwise = _Pointwise(self.trained) if train == "pointwise" else None
         self.loss_metric = keras.metrics.Mean(name="loss")
 
     @property
@@ -171,13 +174,42 @@ class Distiller(keras.Model):
         x = keras.utils.unpack_x_y_sample_weight(data)[0]
         with wrappers.quantizer_flags(self.q_model, weights_training=True), tf.GradientTape() as tape:
             value = self.distance(x)
-        self.optimizer.apply_gradients(zip(tape.gradient(value, self.trained), self.trained, strict=True))
+        gradients = tape.gradient(value, self.trained)
+        if self.pointwise is None:
+            self.optimizer.apply_gradients(zip(gradients, self.trained, strict=True))
+        else:
+            self.pointwise.step(self.optimizer, gradients)
         self.loss_metric.update_state(value)
         return {"loss": self.loss_metric.result()}
 
     def test_step(self, data: Any) -> dict[str, Any]:
         self.loss_metric.update_state(self.distance(keras.utils.unpack_x_y_sample_weight(data)[0]))
         return {"loss": self.loss_metric.result()}
+
+
+class _Pointwise:
+    """Factors f of variables w = f * w0, w0 what they were; f starts at 1 and is projected to its interval.
+
+    derived: dL/df = w0 * dL/dw, so the network itself needs no factors.
+    """
+
+    def __init__(self, variables: list[tf.Variable]):
+        self.variables = variables
+        self.start = [tf.constant(v.numpy()) for v in variables]
+        bounds = IntervalConstraint(*threshold_ops.POINTWISE)
+        self.factors = [tf.Variable(tf.ones_like(w), constraint=bounds, name="pointwise_factor") for w in self.start]
+
+    def step(self, optimizer: Any, gradients: list[Any]) -> None:
+        """One update of the factors and of the variables."""
+        scaled = [g * w for g, w in zip(gradients, self.start, strict=True)]
+        optimizer.apply_gradients(zip(scaled, self.factors, strict=True))
+        values = [f * w for f, w in zip(self.factors, self.start, strict=True)]
+
+        def write(strategy: Any, values: list[Any]) -> None:
+            for variable, value in zip(self.variables, values, strict=True):
+                strategy.extended.update(variable, lambda v, new: v.assign(new), args=(value,))
+
+        tf.distribute.get_replica_context().merge_call(write, args=(values,))
 
 
 def trained_variables(q_model: keras.Model, train: str) -> list[tf.Variable]:
@@ -191,6 +223,14 @@ def trained_variables(q_model: keras.Model, train: str) -> list[tf.Variable]:
         return q_model.trainable_variables
     trainable = {id(v) for v in q_model.trainable_variables}
     found = []
+    if train == "pointwise":
+        for layer in wrappers.all_layers(q_model):
+            weights = [w.variable for w in wrappers.quantized_weights(layer)]
+            bias = wrappers.bias(layer) if weights else None
+            found += [v for v in (*weights, *([] if bias is None else [bias])) if id(v) in trainable]
+        if not found:
+            raise ValueError("distill: expected quantized weights that are not frozen in the model, got none")
+        return found
     for layer in wrappers.all_layers(q_model):
         tensor = wrappers.quantized_output(layer)
         groups = [w.variables for w in wrappers.quantized_weights(layer)] + ([tensor.variables] if tensor else [])

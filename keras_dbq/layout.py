@@ -30,7 +30,7 @@ class Step:
 
     role: see `layer_roles`.  quantize_output: whether this layer carries the output's quantizer.
     unsigned: the output is never negative.
-    first, last: no kernel layer before, after it.
+    first: a kernel layer with no kernel layer before it.  last: no kernel layer after it.
     """
 
     layer: keras.layers.Layer
@@ -316,8 +316,8 @@ class _Planner:
         return role in (FOLD, SUM) and next_role == RELU
 
     def _mark_ends(self, steps: dict[str, Step]) -> None:
-        """Sets `first` and `last`: kernel layers with no kernel layer before, after them (rewritten affine layers
-        do not count)."""
+        """Sets `first` (kernel layers only) and `last`: no kernel layer before, after (rewritten affine layers do not
+        count)."""
         after: dict[int, bool] = {}
         for node in self.nodes:
             seen = any(after.get(id(t), False) for t in tf.nest.flatten(node.keras_inputs))
@@ -328,9 +328,9 @@ class _Planner:
         before: dict[int, bool] = {}
         for node in reversed(self.nodes):
             seen = any(before.get(id(t), False) for t in tf.nest.flatten(node.outputs))
-            if self._counts(node):
+            if node.layer.name in steps:
                 steps[node.layer.name].last |= not seen
-                seen = True
+            seen |= self._counts(node)
             for tensor in tf.nest.flatten(node.keras_inputs):
                 before[id(tensor)] = before.get(id(tensor), False) or seen
 

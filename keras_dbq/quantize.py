@@ -3,7 +3,9 @@
 import warnings
 from typing import Any
 
-from keras_dbq import calibration, graph, wrappers
+from keras_dbq import graph, wrappers
+from keras_dbq.calibration import Batches, RangeEstimator, estimator, match_outputs, observe_ranges
+from keras_dbq.calibration import recalibrate_batch_norm as measure_batch_norm
 from keras_dbq.compat import QuantizeScheme, QuantizeWrapperV2, check_keras_model, keras, tfmot
 from keras_dbq.serialization import custom_objects
 
@@ -21,6 +23,7 @@ def quantize_model(
     scheme: QuantizeScheme,
     calibration_data: Any = None,
     *,
+    calibration: str | RangeEstimator = "max",
     recalibrate_batch_norm: bool | None = None,
     verbose: bool = False,
 ) -> keras.Model:
@@ -33,8 +36,10 @@ def quantize_model(
       scheme: DBQScheme(...) or another QuantizeScheme.
       calibration_data: pictures as an array [N, ...], a tf.data.Dataset or an iterable of batches (labels, if any, are
         ignored); None leaves the ranges at their start values (the first training steps move them).
+      calibration: how activation ranges follow from the data: "max", "moving_average", "percentile", "mse", or one of
+        `keras_dbq.calibration` with its arguments, such as Percentile(99.9).
       recalibrate_batch_norm: see `initialize`.
-      verbose: print the reconstruction error of each layer.
+      verbose: print the reconstruction error of each layer, and a progress bar (as on any terminal).
 
     Returns:
       The quantized model. `keras_dbq.summary` and `explain` say what was done to which layer.
@@ -60,7 +65,9 @@ def quantize_model(
 
     with quantize_scope():
         quantized = keras.models.clone_model(transformed, clone_function=wrap)
-    initialize(quantized, calibration_data, recalibrate_batch_norm=recalibrate_batch_norm, verbose=verbose)
+    initialize(
+        quantized, calibration_data, calibration=calibration, recalibrate_batch_norm=recalibrate_batch_norm, verbose=verbose
+    )
     return quantized
 
 
@@ -68,6 +75,7 @@ def initialize(
     q_model: keras.Model,
     data: Any = None,
     *,
+    calibration: str | RangeEstimator = "max",
     recalibrate_batch_norm: bool | None = None,
     verbose: bool = False,
 ) -> dict[str, float]:
@@ -76,18 +84,21 @@ def initialize(
     Steps: (1) every weight quantizer is fitted to its kernel; (2) when asked, batch norm statistics are measured again
     with the quantized weights, because ternary weights change the scale of what batch norm sees; the kernel layers of
     a network without batch norm get the float output's mean and deviation (`calibration.match_outputs`); (3) activation
-    ranges are the extremes over the data.
+    ranges follow from the data.
 
     Args:
       q_model: result of `quantize_model` or of tfmot's quantize_apply with our scheme.
-      data: pictures, as for `quantize_model`; None fits the weights only.
+      data: pictures, as for `quantize_model`, read one batch at a time; None fits the weights only.
+      calibration: as for `quantize_model`.
       recalibrate_batch_norm: None does it when some layer is ternary and there are at least 64 pictures.
-      verbose: print the reconstruction error of each layer.
+      verbose: print the reconstruction error of each layer, and a progress bar.
 
     Returns:
       {layer name: relative squared error ||w - w_q||^2 / ||w||^2 of its kernel}.
     """
     wrappers.check_quantized(q_model, "initialize")
+    method = estimator(calibration)
+    batches = None if data is None else Batches(data, q_model, progress=verbose or None)
     errors: dict[str, float] = {}
     ternary = False
     for layer in wrappers.all_layers(q_model):
@@ -95,19 +106,18 @@ def initialize(
             ternary |= isinstance(weight.quantizer, wrappers.TernaryBranchQuantizer)
             if hasattr(weight.quantizer, "initialize"):
                 errors[wrappers.inner(layer).name] = weight.quantizer.initialize(
-                    weight.variable.numpy(), weight.variables
+                    weight.variable.numpy(), weight.variables, method.fits_weights
                 )
     if verbose:
         for name, error in errors.items():
             print(f"{name:40s} reconstruction error {error:8.5f}")
-    if data is not None:
-        batches = calibration.Batches(data, q_model)
+    if batches is not None:
         if recalibrate_batch_norm is None:
-            recalibrate_batch_norm = ternary and batches.count_at_least(64)
+            recalibrate_batch_norm = ternary and batches.pictures >= 64
         if recalibrate_batch_norm:
-            if not calibration.recalibrate_batch_norm(q_model, batches):
-                calibration.match_outputs(q_model, batches)
-        calibration.observe_ranges(q_model, batches, float_weights=ternary and not recalibrate_batch_norm)
+            if not measure_batch_norm(q_model, batches):
+                match_outputs(q_model, batches)
+        observe_ranges(q_model, batches, method, float_weights=ternary and not recalibrate_batch_norm)
     elif any(wrappers.quantized_output(layer) for layer in wrappers.all_layers(q_model)):
         warnings.warn(
             "keras_dbq: no calibration data: activation ranges start at [-6, 6] and move only in training; pass "

@@ -168,7 +168,7 @@ def _largest(model: keras.Model, layers: list[Any], data: Any) -> dict[str, np.n
     nodes = {id(node.layer): node for node in graph.nodes(model)}
     reads = keras.Model(model.inputs, [tf.nest.flatten(nodes[id(layer)].keras_inputs)[0] for layer in layers])
     found = {layer.name: np.full(layer.output_shape[-1], -np.inf) for layer in layers}
-    for batch in batches:
+    for batch in batches.read("largest values before ReLU6"):
         inputs = reads(batch if len(batch) > 1 else batch[0], training=False)
         for layer, x in zip(layers, tf.nest.flatten(inputs), strict=True):
             with wrappers.without_activation(layer):

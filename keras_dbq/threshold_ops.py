@@ -58,7 +58,7 @@ def symmetric_range(threshold: Any, bits: int, unsigned: bool) -> tuple[Any, Any
     (derived: low = -T * 2^(n-1) / (2^(n-1) - 1), so that the grid has a zero point of exactly 0).
     """
     if unsigned:
-        return tf.zeros_like(threshold), threshold
+        return 0.0 * threshold, threshold
     top = 2 ** (bits - 1) - 1
     return -threshold * ((top + 1) / top), threshold
 

@@ -47,6 +47,16 @@ def inner(layer: keras.layers.Layer) -> keras.layers.Layer:
     return layer.layer if isinstance(layer, QuantizeWrapper) else layer
 
 
+def bias(layer: keras.layers.Layer) -> tf.Variable | None:
+    """The bias variable of a kernel layer or of the one in a wrapper (whose attribute `bias` may be a rounded tensor)."""
+    plain = inner(layer)
+    for weight in quantized_weights(layer):
+        rounder = getattr(weight.quantizer, "bias", None)
+        if rounder is not None:
+            return rounder.variable
+    return plain.bias if getattr(plain, "use_bias", False) else None
+
+
 def config_of(layer: keras.layers.Layer) -> Any:
     """The QuantizeConfig of a wrapper (unpacked from tfmot's OutputOnlyConfig), or None."""
     config = getattr(layer, "quantize_config", None)
@@ -83,14 +93,14 @@ def without_activation(layer: keras.layers.Layer) -> Iterator[None]:
 
 
 @contextmanager
-def quantizer_flags(model: keras.Model, **flags: bool) -> Iterator[None]:
+def quantizer_flags(model: keras.Model, **flags: Any) -> Iterator[None]:
     """Sets Python flags on all quantizers for a while.
 
     Args:
       weights_bypass: weights pass through in float.
       weights_training: weights use their training forward (and its gradient) also with training=False.
       activations_bypass: activations pass through in float.
-      observing: activations pass through and their ranges widen.
+      observing: (quantizer's variables, tensor) -> None, which sees every activation; they pass through.
 
     The flags act when a graph is traced, so call the model eagerly (`model(x, training=...)`) inside.
     """
@@ -99,7 +109,7 @@ def quantizer_flags(model: keras.Model, **flags: bool) -> Iterator[None]:
     changes = [(q, "bypass", flags.get("weights_bypass", False)) for q in weight_quantizers]
     changes += [(q, "training_forward", flags.get("weights_training", False)) for q in weight_quantizers]
     changes += [(q, "bypass", flags.get("activations_bypass", False)) for q in outputs]
-    changes += [(q, "observing", flags.get("observing", False)) for q in outputs]
+    changes += [(q, "observing", flags.get("observing")) for q in outputs]
     for quantizer, name, value in changes:
         setattr(quantizer, name, value)
     try:
@@ -116,6 +126,7 @@ __all__ = [
     "QuantizedWeight",
     "TernaryBranchQuantizer",
     "all_layers",
+    "bias",
     "check_quantized",
     "config_of",
     "inner",

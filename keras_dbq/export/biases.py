@@ -38,7 +38,7 @@ def round_biases(q_model: keras.Model, biases: dict[str, np.ndarray]) -> float:
         elif batch_norm is not None:
             variable, step = wrappers.inner(batch_norm).moving_mean, -change / np.where(factor == 0, np.inf, factor)
         elif inner.use_bias:
-            variable, step = inner.bias, change
+            variable, step = wrappers.bias(layer), change
         else:
             continue
         variable.assign((np.asarray(variable, np.float64) + step).astype(np.float32))

@@ -13,7 +13,7 @@ import numpy as np
 from keras_dbq.compat import keras, tf
 from keras_dbq.export import flatbuffer as fb
 from keras_dbq.export.inference import TOKEN, InferenceGraph, KernelRecord, build
-from keras_dbq.export.integerize import KERNEL_OPS, Grid, Kernel, integerize
+from keras_dbq.export.integerize import KERNEL_OPS, UNCLAMPED, Grid, Kernel, integerize
 from keras_dbq.export.slim import drop_metadata, drop_unused, share_buffers
 
 
@@ -176,6 +176,8 @@ def _rename(model: Any, inference: InferenceGraph, placed: dict[str, str]) -> di
 
 
 def _short_name(old: str, inference: InferenceGraph, placed: dict[str, str]) -> str:
+    if old.endswith(UNCLAMPED):
+        return _short_name(old.removesuffix(UNCLAMPED), inference, placed) + UNCLAMPED
     if old in placed:
         return placed[old]
     tokens = _tokens(old)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_dbq import folding, graph, layer_roles, wrappers
+from keras_dbq import activation_ops, folding, graph, layer_roles, wrappers
 from keras_dbq.compat import keras, tf
 from keras_dbq.export import naming
 from keras_dbq.export.integerize import Grid
@@ -110,10 +110,11 @@ class _Builder:
             return value
         with tf.init_scope():  # read variables now, outside of the graph that is being traced
             scale, zero_point = quantized.quantizer.grid(quantized.variables)
-        self.result.grids[token] = Grid(float(scale), int(zero_point))
+        bottom = -128 if quantized.quantizer.unsigned else activation_ops.bottom_code(quantized.quantizer.bits)
+        self.result.grids[token] = Grid(float(scale), int(zero_point), bottom)
         if node is not None:
             self.result.tensor_names[token] = self.tensor_names[id(node)]
-        # Bounds that give back the same grid: the converter computes (high - low) / 255.
+        # Bounds that give back the same grid, on all 256 codes: the converter computes (high - low) / 255.
         low, high = (np.float32((code - zero_point) * np.float64(scale)) for code in (-128, 127))
         return tf.quantization.fake_quant_with_min_max_args(value, low, high, num_bits=8)
 
@@ -255,8 +256,9 @@ def kernel_record(layer: keras.layers.Layer, batch_norm: keras.layers.Layer | No
 
 def _own_bias(layer: keras.layers.Layer) -> np.ndarray:
     inner = wrappers.inner(layer)
-    if inner.use_bias:
-        return np.asarray(inner.bias, np.float64)
+    bias = wrappers.bias(layer)
+    if bias is not None:
+        return np.asarray(bias, np.float64)
     shape = _kernel_variable(layer).shape
     return np.zeros(shape[-1] * shape[-2] if isinstance(inner, L.DepthwiseConv2D) else shape[-1])
 

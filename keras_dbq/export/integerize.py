@@ -34,10 +34,11 @@ KERNEL_OPS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}  # and
 
 
 class Grid(NamedTuple):
-    """real = scale * (code - zero_point), codes int8."""
+    """real = scale * (code - zero_point), codes int8 from `bottom` on."""
 
     scale: float  # a float32 value
     zero_point: int
+    bottom: int = -128  # above -128: under 8 bits, where no ReLU clips
 
 
 # The operator writes this grid whatever was asked. source: TFLite's quantization specification.
@@ -162,6 +163,7 @@ class _Integerizer:
                 target = self._copy_tensor(index)
                 self.grid[target] = grid
                 self._append("QUANTIZE", 2 if native else 1, [index], [target])
+                self._clamp(self.operators[-1], 0, grid)
                 where = fb.text(self.graph.tensors[index].name)
                 if native is not None:
                     self.found.requantized.append(where)
@@ -187,7 +189,9 @@ class _Integerizer:
             assert native is not None
             self._make_int8(name, operator, native, kernel)
         self.operators.append(operator)
-        for index in outputs:
+        for position, index in enumerate(outputs):
+            if native is not None and name not in SAME_GRID | JOIN:
+                self._clamp(operator, position, native)
             self._settle(index, native)
 
     def _is_float(self, index: int) -> bool:
@@ -242,8 +246,22 @@ class _Integerizer:
         target = self._copy_tensor(index)
         self.grid[target] = grid
         self._append("QUANTIZE", 2, [index], [target])
+        self._clamp(self.operators[-1], 0, grid)
         self.found.requantized.append(fb.text(self.graph.tensors[index].name))
         return target
+
+    def _clamp(self, operator: Any, position: int, grid: Grid) -> None:
+        """Where codes start above -128: the operator just placed writes a new tensor, and MAXIMUM clips its codes."""
+        if grid.bottom == -128:
+            return
+        index = int(operator.outputs[position])
+        raw = self._copy_tensor(index)
+        self.graph.tensors[raw].name = fb.text(self.graph.tensors[index].name) + UNCLAMPED
+        self.grid[raw] = grid
+        operator.outputs = np.array([raw if i == position else int(o) for i, o in enumerate(operator.outputs)], np.int32)
+        parameters = fb.quantization(np.float32(grid.scale), grid.zero_point)
+        bound = fb.add_tensor(self.model, np.array([grid.bottom], np.int8), "bottom_code", parameters)
+        self._append("MAXIMUM", 2, [raw, bound], [index])
 
     def _quantize_constant(self, index: int, grid: Grid | None) -> int:
         """int8 copy of a float constant, symmetric on its own largest value unless a grid is given."""
@@ -279,7 +297,7 @@ class _Integerizer:
         operator = fb.schema.OperatorT()
         operator.opcodeIndex = fb.operator_code(self.model, name, version)
         operator.inputs, operator.outputs = np.array(inputs, np.int32), np.array(outputs, np.int32)
-        kind = "QuantizeOptions" if name == "QUANTIZE" else "DequantizeOptions"
+        kind = {"QUANTIZE": "QuantizeOptions", "DEQUANTIZE": "DequantizeOptions", "MAXIMUM": "MaximumMinimumOptions"}[name]
         operator.builtinOptionsType = getattr(fb.schema.BuiltinOptions, kind)
         operator.builtinOptions = getattr(fb.schema, kind + "T")()
         self.operators.append(operator)
@@ -291,6 +309,7 @@ class _Integerizer:
             tensor.quantization = fb.quantization(np.float32(grid.scale), grid.zero_point)
 
 
+UNCLAMPED = "/unclamped"  # ending of the names of tensors before a MAXIMUM of ours
 BIAS_LIMIT = 2**31 - 1
 
 

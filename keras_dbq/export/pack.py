@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from keras_dbq.export import flatbuffer as fb
+from keras_dbq.export.integerize import UNCLAMPED
 from keras_dbq.export.levels import Branches, encode_trits, find_branches
 from keras_dbq.export.report import CUSTOM_OPS, ExportReport, LayerRow, account_bytes, has_weights, warn_sparse
 from keras_dbq.export.slim import SLIM_STEPS, slim
@@ -105,7 +106,8 @@ def layer_names(model: Any) -> dict[int, str]:
     for index, operator in enumerate(graph.operators):
         if not has_weights(fb.op_name(model, operator)):
             continue
-        name = base = fb.text(graph.tensors[operator.outputs[0]].name) or f"op{index}"
+        output = fb.text(graph.tensors[operator.outputs[0]].name).removesuffix(UNCLAMPED)
+        name = base = output or f"op{index}"
         suffix = 1
         while name in taken:
             suffix += 1

@@ -11,7 +11,7 @@ from keras_dbq.quantizers.base import IntervalConstraint, Variables, adopt_inner
 
 @register
 class ActivationQuantizer(Quantizer):
-    """8-bit activations on a range [low, high].
+    """Activations of 4 to 8 bits on a range [low, high].
 
     The variables low and high hold the calibrated extremes. ranges="moving_average": they follow each batch's minimum
     and maximum in training. ranges="trained": they stay, and trained factors make the range from them
@@ -19,7 +19,7 @@ class ActivationQuantizer(Quantizer):
     sigmoid) never move.
 
     Args:
-      bits: 8.
+      bits: 4 to 8; a `fixed` range has 8.
       unsigned: the tensor is never negative (after a ReLU): low stays 0 and is not measured.
       ema_decay: weight of the past in the moving average, in [0, 1); 1 keeps the calibrated range.
       ranges: "moving_average" or "trained".
@@ -28,8 +28,8 @@ class ActivationQuantizer(Quantizer):
       frozen: "ranges", or nothing (set by `keras_dbq.freeze`).
     """
 
-    # While set, the tensor passes through unchanged and its range widens to what it sees (calibration).
-    observing = False
+    # While set, (variables, tensor) -> None: it sees the tensor, which passes through unchanged (calibration).
+    observing: Any = None
     # While True the tensor passes through unchanged.
     bypass = False
 
@@ -43,12 +43,14 @@ class ActivationQuantizer(Quantizer):
         fixed: tuple[float, float] | None = None,
         frozen: tuple[str, ...] = (),
     ):
-        self.bits = _checks.integer("activation bits", bits, 8, 8)
+        self.bits = _checks.integer("activation bits", bits, 4, 8)
         self.unsigned = _checks.boolean("unsigned", unsigned)
         self.ema_decay = _checks.number("ema_decay", ema_decay, 0.0, 1.0)
         self.ranges = _checks.one_of("ranges", ranges, ("moving_average", "trained"))
         self.symmetric = _checks.boolean("symmetric", symmetric)
         self.fixed = None if fixed is None else (float(fixed[0]), float(fixed[1]))
+        if self.fixed is not None:
+            self.bits = 8
         self.frozen = tuple(frozen)
 
     def build(self, tensor_shape: Any, name: str, layer: keras.layers.Layer) -> Variables:
@@ -121,8 +123,8 @@ class ActivationQuantizer(Quantizer):
         if self.bypass:
             return inputs
         low, high = weights["low"], weights["high"]
-        if self.observing:
-            self._observe(inputs, low, high)
+        if self.observing is not None:
+            self.observing(weights, inputs)
             return inputs
         follows = self.ranges == "moving_average" and self.fixed is None and "ranges" not in self.frozen
         if training and follows and self.ema_decay < 1:
@@ -141,28 +143,26 @@ class ActivationQuantizer(Quantizer):
         high = tf.maximum(tf.reduce_max(inputs), 1e-5)
         return (None if self.unsigned else tf.minimum(tf.reduce_min(inputs), 0.0)), high
 
-    def _observe(self, inputs: Any, low: Any, high: Any) -> None:
-        if self.fixed is not None:
-            return
-        batch_low, batch_high = self._extremes(inputs)
-        high.assign(tf.maximum(high, batch_high))
-        if batch_low is not None:
-            low.assign(tf.minimum(low, batch_low))
-
     def _follow(self, inputs: Any, low: Any, high: Any) -> None:
         batch_low, batch_high = self._extremes(inputs)
         high.assign_sub((1 - self.ema_decay) * (high - batch_high))
         if batch_low is not None:
             low.assign_sub((1 - self.ema_decay) * (low - batch_low))
 
-    def reset(self, variables: Variables) -> None:
-        """Empties the range before calibration."""
+    def calibrate(self, variables: Variables, low: float, high: float) -> None:
+        """Sets the range, with what is trained at its start. low <= 0 < high; a fixed range stays."""
         if self.fixed is None:
-            variables["low"].assign(0.0)
-            variables["high"].assign(1e-5)
+            variables["low"].assign(low)
+            variables["high"].assign(high)
             for name, start in (("factor", 1.0), ("width", 1.0), ("shift", 0.0)):
                 if name in variables:
                     variables[name].assign(start)
+
+    def bounds(self, low: float, high: float) -> tuple[float, float]:
+        """(low, high) of the range in use right after `calibrate(low, high)`."""
+        if not self.symmetric:
+            return low, high
+        return threshold_ops.symmetric_range(max(-low, high), self.bits, self.unsigned)
 
     def grid(self, variables: Variables) -> tuple[np.float32, int]:
         """Scale and int8 zero point of the current range."""

@@ -14,6 +14,7 @@ from keras_dbq.quantizers.base import (
     WeightQuantizer,
     adopt_inner_weights,
 )
+from keras_dbq.quantizers.bias import BiasRounder, round_bias
 
 
 @register
@@ -27,8 +28,11 @@ class LinearWeightQuantizer(WeightQuantizer):
       per_channel: one range per output channel, or one per tensor.
       depthwise: the kernel is (h, w, C, multiplier), its channels are the last two axes.
       threshold: "max", or "trained" (`threshold_ops`).
+      round_bias: the layer adds its bias rounded to int32 steps of input scale times weight scale, as its file will.
       frozen: parts that do not train, of "weights" and "scales" (set by `keras_dbq.freeze`).
     """
+
+    bias: BiasRounder | None = None
 
     def __init__(
         self,
@@ -36,12 +40,14 @@ class LinearWeightQuantizer(WeightQuantizer):
         per_channel: bool = True,
         depthwise: bool = False,
         threshold: str = "max",
+        round_bias: bool = False,
         frozen: tuple[str, ...] = (),
     ):
         self.bits = _checks.integer("bits", bits, 2, 8)
         self.per_channel = _checks.boolean("per_channel", per_channel)
         self.depthwise = _checks.boolean("depthwise", depthwise)
         self.threshold = _checks.one_of("threshold", threshold, ("max", "trained"))
+        self.round_bias = _checks.boolean("round_bias", round_bias)
         self.frozen = tuple(frozen)
 
     @property
@@ -52,6 +58,7 @@ class LinearWeightQuantizer(WeightQuantizer):
     def build(self, tensor_shape: Any, name: str, layer: keras.layers.Layer) -> Variables:
         self._wrapper = weakref.ref(layer)
         adopt_inner_weights(layer)
+        self.bias = BiasRounder(layer) if self.round_bias else None
         if self.threshold == "max":
             return {}
         channels = self._channels(tensor_shape)
@@ -78,17 +85,51 @@ class LinearWeightQuantizer(WeightQuantizer):
 
     def __call__(self, inputs: Any, training: Any, weights: Variables, **kwargs: Any) -> Any:
         if self.bypass:
+            self._give_bias(None)
             return inputs
         self._refreeze(inputs, weights)
         columns = tf.cast(self.columns(inputs), tf.float32)
-        quantized = threshold_ops.quantize_weights(columns, self._threshold(columns, weights), self.bits)
+        threshold = self._threshold(columns, weights)
+        self._give_bias(threshold)
+        quantized = threshold_ops.quantize_weights(columns, threshold, self.bits)
         return tf.cast(tf.reshape(quantized, tf.shape(inputs)), inputs.dtype)
 
-    def initialize(self, kernel: np.ndarray, variables: Variables) -> float:
-        """Thresholds at max|w|; returns the relative squared error ||w - w_q||^2 / ||w||^2."""
+    def _give_bias(self, threshold: Any) -> None:
+        """The wrapped layer's bias for this call: rounded to the steps of its accumulator, or as it is."""
+        wrapper = self._wrapper() if self._wrapper is not None else None
+        if self.bias is None or self.bias.variable is None or wrapper is None:
+            return
+        scale = None if threshold is None else self.bias.input_scale(wrapper)
+        bias = tf.convert_to_tensor(self.bias.variable)
+        self.bias.give(None if scale is None else round_bias(bias, scale, threshold / self.top))
+
+    def initialize(self, kernel: np.ndarray, variables: Variables, least_error: bool = False) -> float:
+        """Thresholds at max|w|; returns the relative squared error ||w - w_q||^2 / ||w||^2.
+
+        Args:
+          kernel: float32, the layer's kernel.
+          variables: what `build` made.
+          least_error: trained thresholds start at the factor in [0.5, 1] of each channel whose squared error is least.
+        """
         if variables:
-            variables["threshold_factor"].assign(tf.ones_like(variables["threshold_factor"]))
+            factor = variables["threshold_factor"]
+            factor.assign(tf.ones_like(factor))
+            if least_error:
+                factor.assign(self._best_factors(kernel, variables))
         return self._reconstruction_error(kernel, variables)
+
+    def _best_factors(self, kernel: np.ndarray, variables: Variables) -> tf.Tensor:
+        """Of 51 factors from 1 down to 0.5, float32 [M]; the larger one where two are equally good."""
+        columns = tf.constant(self.columns(np.asarray(kernel, np.float32)))
+        largest = self._threshold(columns, variables)  # factors are 1
+        best, least = tf.ones_like(largest), None
+        for step in range(51):
+            factor = tf.constant(1 - step / 100, tf.float32)
+            error = threshold_ops.quantize_weights(columns, factor * largest, self.bits) - columns
+            error = tf.reduce_sum(tf.square(error), 0)
+            better = error < least if least is not None else error >= 0
+            best, least = tf.where(better, factor, best), error if least is None else tf.minimum(error, least)
+        return best
 
     def integer_weights(self, kernel: np.ndarray, variables: Variables) -> IntegerWeights:
         """The kernel as it will stand in the file."""
@@ -109,5 +150,6 @@ class LinearWeightQuantizer(WeightQuantizer):
             "per_channel": self.per_channel,
             "depthwise": self.depthwise,
             "threshold": self.threshold,
+            "round_bias": self.round_bias,
             "frozen": list(self.frozen),
         }

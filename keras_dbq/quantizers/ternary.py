@@ -135,8 +135,8 @@ class TernaryBranchQuantizer(WeightQuantizer):
             return tf.convert_to_tensor(variables["thresholds"])
         return branch_ops.midpoint_thresholds(tf.convert_to_tensor(variables["branch_scales"]))
 
-    def initialize(self, kernel: np.ndarray, variables: Variables) -> float:
-        """Fits all parameters to the float kernel; returns the relative squared error ||w - w_q||^2 / ||w||^2."""
+    def initialize(self, kernel: np.ndarray, variables: Variables, least_error: bool = False) -> float:
+        """Fits all parameters to the float kernel, by least squared error in any case; returns the relative squared error ||w - w_q||^2 / ||w||^2."""
         w = np.asarray(self.columns(np.asarray(kernel, np.float32)), np.float64)
         deviation = w.std(0)
         deviation = np.where(deviation > 0, deviation, 1.0)

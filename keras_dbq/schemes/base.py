@@ -108,7 +108,13 @@ class LayerwiseScheme(QuantizeScheme):
         """The quantizer of a layer's output tensor."""
         if step.role == FIXED:
             return ActivationQuantizer(**self.activation, fixed=layer_roles.fixed_range(step.layer))
-        return ActivationQuantizer(**self.activation, unsigned=step.unsigned)
+        # What no kernel layer reads, the network's answer, has 8 bits in any case, and so has its input.
+        activation = {**self.activation, "bits": 8} if step.last else self.activation
+        return ActivationQuantizer(**activation, unsigned=step.unsigned)
+
+    def input_quantizer(self) -> ActivationQuantizer:
+        """The quantizer of a model input: 8 bits, because nothing in the file could clip its codes to fewer."""
+        return ActivationQuantizer(**{**self.activation, "bits": 8})
 
     def get_config(self) -> dict[str, Any]:
         """All options, for logs and result files."""
@@ -153,9 +159,7 @@ class LayoutTransform(QuantizeLayoutTransform):
         return rewritten.model, {name: {"quantize_config": config} for name, config in scheme._configs.items()}
 
     def _quantize_tensor(self, name: str, step: layout.Step | None) -> keras.layers.Layer:
-        quantizer = (
-            ActivationQuantizer(**self.scheme.activation) if step is None else self.scheme.output_quantizer(step)
-        )
+        quantizer = self.scheme.input_quantizer() if step is None else self.scheme.output_quantizer(step)
         return QuantizeTensor(quantizer, name=layout.TENSOR_PREFIX + name, dtype="float32")
 
     def _mark_rewritten(self, step: layout.Step, rewritten: layout.Rewritten) -> None:

@@ -11,7 +11,7 @@ L = keras.layers
 
 
 class DBQScheme(LayerwiseScheme):
-    """Differentiable branch quantization of weights, 8-bit activations.
+    """Differentiable branch quantization of weights, activations at 8 bits or fewer.
 
     Args:
       branches: ternary branches of the weights, 1 or 2 (3 trains and exports as int8, but does not pack).
@@ -20,7 +20,7 @@ class DBQScheme(LayerwiseScheme):
         "midpoint", which follow the branch scales.
       per_channel: weight parameters per output channel (default) or per tensor.
       temperature: T of the smooth curve at the start, in units of 1 / std of a channel's weights.
-      activation_bits: 8.
+      activation_bits: 4 to 8; the model's inputs and outputs keep 8.
       activation_ranges: "moving_average" of each batch's extremes in training, or "trained" thresholds.
       symmetric: activations with zero point 0 (or, where never negative, from 0 on).
       weight_bits: bits of the layers with linear weights, 2 to 8.

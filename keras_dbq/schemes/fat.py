@@ -9,7 +9,7 @@ from keras_dbq.schemes.base import LayerwiseScheme
 
 
 class FATScheme(LayerwiseScheme):
-    """Every kernel at `bits` bits, activations at 8, all on trained thresholds; batch norm is folded first.
+    """Every kernel and every activation on trained thresholds; batch norm is folded first.
 
     source: Goncharenko et al., IWANN 2019, arXiv 1812.07872 (`threshold_ops`). Weights are always symmetric, because
     int8 files ask for it (choice); `symmetric` is about activations.
@@ -18,6 +18,7 @@ class FATScheme(LayerwiseScheme):
       mode: "vector" (a weight threshold per output filter) or "scalar" (one per tensor); activations have one each.
       symmetric: activations with zero point 0 (from 0 on where never negative), or asymmetric with shift and width.
       bits: of the weights, 2 to 8.
+      activation_bits: 4 to 8; the model's inputs and outputs keep 8.
       overrides: per-layer choices {name, glob pattern or layer type: {option: value}} as in DBQScheme. Options: bits,
         per_channel, skip (True: the weights stay float).
       on_unsupported: "error" or "skip", for layers that have no integer form.
@@ -34,12 +35,13 @@ class FATScheme(LayerwiseScheme):
         symmetric: bool = False,
         bits: int = 8,
         *,
+        activation_bits: int = 8,
         overrides: dict[str | type, dict[str, Any]] | None = None,
         on_unsupported: str = "error",
     ):
         self.mode = _checks.one_of("mode", mode, ("vector", "scalar"))
         self.bits = _checks.integer("bits", bits, 2, 8)
-        activation = {"bits": 8, "ranges": "trained", "symmetric": symmetric}
+        activation = {"bits": activation_bits, "ranges": "trained", "symmetric": symmetric}
         super().__init__(activation, overrides, on_unsupported, fold=True)
 
     def weight_quantizer(self, step: layout.Step) -> tuple[Any, str]:
@@ -51,6 +53,7 @@ class FATScheme(LayerwiseScheme):
             per_channel=options.get("per_channel", self.mode == "vector"),
             depthwise=isinstance(step.layer, keras.layers.DepthwiseConv2D),
             threshold="trained",
+            round_bias=True,
         )
         return quantizer, step.rewritten_from
 

@@ -1,103 +1,12 @@
-"""Calibration: activation ranges and batch norm statistics from unlabelled pictures."""
+"""Batch norm statistics, and biases where there is no batch norm, measured under the quantized weights."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from keras_dbq import graph, wrappers
+from keras_dbq.calibration.batches import Batches
 from keras_dbq.compat import keras, tf
-
-BATCH = 50
-
-
-class Batches:
-    """Calibration data as float32 batches, readable several times.
-
-    Args:
-      data: array [N, ...] (or a list of arrays for a model of several inputs), tf.data.Dataset of batches, or iterable
-        of batches; a batch may be (x, y) or (x, y, weights): only x is used.
-      model: the model that will read it, for its input shapes.
-
-    Raises:
-      ValueError: no pictures, NaN or infinity, a shape that does not fit the model's input.
-    """
-
-    def __init__(self, data: Any, model: keras.Model):
-        self.shapes = [tuple(tensor.shape[1:]) for tensor in model.inputs]
-        given = [self._checked(batch) for batch in self._raw(data)]
-        if not given:
-            raise ValueError("calibration data: expected at least one batch of pictures, got none")
-        # Batches of one size, so that the result does not depend on how the pictures came.
-        arrays = [np.concatenate(parts) for parts in zip(*given, strict=True)]
-        self.batches = [[a[i : i + BATCH] for a in arrays] for i in range(0, len(arrays[0]), BATCH)]
-
-    def __iter__(self) -> Iterator[list[tf.Tensor]]:
-        for batch in self.batches:
-            yield [tf.constant(x) for x in batch]
-
-    def count_at_least(self, pictures: int) -> bool:
-        """Whether there are so many pictures."""
-        return sum(len(batch[0]) for batch in self.batches) >= pictures
-
-    def _raw(self, data: Any) -> Iterator[Any]:
-        several = len(self.shapes) > 1
-        if isinstance(data, (np.ndarray, tf.Tensor)):
-            data = np.asarray(data)
-            if data.ndim != len(self.shapes[0]) + 1:
-                raise ValueError(
-                    f"calibration data: expected an array of shape [N, {', '.join(map(str, self.shapes[0]))}], got "
-                    f"{data.shape}"
-                )
-            return (data[i : i + BATCH] for i in range(0, len(data), BATCH))
-        if isinstance(data, (list, tuple)) and several and len(data) == len(self.shapes):
-            arrays = [np.asarray(x) for x in data]
-            return ([x[i : i + BATCH] for x in arrays] for i in range(0, len(arrays[0]), BATCH))
-        if isinstance(data, (str, bytes, dict)) or not hasattr(data, "__iter__"):
-            raise TypeError(
-                f"calibration data: expected an array, a tf.data.Dataset or an iterable of batches, got "
-                f"{type(data).__name__}"
-            )
-        return iter(data)
-
-    def _checked(self, batch: Any) -> list[np.ndarray]:
-        several = len(self.shapes) > 1
-        if isinstance(batch, (tuple, list)) and not several:
-            batch = batch[0]
-        elif several and isinstance(batch, tuple) and isinstance(batch[0], (tuple, list)):
-            batch = batch[0]
-        arrays = list(batch) if several else [batch]
-        result = []
-        for array, shape in zip(arrays, self.shapes, strict=True):
-            array = np.asarray(array).astype(np.float32)
-            if array.ndim == len(shape):
-                array = array[None]  # one picture instead of a batch
-            fits = array.ndim == len(shape) + 1 and all(
-                want is None or want == got for want, got in zip(shape, array.shape[1:], strict=True)
-            )
-            if not fits:
-                raise ValueError(f"calibration data: expected batches of shape [N, *{shape}], got {array.shape}")
-            if not len(array):
-                raise ValueError("calibration data: expected pictures in every batch, got an empty batch")
-            if not np.isfinite(array).all():
-                raise ValueError("calibration data: expected finite numbers, got NaN or infinity")
-            result.append(array)
-        return result
-
-
-def _call(model: keras.Model, batch: list[tf.Tensor], training: bool) -> None:
-    model(batch if len(batch) > 1 else batch[0], training=training)
-
-
-def observe_ranges(model: keras.Model, batches: Batches, float_weights: bool = False) -> None:
-    """Sets every activation range to the extremes over the batches, with activations in float."""
-    for layer in wrappers.all_layers(model):
-        tensor = wrappers.quantized_output(layer)
-        if tensor is not None:
-            tensor.quantizer.reset(tensor.variables)
-    with wrappers.quantizer_flags(model, observing=True, weights_bypass=float_weights):
-        for batch in batches:
-            _call(model, batch, training=False)
 
 
 def recalibrate_batch_norm(model: keras.Model, batches: Batches) -> bool:
@@ -120,7 +29,7 @@ def recalibrate_batch_norm(model: keras.Model, batches: Batches) -> bool:
     dropout = _without_dropout(model)
     with wrappers.quantizer_flags(model, activations_bypass=True), dropout:
         saved = [(layer, layer.get_weights()) for layer in norms]
-        for batch in batches:
+        for batch in batches.read("batch norm statistics"):
             values = statistics(batch if len(batch) > 1 else batch[0], training=True)
             for total, value in zip(sums, tf.nest.flatten(values), strict=True):
                 value = tf.reshape(value, [-1, value.shape[-1]])
@@ -148,7 +57,7 @@ def match_outputs(model: keras.Model, batches: Batches) -> None:
     batch norm's measured statistics do for other networks, for those whose batch norm was folded before. Layers are
     corrected in order of execution, each on what the corrected ones before it give.
     """
-    batch = next(iter(batches))
+    batch = batches.first()
     for layer in _kernels_without_batch_norm(model):
         _restore_bias(layer)
     wanted = {id(layer) for layer in _kernels_without_batch_norm(model)}
@@ -200,7 +109,7 @@ def _moments(y: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _correct(wrapper: Any, wanted: tuple[np.ndarray, np.ndarray], got: tuple[np.ndarray, np.ndarray]) -> None:
-    bias = wrapper.layer.bias
+    bias = wrappers.bias(wrapper)
     ratio = np.ones_like(got[1])
     weight = wrappers.quantized_weights(wrapper)[0]
     scale = weight.variables.get("post_scale")
@@ -215,8 +124,9 @@ def _correct(wrapper: Any, wanted: tuple[np.ndarray, np.ndarray], got: tuple[np.
 def _restore_bias(wrapper: Any) -> None:
     """Undoes an earlier correction that nothing has trained since, so that initialising again gives the same."""
     matched = wrappers.quantized_weights(wrapper)[0].quantizer.matched_bias
-    if matched is not None and np.array_equal(matched[1], wrapper.layer.bias.numpy()):
-        wrapper.layer.bias.assign(matched[0])
+    bias = wrappers.bias(wrapper)
+    if matched is not None and np.array_equal(matched[1], bias.numpy()):
+        bias.assign(matched[0])
 
 
 def _is_batch_norm(layer: keras.layers.Layer) -> bool:
