@@ -371,7 +371,7 @@ def test_unsupported_layer_is_an_error_or_a_skip():
         ({"thresholds": "free"}, ValueError, "thresholds: expected one of"),
         ({"per_channel": 1}, TypeError, "per_channel: expected True or False"),
         ({"temperature": 0}, ValueError, "temperature: expected a number"),
-        ({"activation_bits": 4}, ValueError, "activation bits: expected an integer from 8 to 8, got 4"),
+        ({"activation_bits": 3}, ValueError, "activation bits: expected an integer from 4 to 8, got 3"),
         ({"weight_bits": 1}, ValueError, "weight_bits: expected an integer from 2 to 8"),
         ({"ema_decay": 1.5}, ValueError, "ema_decay: expected a number"),
         ({"on_unsupported": "ignore"}, ValueError, "on_unsupported: expected one of"),

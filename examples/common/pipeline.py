@@ -13,7 +13,7 @@ import numpy as np
 import keras_dbq
 from examples.common import augmentation, options, report, training
 from keras_dbq import datasets, distillation
-from keras_dbq.compat import keras, tf
+from keras_dbq.compat import keras
 
 # Settings of every example without a flag of their own, given as --hparams name=value,...
 HPARAMS: dict[str, Any] = {
@@ -91,7 +91,6 @@ def run(
         raise ValueError(f"--data {data}: has pictures without a label; they need --float_model and --distill=1")
     workdir.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(seed)
-    tf.config.optimizer.set_experimental_options({"auto_mixed_precision_onednn_bfloat16": bool(settings["bfloat16"])})
     arguments = {"data": data, "float_model": float_model, "epochs": epochs, "seed": seed, **settings}
     stage = _Stage(task, images, workdir, epochs, seed, settings, arguments)
     results = stage.results
@@ -185,9 +184,10 @@ class _Stage:
         return values
 
     def _evaluate(self, model: Any) -> dict[str, float]:
-        outputs = report.predict_in_blocks(
-            model.predict_on_batch, self.images.x_test, self.task.prepare, progress=False
-        )
+        with training.bfloat16_steps(False):
+            outputs = report.predict_in_blocks(
+                model.predict_on_batch, self.images.x_test, self.task.prepare, progress=False
+            )
         return {"test_accuracy": self.task.metric(outputs, self.images.y_test)}
 
     def _schedule(self, learning_rate: float, weight_decay: float, fixed_statistics: bool = False) -> training.Settings:
@@ -226,9 +226,10 @@ class _Stage:
             return plain if mixup is None else augmentation.mixed(plain, mixup, np.random.default_rng([epoch, self.seed]))
 
         checkpoint = self.workdir / f"{name}_checkpoint.npz"
-        return training.train(
-            model, batches, schedule, checkpoint, loss, self._evaluate, before_step, self.arguments, network
-        )
+        with training.bfloat16_steps(bool(settings["bfloat16"])):
+            return training.train(
+                model, batches, schedule, checkpoint, loss, self._evaluate, before_step, self.arguments, network
+            )
 
 
 def result_table(results: dict[str, Any]) -> str:

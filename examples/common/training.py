@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,18 @@ class Settings:
     weight_decay: float = 0.0
     optimizer: str = "sgd"
     fixed_statistics: bool = False
+
+
+@contextmanager
+def bfloat16_steps(on: bool) -> Iterator[None]:
+    """TensorFlow computes convolutions of float32 graphs in bfloat16 for a while, or does not (oneDNN, CPU)."""
+    name = "auto_mixed_precision_onednn_bfloat16"
+    before = tf.config.optimizer.get_experimental_options().get(name, False)
+    tf.config.optimizer.set_experimental_options({name: on})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options({name: before})
 
 
 def write_atomically(path: Path, data: bytes) -> None:
