@@ -25,6 +25,7 @@ flags.DEFINE_string("workdir", None, "Folder for the files and results.json.", r
 flags.DEFINE_string("scheme", "", "FATScheme settings, e.g. mode=scalar,symmetric=True.")
 flags.DEFINE_string("stages", "thresholds", f"In order, of {', '.join(pipeline.STAGES)}; empty: calibration only.")
 flags.DEFINE_integer("epochs", 3, "Of each trained stage.")
+flags.DEFINE_bool("stock", True, "Also measure the stock converter's post-training quantization.")
 flags.DEFINE_string("hparams", "", f"Any of {', '.join(pipeline.HPARAMS)} as name=value,...")
 
 
@@ -41,6 +42,7 @@ def main(argv: list[str]) -> None:
         scheme=FLAGS.scheme,
         stages=FLAGS.stages,
         epochs=FLAGS.epochs,
+        stock=FLAGS.stock,
         hparams=FLAGS.hparams,
     )
 

@@ -38,7 +38,6 @@ HPARAMS: dict[str, Any] = {
     "weights_rate": 1e-5,  # of "all"
     "cycles": 1,  # of the cosine, in each stage
     "metric": "accuracy",  # or "balanced"
-    "stock": True,  # whether the stock converter's post-training quantization is measured beside
 }
 
 
@@ -85,6 +84,7 @@ def run(
     scheme: str = "",
     stages: str = "thresholds",
     epochs: int = 3,
+    stock: bool = True,
     hparams: str = "",
 ) -> dict[str, Any]:
     """Everything; the arguments are the flags of main.py. Returns the results, as in results.json."""
@@ -115,7 +115,7 @@ def run(
         "model": Path(model).name, "data": Path(data).name, "test": Path(test).name, "scheme": scheme_options,
         "stages": order, "epochs": epochs, **settings,
     }  # fmt: skip
-    if settings["stock"]:
+    if stock:
         work.stock()
     work.quantized(scheme_options, order)
     work.results["peak_memory_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
