@@ -85,6 +85,66 @@ def test_all_trains_weights_too_and_hidden_layers_join_the_loss():
     assert float(distillation.Distiller(q_model, model, "all", hidden_weight=2.0).distance(x)) < with_hidden
 
 
+def variables(q_model):
+    """Kernels and biases of the quantized layers."""
+    return distillation.trained_variables(q_model, "pointwise")
+
+
+def test_pointwise_factors_stay_in_their_interval_and_everything_else_stays():
+    q_model, model = pair()
+    x = nets.pictures(32, seed=3)
+    before, mine = q_model.get_weights(), [v.numpy() for v in variables(q_model)]
+    assert {v.name.rpartition("/")[2] for v in variables(q_model)} == {"kernel:0", "depthwise_kernel:0", "bias:0"}
+    distance = float(distillation.Distiller(q_model, model).distance(x))
+    keras_dbq.distill(q_model, model, x, train="pointwise", epochs=4, batch_size=8, learning_rate=0.1, verbose=0)
+    ratios = np.concatenate([(v.numpy() / w)[w != 0] for v, w in zip(variables(q_model), mine, strict=True)])
+    assert ratios.min() == pytest.approx(0.75) and ratios.max() == pytest.approx(1.25) and len(np.unique(ratios)) > 100
+    changed = [not np.array_equal(a, b) for a, b in zip(before, q_model.get_weights(), strict=True)]
+    assert sum(changed) == len(mine)
+    keras_dbq.distill(q_model, model, x, train="pointwise", epochs=6, batch_size=8, learning_rate=3e-3, verbose=0)
+    assert float(distillation.Distiller(q_model, model).distance(x)) < distance
+    report = keras_dbq.export_tflite(q_model, None, "int8")
+    assert keras_dbq.verify(q_model, report.data, x[:16]).passed
+
+
+def test_a_pointwise_step_is_adams_step_on_the_factors():
+    """derived: dL/df = w0 * dL/dw; Adam's first step is the learning rate times the sign of the gradient."""
+    q_model, model = pair()
+    x = tf.constant(nets.pictures(8, seed=3))
+    distiller = distillation.Distiller(q_model, model, "pointwise")
+    distiller.compile(keras.optimizers.Adam(0.01, epsilon=1e-12, jit_compile=False))
+    start = [v.numpy() for v in distiller.trained]
+    with wrappers.quantizer_flags(q_model, weights_training=True), tf.GradientTape() as tape:
+        value = distiller.distance(x)
+    gradients = tape.gradient(value, distiller.trained)
+    distiller.train_step(x)
+    for w, g, v in zip(start, gradients, distiller.trained, strict=True):
+        clear = np.abs(g * w) > 1e-6
+        np.testing.assert_allclose(v.numpy()[clear], (w * (1 - 0.01 * np.sign(g * w)))[clear], rtol=1e-4)
+
+
+def test_pointwise_leaves_frozen_weights_alone():
+    q_model, model = pair()
+    keras_dbq.freeze(q_model, weights=True, layers=["stem"])
+    names = {v.name for v in variables(q_model)}
+    assert names and not any("stem" in name for name in names)
+    keras_dbq.freeze(q_model, weights=True)
+    with pytest.raises(ValueError, match="expected quantized weights that are not frozen in the model, got none"):
+        keras_dbq.distill(q_model, model, nets.pictures(8), train="pointwise")
+
+
+@pytest.mark.parametrize("train", ["thresholds", "pointwise"])
+def test_under_a_distribution_strategy(train):
+    x = nets.pictures(16, seed=3)
+    alone, model = pair()
+    keras_dbq.distill(alone, model, x, train=train, epochs=1, batch_size=16, verbose=0)
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        mirrored, model = pair()
+        keras_dbq.distill(mirrored, model, x, train=train, epochs=1, batch_size=16, verbose=0)
+    for a, b in zip(alone.get_weights(), mirrored.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
 def test_hidden_layers_of_a_network_that_ends_in_softmax():
     q_model, model = pair(nets.sequential)
     x = nets.pictures(8)
@@ -140,7 +200,7 @@ def test_errors():
     endless = tf.data.Dataset.from_tensor_slices(x).batch(4).repeat()
     for given, data, options, message in (
         (ternary, x, {}, "expected trained thresholds in the model, got none"),
-        (q_model, x, {"train": "biases"}, "train: expected one of 'thresholds', 'all'"),
+        (q_model, x, {"train": "biases"}, "train: expected one of 'thresholds', 'pointwise', 'all'"),
         (q_model, x, {"loss": "l2"}, "loss: expected one of"),
         (q_model, x, {"epochs": 0}, "epochs: expected an integer from 1"),
         (q_model, x, {"epochs": 2, "cycle_epochs": 3}, "cycle_epochs: expected an integer from 1 to 2"),

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 import keras_dbq
-from keras_dbq import quantizers, wrappers
-from keras_dbq.compat import QuantizeWrapper, keras, tfmot
+from keras_dbq import quantizers, reference, wrappers
+from keras_dbq.compat import QuantizeWrapper, keras, tf, tfmot
+from keras_dbq.export import naming
+from keras_dbq.quantizers.bias import round_bias
 from tests import nets
 
 
@@ -58,6 +60,67 @@ def test_bits_and_overrides():
     assert np.abs(keras_dbq.integer_weights(q_model.get_layer("quant_pw1")).values).max() == 7
 
 
+@pytest.mark.parametrize("make", [nets.mobilenet_v1, nets.resnet, nets.mobilenet_v3, nets.shufflenet])
+@pytest.mark.parametrize("options", [{"activation_bits": 4}, {"activation_bits": 6, "symmetric": True}])
+def test_fewer_bits_of_activations_keep_to_their_codes_in_the_file(make, options):
+    """Every inner tensor of the file stays among the top 2**bits codes, and the file computes what Keras computes."""
+    q_model = quantize(make, **options)
+    x = nets.pictures(24)
+    data = keras_dbq.export_tflite(q_model, None, "int8").data
+    assert keras_dbq.verify(q_model, data, x).passed
+    _, tensors = reference.Engine(data).run(x * 3, all_tensors=True)  # louder than calibrated: codes saturate
+    bottom = 128 - 2 ** options["activation_bits"]
+    bits = {q.name: wrappers.quantized_output(q.node.layer).quantizer.bits for q in naming.quantized_outputs(q_model)}
+    few = [name for name in bits if bits[name] < 8 and name in tensors]
+    assert len(few) > 3 and bits["head"] == 8  # the network's answer
+    for name in few:
+        assert bottom <= tensors[name].min() < tensors[name].max() <= 127, name
+    assert any(tensors[name].max() == 127 for name in few)
+
+
+def test_biases_are_the_files_integers_before_any_export():
+    q_model, x = quantize(nets.mobilenet_v1, bits=4), nets.pictures(24)
+    rng = np.random.default_rng(0)
+    for layer in q_model.layers:
+        bias = wrappers.bias(layer)
+        if bias is not None:
+            bias.assign_add(rng.normal(0, 0.05, bias.shape))
+    before = q_model.predict(x, verbose=0)
+    kept = [wrappers.bias(layer).numpy() for layer in q_model.layers if wrappers.bias(layer) is not None]
+    keras_dbq.export_tflite(q_model, None, "int8")
+    moved = [wrappers.bias(layer).numpy() for layer in q_model.layers if wrappers.bias(layer) is not None]
+    assert any((a != b).any() for a, b in zip(kept, moved, strict=True))
+    np.testing.assert_array_equal(q_model.predict(x, verbose=0), before)
+
+
+def test_rounded_biases_train_and_survive_saving(tmp_path):
+    q_model, x = quantize(nets.mobilenet_v1, bits=4), nets.pictures(24)
+    bias = wrappers.bias(q_model.get_layer("quant_stem"))
+    assert any(v is bias for v in q_model.trainable_variables)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(q_model(x, training=True) ** 2)
+    assert np.abs(tape.gradient(loss, bias)).max() > 0
+    expected = q_model.predict(x, verbose=0)
+    for name in ("model.keras", "model.h5", "saved"):
+        q_model.save(tmp_path / name)
+        with keras_dbq.quantize_scope():
+            loaded = keras.models.load_model(tmp_path / name)
+        np.testing.assert_allclose(loaded.predict(x, verbose=0), expected, atol=1e-6)
+
+
+def test_round_bias_equals_its_formula():
+    bias = tf.constant([0.1, -0.26, 1e9, 0.0])
+    scale = tf.constant([0.01, 0.02, 1e-6, 0.5])
+    with tf.GradientTape() as tape:
+        tape.watch(bias)
+        rounded = round_bias(bias, tf.constant(0.3), scale)
+    step = 0.3 * scale.numpy().astype(np.float64)
+    expected = np.rint(bias.numpy() / step) * step
+    expected[2] = 1e9  # beyond int32: the exporter raises the channel's scale instead
+    np.testing.assert_allclose(rounded, expected, rtol=1e-6)
+    np.testing.assert_array_equal(tape.gradient(rounded, bias), np.ones(4))
+
+
 def test_symmetric_is_about_activations():
     for symmetric in (True, False):
         q_model = quantize(nets.resnet, symmetric=symmetric)
@@ -85,6 +148,7 @@ def test_tfmots_own_way():
     [
         ({"mode": "tensor"}, ValueError, "mode: expected one of 'vector', 'scalar'"),
         ({"bits": 1}, ValueError, "bits: expected an integer from 2 to 8"),
+        ({"activation_bits": 3}, ValueError, "activation bits: expected an integer from 4 to 8"),
         ({"symmetric": 1}, TypeError, "symmetric: expected True or False"),
         ({"overrides": {"a": {"branches": 1}}}, ValueError, "expected options among bits, per_channel, skip"),
         ({"on_unsupported": "ignore"}, ValueError, "on_unsupported: expected one of"),

@@ -90,7 +90,7 @@ class ActivationQuantizer(Quantizer):
             return low, high
         share = tf.math.rsqrt(tf.maximum(tf.cast(count, tf.float32), 1.0) * (2**self.bits - 1))
         trained = {
-            name: threshold_ops.scale_gradient(variables[name], share)
+            name: threshold_ops.scale_gradient(tf.convert_to_tensor(variables[name]), share)
             for name in ("factor", "width", "shift")
             if name in variables
         }
