@@ -51,7 +51,7 @@ def _square(picture: np.ndarray, left: int, top: int, length: int) -> np.ndarray
 
 
 def _unlabelled(pictures: np.ndarray, crops: int, shortest: int, rng: np.random.Generator) -> np.ndarray:
-    """Every square picture whole, then `crops` random squares of it, `shortest` pixels or more; uint8 [N, 96, 96, 3]."""
+    """Every square picture, then `crops` random squares of it, `shortest` pixels or more; uint8 [N, 96, 96, 3]."""
     full = pictures.shape[1]
     result = [_square(picture, 0, 0, full) for picture in pictures]
     for picture in pictures:

@@ -125,8 +125,8 @@ class Distiller(keras.Model):
     Args:
       q_model: quantized model; its variables are trained.
       float_model: the network it was made of.
-      train: "thresholds" (of activations and linear weights, weights fixed), "pointwise" (one factor in [0.75, 1.25] per
-        weight and bias of the quantized layers, threshold factors fixed; source: FAT), or "all" trainable variables.
+      train: "thresholds" (of activations and linear weights, weights fixed), "pointwise" (one factor in [0.75, 1.25]
+        per weight and bias of the quantized layers, thresholds fixed; source: FAT), or "all" trainable variables.
       loss: see `logits_loss`.
       hidden_weight: of `hidden_loss` beside it; 0 does not look at hidden activations.
 

@@ -66,7 +66,11 @@ def quantize_model(
     with quantize_scope():
         quantized = keras.models.clone_model(transformed, clone_function=wrap)
     initialize(
-        quantized, calibration_data, calibration=calibration, recalibrate_batch_norm=recalibrate_batch_norm, verbose=verbose
+        quantized,
+        calibration_data,
+        calibration=calibration,
+        recalibrate_batch_norm=recalibrate_batch_norm,
+        verbose=verbose,
     )
     return quantized
 

@@ -48,7 +48,7 @@ def inner(layer: keras.layers.Layer) -> keras.layers.Layer:
 
 
 def bias(layer: keras.layers.Layer) -> tf.Variable | None:
-    """The bias variable of a kernel layer or of the one in a wrapper (whose attribute `bias` may be a rounded tensor)."""
+    """The bias variable of a kernel layer, plain or wrapped (whose attribute `bias` may be a rounded tensor)."""
     plain = inner(layer)
     for weight in quantized_weights(layer):
         rounder = getattr(weight.quantizer, "bias", None)

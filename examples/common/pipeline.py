@@ -223,7 +223,9 @@ class _Stage:
 
         def batches(epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
             plain = self.task.batches(x, y, settings["batch_size"], self.seed, epoch, settings["flip"])
-            return plain if mixup is None else augmentation.mixed(plain, mixup, np.random.default_rng([epoch, self.seed]))
+            return (
+                plain if mixup is None else augmentation.mixed(plain, mixup, np.random.default_rng([epoch, self.seed]))
+            )
 
         checkpoint = self.workdir / f"{name}_checkpoint.npz"
         with training.bfloat16_steps(bool(settings["bfloat16"])):

@@ -48,7 +48,9 @@ def _folder(folder: Path, height: int, width: int, channels: int) -> Pictures:
     if any(len(p) == 1 for p in parts):
         return Pictures(x, None)
     classes = sorted({p[0] for p in parts})
-    return Pictures(x, np.array([classes.index(p[0]) for p in parts], np.int64)) if len(classes) > 1 else Pictures(x, None)
+    return (
+        Pictures(x, np.array([classes.index(p[0]) for p in parts], np.int64)) if len(classes) > 1 else Pictures(x, None)
+    )
 
 
 def _npz(path: Path, height: int, width: int, channels: int, part: str) -> Pictures:
@@ -68,7 +70,9 @@ def _npz(path: Path, height: int, width: int, channels: int, part: str) -> Pictu
     if y is not None and len(y) != len(x):
         raise ValueError(f"{path}: {labels}: expected {len(x)} labels, got {len(y)}")
     if x.shape[1:] != (height, width, channels):
-        x = np.stack([_resized(Image.fromarray(p[..., 0] if p.shape[2] == 1 else p), height, width, channels) for p in x])
+        x = np.stack(
+            [_resized(Image.fromarray(p[..., 0] if p.shape[2] == 1 else p), height, width, channels) for p in x]
+        )
     return Pictures(x, None if y is None or (y < 0).any() else y)
 
 

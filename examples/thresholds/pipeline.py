@@ -61,7 +61,9 @@ def preparation(model: Any, value_range: str) -> Callable[[Any], Any]:
       ValueError: no two numbers; or none given, and the network does not begin with a Rescaling or Normalization.
     """
     if not value_range:
-        if not any(isinstance(layer, (keras.layers.Rescaling, keras.layers.Normalization)) for layer in model.layers[:3]):
+        if not any(
+            isinstance(layer, (keras.layers.Rescaling, keras.layers.Normalization)) for layer in model.layers[:3]
+        ):
             raise ValueError(
                 "--range: expected what the network takes for the pixel values 0 and 255, such as 0,1 or -1,1 (this "
                 "network has no Rescaling layer that would say it), got nothing"
@@ -238,4 +240,3 @@ def result_table(results: dict[str, Any]) -> str:
         accuracy = [f"{100 * row['accuracy']:.2f} %"] if labelled else []
         table.add(row["name"], *accuracy, f"{100 * row['agreement']:.2f} %", row["bytes"], round(row["seconds"], 1))
     return f"{table}\npeak memory {results['peak_memory_gib']:.1f} GiB; int8.tflite: {results['verified']}"
-

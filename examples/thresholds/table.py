@@ -29,8 +29,10 @@ COLUMNS = {
     "scalar symmetric": "mode=scalar,symmetric=True",
 }
 PATHS = {"plain": "thresholds", "rescaled": "rescale,thresholds,pointwise"}
-ROWS = {"plain": ["calibrated", "thresholds trained"],
-        "rescaled": ["rescaled, calibrated", "rescaled, thresholds trained", "rescaled, thresholds, point-wise"]}  # fmt: skip
+ROWS = {
+    "plain": ["calibrated", "thresholds trained"],
+    "rescaled": ["rescaled, calibrated", "rescaled, thresholds trained", "rescaled, thresholds, point-wise"],
+}
 
 
 def main(argv: list[str]) -> None:

@@ -224,8 +224,10 @@ class _LeastError(_Histogram):
         fractions = np.arange(self.steps, 0, -1) / self.steps  # the widest range first: it wins a tie
 
         def best(candidates: list[tuple[float, float]]) -> tuple[float, float]:
-            errors = [squared_error(centres, counts, *self.quantizer.bounds(a, b), self.quantizer.bits)
-                      for a, b in candidates]  # fmt: skip
+            errors = []
+            for candidate in candidates:
+                bounds = self.quantizer.bounds(*candidate)
+                errors.append(squared_error(centres, counts, bounds[0], bounds[1], self.quantizer.bits))
             return candidates[int(np.argmin(errors))]
 
         if self.quantizer.symmetric or self.quantizer.unsigned or low == 0:

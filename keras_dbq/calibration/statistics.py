@@ -110,6 +110,7 @@ def _moments(y: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def _correct(wrapper: Any, wanted: tuple[np.ndarray, np.ndarray], got: tuple[np.ndarray, np.ndarray]) -> None:
     bias = wrappers.bias(wrapper)
+    assert bias is not None  # of `_kernels_without_batch_norm`
     ratio = np.ones_like(got[1])
     weight = wrappers.quantized_weights(wrapper)[0]
     scale = weight.variables.get("post_scale")
@@ -125,6 +126,7 @@ def _restore_bias(wrapper: Any) -> None:
     """Undoes an earlier correction that nothing has trained since, so that initialising again gives the same."""
     matched = wrappers.quantized_weights(wrapper)[0].quantizer.matched_bias
     bias = wrappers.bias(wrapper)
+    assert bias is not None  # of `_kernels_without_batch_norm`
     if matched is not None and np.array_equal(matched[1], bias.numpy()):
         bias.assign(matched[0])
 

@@ -258,7 +258,8 @@ class _Integerizer:
         raw = self._copy_tensor(index)
         self.graph.tensors[raw].name = fb.text(self.graph.tensors[index].name) + UNCLAMPED
         self.grid[raw] = grid
-        operator.outputs = np.array([raw if i == position else int(o) for i, o in enumerate(operator.outputs)], np.int32)
+        operator.outputs = np.array(operator.outputs, np.int32)  # the converter's is read-only
+        operator.outputs[position] = raw
         parameters = fb.quantization(np.float32(grid.scale), grid.zero_point)
         bound = fb.add_tensor(self.model, np.array([grid.bottom], np.int8), "bottom_code", parameters)
         self._append("MAXIMUM", 2, [raw, bound], [index])
@@ -297,7 +298,7 @@ class _Integerizer:
         operator = fb.schema.OperatorT()
         operator.opcodeIndex = fb.operator_code(self.model, name, version)
         operator.inputs, operator.outputs = np.array(inputs, np.int32), np.array(outputs, np.int32)
-        kind = {"QUANTIZE": "QuantizeOptions", "DEQUANTIZE": "DequantizeOptions", "MAXIMUM": "MaximumMinimumOptions"}[name]
+        kind = {"QUANTIZE": "Quantize", "DEQUANTIZE": "Dequantize", "MAXIMUM": "MaximumMinimum"}[name] + "Options"
         operator.builtinOptionsType = getattr(fb.schema.BuiltinOptions, kind)
         operator.builtinOptions = getattr(fb.schema, kind + "T")()
         self.operators.append(operator)

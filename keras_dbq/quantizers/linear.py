@@ -80,7 +80,9 @@ class LinearWeightQuantizer(WeightQuantizer):
         if self.threshold == "max":
             return largest
         count = tf.cast(tf.size(columns) // tf.size(largest), tf.float32)
-        factor = threshold_ops.scale_gradient(tf.convert_to_tensor(variables["threshold_factor"]), tf.math.rsqrt(count * self.top))
+        factor = threshold_ops.scale_gradient(
+            tf.convert_to_tensor(variables["threshold_factor"]), tf.math.rsqrt(count * self.top)
+        )
         return threshold_ops.symmetric_threshold(largest, factor)
 
     def __call__(self, inputs: Any, training: Any, weights: Variables, **kwargs: Any) -> Any:

@@ -136,7 +136,11 @@ class TernaryBranchQuantizer(WeightQuantizer):
         return branch_ops.midpoint_thresholds(tf.convert_to_tensor(variables["branch_scales"]))
 
     def initialize(self, kernel: np.ndarray, variables: Variables, least_error: bool = False) -> float:
-        """Fits all parameters to the float kernel, by least squared error in any case; returns the relative squared error ||w - w_q||^2 / ||w||^2."""
+        """Fits all parameters to the float kernel, by least squared error in any case.
+
+        Returns:
+          the relative squared error ||w - w_q||^2 / ||w||^2.
+        """
         w = np.asarray(self.columns(np.asarray(kernel, np.float32)), np.float64)
         deviation = w.std(0)
         deviation = np.where(deviation > 0, deviation, 1.0)

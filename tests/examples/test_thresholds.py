@@ -117,7 +117,10 @@ def test_without_labels_and_without_training(model_file, folder, tmp_path):
         ({"model": "none.keras"}, "--model none.keras: expected a .keras or .h5 file or a SavedModel folder"),
         ({"value_range": ""}, "--range: expected what the network takes"),
         ({"value_range": "1"}, "--range: expected two numbers"),
-        ({"stages": "thresholds,rescale"}, "--stages: expected some of rescale, thresholds, pointwise, all, rescale first"),
+        (
+            {"stages": "thresholds,rescale"},
+            "--stages: expected some of .*, rescale first",
+        ),
         ({"stages": "weights"}, "--stages: expected some of"),
         ({"hparams": "rate=1"}, "--hparams: expected one of"),
         ({"scheme": "bits=1"}, "bits: expected an integer from 2 to 8"),
