@@ -145,6 +145,16 @@ def test_under_a_distribution_strategy(train):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
+def test_mixed_precision():
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        q_model, model = pair()
+        losses = keras_dbq.distill(q_model, model, nets.pictures(16), train="all", epochs=2, verbose=0)["loss"]
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    assert np.isfinite(losses).all() and all(v.dtype == tf.float32 for v in q_model.trainable_variables)
+
+
 def test_hidden_layers_of_a_network_that_ends_in_softmax():
     q_model, model = pair(nets.sequential)
     x = nets.pictures(8)

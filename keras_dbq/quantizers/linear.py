@@ -102,8 +102,12 @@ class LinearWeightQuantizer(WeightQuantizer):
         if self.bias is None or self.bias.variable is None or wrapper is None:
             return
         scale = None if threshold is None else self.bias.input_scale(wrapper)
-        bias = tf.convert_to_tensor(self.bias.variable)
-        self.bias.give(None if scale is None else round_bias(bias, scale, threshold / self.top))
+        if scale is None:
+            self.bias.give(None)
+            return
+        bias = tf.convert_to_tensor(self.bias.variable)  # of the layer's compute dtype, float16 in mixed precision
+        rounded = round_bias(tf.cast(bias, tf.float32), scale, threshold / self.top)
+        self.bias.give(tf.cast(rounded, bias.dtype))
 
     def initialize(self, kernel: np.ndarray, variables: Variables, least_error: bool = False) -> float:
         """Thresholds at max|w|; returns the relative squared error ||w - w_q||^2 / ||w||^2.
