@@ -1,11 +1,12 @@
-"""Keras callbacks; each only calls a function that a loop of your own can call as well."""
+"""Keras callbacks; each only does what a loop of your own can do as well."""
 
+import math
 import warnings
 from collections.abc import Callable
 from typing import Any
 
-from keras_dbq import inspection
-from keras_dbq.compat import keras
+from keras_dbq import _checks, inspection
+from keras_dbq.compat import keras, tf
 from keras_dbq.schedules import Exponential
 
 
@@ -55,6 +56,37 @@ class TemperatureSchedule(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if logs is not None and self.schedule is not None:
             logs["temperature"] = self.schedule(max(self.step - 1, 0))
+
+
+class CosineAnnealing(keras.callbacks.Callback):
+    """The learning rate falls from `rate` to 0 along half a cosine, again and again; at the start of each cycle the
+    optimizer's memory (Adam's moments) is emptied. source: Goncharenko et al. (FAT).
+
+    Args:
+      rate: at the start of each cycle.
+      steps: of one cycle.
+      first_step: step at which training starts (after a resume: optimizer.iterations).
+
+    Raises:
+      ValueError: a negative rate, less than one step.
+    """
+
+    def __init__(self, rate: float, steps: int, first_step: int = 0):
+        super().__init__()
+        self.rate = _checks.number("rate", rate, 0.0, math.inf)
+        self.steps = _checks.integer("steps", steps, 1, 2**63 - 1)
+        self.step = _checks.integer("first_step", first_step, 0, 2**63 - 1)
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        position = self.step % self.steps
+        optimizer = self.model.optimizer
+        if position == 0 and self.step:
+            kept = {id(optimizer.iterations), id(optimizer.learning_rate)}
+            for variable in optimizer.variables:
+                if id(variable) not in kept:
+                    variable.assign(tf.zeros_like(variable))
+        optimizer.learning_rate.assign(self.rate * 0.5 * (1 + math.cos(math.pi * position / self.steps)))
+        self.step += 1
 
 
 class SparsityLogger(keras.callbacks.Callback):

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_dbq import _checks, graph, layer_roles, threshold_ops, wrappers
+from keras_dbq.callbacks import CosineAnnealing
 from keras_dbq.compat import keras, tf
 from keras_dbq.export import naming
 from keras_dbq.quantizers.base import IntervalConstraint
@@ -243,25 +244,6 @@ def trained_variables(q_model: keras.Model, train: str) -> list[tf.Variable]:
     return found
 
 
-class _Annealing(keras.callbacks.Callback):
-    """Cosine from the full rate to 0 in each cycle, the optimizer's memory emptied at its start."""
-
-    def __init__(self, rate: float, steps: int):
-        super().__init__()
-        self.rate, self.steps, self.step = rate, steps, 0
-
-    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        position = self.step % self.steps
-        optimizer = self.model.optimizer
-        if position == 0 and self.step:
-            kept = {id(optimizer.iterations), id(optimizer.learning_rate)}
-            for variable in optimizer.variables:
-                if id(variable) not in kept:
-                    variable.assign(tf.zeros_like(variable))
-        optimizer.learning_rate.assign(self.rate * 0.5 * (1 + math.cos(math.pi * position / self.steps)))
-        self.step += 1
-
-
 class _LastGoodState(keras.callbacks.Callback):
     """Puts back the weights of the last epoch whose loss was finite when a loss is not, says so, and stops."""
 
@@ -332,7 +314,7 @@ def distill(
             "endless; use take(n) and apply tf.data.experimental.assert_cardinality)"
         )
     distiller.compile(keras.optimizers.Adam(learning_rate, jit_compile=False))
-    own = [_Annealing(learning_rate, cycle * steps), _LastGoodState()]
+    own = [CosineAnnealing(learning_rate, cycle * steps), _LastGoodState()]
     history = distiller.fit(**fit, epochs=epochs, callbacks=[*own, *callbacks], verbose=verbose)
     return history.history
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import keras_dbq
-from keras_dbq import distillation, wrappers
+from keras_dbq import callbacks, distillation, wrappers
 from keras_dbq.compat import keras, tf
 from tests import nets
 
@@ -181,6 +181,18 @@ def test_each_cycle_anneals_and_starts_with_an_empty_memory():
     half = [0.01 * 0.5 * (1 + np.cos(np.pi * i / 4)) for i in range(4)]
     np.testing.assert_allclose(rates, half * 2, rtol=1e-5)
     assert memories[0] == memories[4] == 0 and memories[3] > 0 and memories[5] > 0
+
+
+def test_annealing_goes_on_at_a_later_step_and_refuses_bad_arguments():
+    model = keras.Sequential([keras.layers.Dense(1, input_shape=(2,))])
+    model.compile(keras.optimizers.Adam(1.0, jit_compile=False), "mse")
+    data = np.zeros((4, 2), np.float32), np.zeros((4, 1), np.float32)
+    model.fit(*data, batch_size=4, verbose=0, callbacks=[callbacks.CosineAnnealing(0.1, steps=4, first_step=5)])
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.05 * (1 + np.cos(np.pi / 4)))
+    with pytest.raises(ValueError, match="rate: expected a number from 0"):
+        callbacks.CosineAnnealing(-1.0, 3)
+    with pytest.raises(ValueError, match="steps: expected an integer from 1"):
+        callbacks.CosineAnnealing(1.0, 0)
 
 
 def test_a_loss_that_is_no_number_puts_the_last_good_state_back():
