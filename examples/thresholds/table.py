@@ -24,8 +24,8 @@ flags.DEFINE_multi_string("arg", [], "Passed on to main.py, such as --arg=--mode
 
 COLUMNS = {
     "vector asymmetric": "mode=vector,symmetric=False",
-    "vector symmetric": "mode=vector,symmetric=True",
     "scalar asymmetric": "mode=scalar,symmetric=False",
+    "vector symmetric": "mode=vector,symmetric=True",
     "scalar symmetric": "mode=scalar,symmetric=True",
 }
 PATHS = {"plain": "thresholds", "rescaled": "rescale,thresholds,pointwise"}
