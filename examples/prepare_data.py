@@ -8,8 +8,7 @@ DATA_DIR holds the coded sets and their decoder, load_data.py (see its README.md
   vww.npz       96 x 96; for distillation and for measuring Visual Wake Words (about 310 MB, 30 s):
     x_test, y_test    COCO photos with a usable label (0 no person, 1 person), less the part given to training
     x_train, y_train  no labels (-1): the 2,000 ImageNet pictures, once whole and CROPS times as a random square crop,
-                      and, with PHOTO_CROPS crops each, the COCO photos that do not measure: the unusable ones and
-                      TRAIN_PHOTOS of the usable ones
+                      and the COCO photos that do not measure: the unusable ones and TRAIN_PHOTOS of the usable ones
   imagenet.npz  x_train: 1,000 training pictures 224 x 224, y_train -1; x_test, y_test: validation pictures 1..1000
   mobilenet_v2.keras, mobilenet_v1_025.keras
                 float networks of published weights, for 224 x 224 pictures in [-1, 1]; 1,000 logits (the background
@@ -27,7 +26,6 @@ import numpy as np
 
 SIZE = 96  # pixels, Visual Wake Words
 CROPS = 4  # of each ImageNet picture
-PHOTO_CROPS = 9  # of each COCO photo: more, because photos like these measure
 TRAIN_PHOTOS = 200  # of the photos with a usable label, chosen with SEED
 SEED = 0
 
@@ -50,13 +48,13 @@ def _square(picture: np.ndarray, left: int, top: int, length: int) -> np.ndarray
     return np.asarray(Image.fromarray(picture).resize((SIZE, SIZE), Image.Resampling.BILINEAR, box=box))
 
 
-def _unlabelled(pictures: np.ndarray, crops: int, shortest: int, rng: np.random.Generator) -> np.ndarray:
-    """Every square picture, then `crops` random squares of it, `shortest` pixels or more; uint8 [N, 96, 96, 3]."""
+def _unlabelled(pictures: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Every 224 x 224 picture whole, then CROPS random squares of 96 to 224 pixels of it; uint8 [N, 96, 96, 3]."""
     full = pictures.shape[1]
     result = [_square(picture, 0, 0, full) for picture in pictures]
     for picture in pictures:
-        for _ in range(crops):
-            length = int(rng.integers(shortest, full + 1))
+        for _ in range(CROPS):
+            length = int(rng.integers(SIZE, full + 1))
             left, top = (int(v) for v in rng.integers(0, full - length + 1, 2))
             result.append(_square(picture, left, top, length))
     return np.stack(result)
@@ -79,9 +77,9 @@ def write_vww(load_data: ModuleType, source: Path, target: Path) -> None:
     rng = np.random.default_rng(SEED)
     photos, fields = load_data.jpeg_set(source / "vww_coco_96.npz")
     train, test = split_photos(fields["label_mlperf"])
-    parts = [_unlabelled(photos[train], PHOTO_CROPS, SIZE * 2 // 3, rng)]
+    parts = [photos[train]]
     for name in ("imagenet_sample1000_224.npz", "imagenet_val_first1000_224.npz"):
-        parts.append(_unlabelled(load_data.jpeg_set(source / name)[0], CROPS, SIZE, rng))
+        parts.append(_unlabelled(load_data.jpeg_set(source / name)[0], rng))
     x_train = np.concatenate(parts)
     np.savez(
         target / "vww.npz",

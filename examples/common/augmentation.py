@@ -1,4 +1,4 @@
-"""Random crops, mirroring and mixtures of picture batches, and epochs of batches made of them."""
+"""Random crops and mirroring of uint8 picture batches, and epochs of batches made of them."""
 
 from __future__ import annotations
 
@@ -39,17 +39,3 @@ def augmented_batches(prepare: Callable[[np.ndarray], np.ndarray], pad: int) -> 
             yield prepare(crop_and_flip(x[chosen], rng, pad, flip)), y[chosen].astype(np.int32)
 
     return batches
-
-
-def mixed(
-    batches: Iterator[tuple[np.ndarray, np.ndarray]], share: float, rng: np.random.Generator
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Batches in which about `share` of the pictures are a * x + (1 - a) * another picture of the batch, a from [0, 1].
-
-    Mixup (Zhang et al., arXiv 1710.09412) for distillation: teacher and student see the same mixture (Beyer et al.,
-    arXiv 2106.05237), and labels stay those of x, which nothing may look at.
-    """
-    for x, y in batches:
-        amount = np.where(rng.random(len(x)) < share, rng.random(len(x)), 1).astype(x.dtype)
-        amount = amount.reshape(-1, *[1] * (x.ndim - 1))
-        yield amount * x + (1 - amount) * x[rng.permutation(len(x))], y

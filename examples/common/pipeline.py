@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import keras_dbq
-from examples.common import augmentation, options, report, training
+from examples.common import options, report, training
 from keras_dbq import datasets, distillation
 from keras_dbq.compat import keras
 
@@ -30,7 +30,6 @@ HPARAMS: dict[str, Any] = {
     "hidden_weight": None,  # of the float network's hidden activations in the distillation loss; None: not looked at
     "fixed_statistics": False,  # DBQ training: keep the calibrated batch norm statistics and activation ranges
     "bfloat16": None,  # True: convolutions of training steps in bfloat16, for CPUs with AMX or AVX512-BF16
-    "mixup": None,  # DBQ training by distillation alone: share of the pictures that are a mixture of two; None: none
 }
 
 
@@ -144,9 +143,6 @@ class _Stage:
         self.results["untrained_accuracy"] = self._evaluate(model)["test_accuracy"]
         print(f"{branches} branches, before training: {self.results['untrained_accuracy']:.4f}", flush=True)
         loss, network, hidden_weight = training.cross_entropy, None, self.settings["hidden_weight"]
-        mixup = self.settings["mixup"]
-        if mixup is not None and (distill != 1 or not 0 <= mixup <= 1):
-            raise ValueError(f"--hparams mixup: expected a share from 0 to 1, with --distill=1; got {mixup}, {distill}")
         if distill and hidden_weight is not None:
             network, teacher, _ = distillation.hidden_models(model, teacher)
         if distill:
@@ -155,7 +151,7 @@ class _Stage:
             self.settings["learning_rate"], self.settings["weight_decay"], self.settings["fixed_statistics"]
         )
         temperature = self._temperature(model, scheme.ternary["temperature"], schedule)
-        self.results["history"] = self._train(model, schedule, "dbq", loss, temperature, network, mixup)
+        self.results["history"] = self._train(model, schedule, "dbq", loss, temperature, network)
         model.save(self.workdir / "dbq.keras")
         return model
 
@@ -217,15 +213,11 @@ class _Stage:
         loss: training.Loss,
         before_step: Callable[[int], None] | None = None,
         network: Any = None,
-        mixup: float | None = None,
     ) -> list[dict]:
         x, y, settings = self.images.x_train, self.images.y_train, self.settings
 
         def batches(epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-            plain = self.task.batches(x, y, settings["batch_size"], self.seed, epoch, settings["flip"])
-            return (
-                plain if mixup is None else augmentation.mixed(plain, mixup, np.random.default_rng([epoch, self.seed]))
-            )
+            return self.task.batches(x, y, settings["batch_size"], self.seed, epoch, settings["flip"])
 
         checkpoint = self.workdir / f"{name}_checkpoint.npz"
         with training.bfloat16_steps(bool(settings["bfloat16"])):

@@ -100,6 +100,18 @@ def test_hidden_activations_join_the_loss():
         distillation.hidden_models(q_model, model, "nothing")
 
 
+def test_bfloat16_is_for_the_steps_inside_only():
+    def on():
+        return tf.config.optimizer.get_experimental_options().get("auto_mixed_precision_onednn_bfloat16", False)
+
+    with training.bfloat16_steps(True):
+        assert on()
+        with training.bfloat16_steps(False):
+            assert not on()
+        assert on()
+    assert not on()
+
+
 def test_fixed_statistics_train_with_the_training_forward_and_leave_statistics(tmp_path):
     x = np.random.default_rng(1).integers(0, 256, (32, 4, 4, 3), np.uint8)
     prepare = lambda pictures: pictures / np.float32(255)  # noqa: E731
