@@ -66,7 +66,8 @@ def test_factors_are_projected_and_keep_their_gradient(factor, used):
 def test_symmetric_ranges_have_a_whole_zero_point(bits, unsigned):
     low, high = threshold_ops.symmetric_range(tf.constant(1.7), bits, unsigned)
     scale, zero_point = activation_ops.nudged_grid(low.numpy(), high.numpy(), bits)
-    assert zero_point == (-128 if unsigned else -128 + 2 ** (bits - 1))
+    bottom = activation_ops.bottom_code(bits)
+    assert zero_point == (bottom if unsigned else bottom + 2 ** (bits - 1))
     steps = 2**bits - 1 if unsigned else 2 ** (bits - 1) - 1
     assert scale == pytest.approx(1.7 / steps, rel=1e-6)
 
