@@ -21,6 +21,8 @@ _PUBLIC = {
     "distill": "keras_dbq.distillation",
     "fold_batch_norms": "keras_dbq.folding",
     "rescale_depthwise": "keras_dbq.rescaling",
+    "equalize": "keras_dbq.rescaling",
+    "fill_dead_channels": "keras_dbq.filling",
     "set_temperature": "keras_dbq.inspection",
     "get_ternary_weights": "keras_dbq.inspection",
     "integer_weights": "keras_dbq.inspection",

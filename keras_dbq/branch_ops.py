@@ -174,6 +174,11 @@ def optimal_ternary(w: np.ndarray) -> np.ndarray:
     return np.where(alpha > 0, alpha, 1.0)[None]
 
 
+def float_levels(alpha: np.ndarray) -> np.ndarray:
+    """The levels of branch scales alpha [B, M] before they are snapped to integers: float64 [3**B, M], not sorted."""
+    return _digit_table(len(alpha)).astype(np.float64) @ alpha
+
+
 def fit_branch_scales(w: np.ndarray, branches: int, iterations: int = 30) -> np.ndarray:
     """Branch scales float64 [B, M] that fit the columns of w [K, M] best.
 
@@ -202,7 +207,7 @@ def fit_branch_scales(w: np.ndarray, branches: int, iterations: int = 30) -> np.
 
 def _nearest_codes(w: np.ndarray, alpha: np.ndarray, digits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Codes [K, B, M] of the level nearest to each weight, and the squared error [M]."""
-    levels = digits @ alpha  # [3**B, M]
+    levels = float_levels(alpha)
     order = np.argsort(levels, 0)
     ordered = np.take_along_axis(levels, order, 0)
     middle = (ordered[1:] + ordered[:-1]) / 2

@@ -1,10 +1,11 @@
-"""Rescaling of depthwise filters in a float network, so that one threshold fits all of them (FAT).
+"""Rescaling of filters in a float network, so that one threshold fits all of a layer (FAT; cross-layer equalisation).
 
-The network computes what it computed; only the weights' sizes move from a depthwise layer into the layer behind it.
+The network computes what it computed; only the weights' sizes move from a layer into the one behind it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,10 +35,10 @@ _PASSES = (
 
 
 class Rescaled(NamedTuple):
-    """Result of `rescale_depthwise`.
+    """Result of `rescale_depthwise` and `equalize`.
 
     model: a copy with other weights and the same outputs.
-    table: one row per depthwise layer: what was done, or why it was left alone.
+    table: one row per layer that was looked at: what was done, or why it was left alone.
     """
 
     model: keras.Model
@@ -45,9 +46,9 @@ class Rescaled(NamedTuple):
 
 
 class _Pair(NamedTuple):
-    """A depthwise layer and the kernel layer that takes its channels; `rule` names what lies between."""
+    """A kernel layer and the one that takes its channels; `rule` names what lies between."""
 
-    depthwise: Any
+    first: Any
     following: Any
     rule: str  # "relu6", "relu" or "linear"
 
@@ -77,47 +78,140 @@ def rescale_depthwise(model: keras.Model, data: Any, *, headroom: float = 1.2) -
     check_keras_model(model, "rescale_depthwise")
     headroom = _checks.number("headroom", headroom, 1.0, 1e6)
     copy = graph.flat_copy(model)
-    table = Table(["layer", "next", "rule", "channels", "locked", "dead", "spread before", "spread after"])
     pairs = {layer.name: _pair(copy, layer) for layer in copy.layers if isinstance(layer, L.DepthwiseConv2D)}
-    largest = _largest(copy, [p.depthwise for p in pairs.values() if isinstance(p, _Pair) and p.rule == "relu6"], data)
+
+    def factors(pair: _Pair, reached: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        return scale_factors(_filter_sizes(pair.first), reached, headroom)
+
+    return Rescaled(copy, _rescaled(copy, pairs, data, factors, 1))
+
+
+def equalize(model: keras.Model, data: Any, *, headroom: float = 1.2, rounds: int = 1) -> Rescaled:
+    """Brings filters and the weights that read them to one size in all pairs of layers, for one threshold per tensor.
+
+    source (Nagel et al., ICCV 2019, cross-layer equalisation): with T_k = max|w_k| of the filter of channel k and R_k
+    the largest weight that reads it, S_k = sqrt(R_k / T_k) gives both layers the same size in every channel, which is
+    the best for the product of their precisions. Filter and bias are multiplied by S_k, what reads the channel is
+    divided by it. `rescale_depthwise` looks at T alone and may blow up single R_k / S_k, and at depthwise layers alone.
+    derived: with ReLU6 between, channels that reach 5.9 on `data` are locked (S_k = 1) and the others are capped, as in
+    `rescale_depthwise`; S_k is relative to the locked channels' mean sizes: sqrt((R_k / mean R) / (T_k / mean T)).
+    A filter of zeros takes the factor that makes what reads it as large as the rest. Pairs share layers and are gone
+    through in order of execution, `rounds` times.
+
+    What is left alone, `model`, `data`, `headroom` and the errors are as in `rescale_depthwise`; here every Conv2D,
+    DepthwiseConv2D and Dense is the first of a pair where it can.
+
+    Args:
+      rounds: over all pairs, 1 to 100. More than one made MobileNetV2 with scalar thresholds no better.
+    """
+    check_keras_model(model, "equalize")
+    headroom = _checks.number("headroom", headroom, 1.0, 1e6)
+    rounds = _checks.integer("rounds", rounds, 1, 100)
+    copy = graph.flat_copy(model)
+    pairs = {layer.name: _pair(copy, layer) for layer in copy.layers if layer_roles.is_kernel_layer(layer)}
+
+    def factors(pair: _Pair, reached: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        return equalizing_factors(_filter_sizes(pair.first), _reader_sizes(pair.following), reached, headroom)
+
+    return Rescaled(copy, _rescaled(copy, pairs, data, factors, rounds))
+
+
+def _rescaled(
+    copy: keras.Model,
+    pairs: dict[str, _Pair | str],
+    data: Any,
+    factors_of: Callable[[_Pair, np.ndarray | None], tuple[np.ndarray, np.ndarray]],
+    rounds: int,
+) -> Table:
+    """Applies the factors of `factors_of(pair, largest value of each channel before ReLU6 or None)`; what was done."""
+    table = Table(["layer", "next", "rule", "channels", "locked", "dead", "spread before", "spread after"])
+    largest = _largest(copy, [p.first for p in pairs.values() if isinstance(p, _Pair) and p.rule == "relu6"], data)
+    before = {name: _spread(_filter_sizes(p.first)) for name, p in pairs.items() if isinstance(p, _Pair)}
+    locked: dict[str, int] = {}
+    for _ in range(rounds):
+        for name, pair in pairs.items():
+            if isinstance(pair, _Pair):
+                factors, fixed = factors_of(pair, largest.get(name))
+                _apply(pair, factors)
+                locked[name] = int(fixed.sum())
+                if name in largest:
+                    largest[name] = largest[name] * factors
     for name, pair in pairs.items():
         if isinstance(pair, str):
             table.add(name, "-", f"left alone: {pair}", 0, 0, 0, 1.0, 1.0)
             continue
-        kernel = pair.depthwise.get_weights()[0]
-        sizes = np.abs(kernel).max((0, 1)).reshape(-1).astype(np.float64)
-        reached = largest.get(name)
-        factors, locked = scale_factors(sizes, None if reached is None else reached * headroom, reached)
-        _apply(pair, factors)
-        dead = sizes <= DEAD * sizes.max()
-        alive = sizes[~dead] if not dead.all() else np.ones(1)
-        after = (sizes * factors)[~dead] if not dead.all() else np.ones(1)
-        spreads = (float(a.max() / a.min()) for a in (alive, after))
-        table.add(name, pair.following.name, pair.rule, len(sizes), int(locked.sum()), int(dead.sum()), *spreads)
-    return Rescaled(copy, table)
+        sizes = _filter_sizes(pair.first)
+        dead = int((sizes <= DEAD * sizes.max()).sum())
+        table.add(name, pair.following.name, pair.rule, len(sizes), locked[name], dead, before[name], _spread(sizes))
+    return table
+
+
+def _filter_sizes(layer: Any) -> np.ndarray:
+    """T_k = max|w_k| of each output channel; float64 [M]."""
+    kernel = np.abs(layer.get_weights()[0]).astype(np.float64)
+    channels = kernel.shape[-2] * kernel.shape[-1] if isinstance(layer, L.DepthwiseConv2D) else kernel.shape[-1]
+    return kernel.reshape(-1, channels).max(0)
+
+
+def _reader_sizes(layer: Any) -> np.ndarray:
+    """R_k, the largest weight that reads each input channel; float64 [C]."""
+    kernel = np.abs(layer.get_weights()[0]).astype(np.float64)
+    return kernel.reshape(-1, *kernel.shape[-2:]).max((0, 2))
+
+
+def _spread(sizes: np.ndarray) -> float:
+    """Largest over smallest size, dead filters aside."""
+    alive = sizes[sizes > DEAD * sizes.max()]
+    return float(alive.max() / alive.min()) if len(alive) else 1.0
 
 
 def scale_factors(
-    sizes: np.ndarray, ceiling_reached: np.ndarray | None, reached: np.ndarray | None = None
+    sizes: np.ndarray, reached: np.ndarray | None, headroom: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(S [C], locked [C] bool) from the filters' sizes T [C].
+    """(S [C], locked [C] bool) of `rescale_depthwise`, from the filters' sizes T [C].
 
     Args:
       sizes: T_k = max|w_k|.
-      ceiling_reached: X_k times the headroom, which S_k times it may not carry over 6; None without ReLU6.
-      reached: X_k, by which channels are locked; `ceiling_reached` where None.
+      reached: X_k, the largest value before ReLU6; None where there is no ceiling.
+      headroom: S_k X_k may not exceed 6 / headroom.
     """
-    dead = sizes <= DEAD * sizes.max(initial=0)
-    safe = np.where(dead, 1.0, sizes)
-    if ceiling_reached is None:
-        return np.where(dead, 1.0, sizes.max(initial=0) / safe), np.zeros(len(sizes), bool)
-    locked = (ceiling_reached if reached is None else reached) > LOCKED_ABOVE
+    dead, locked = sizes <= DEAD * sizes.max(initial=0), _locked(sizes, reached)
     wanted = sizes[locked & ~dead]
-    factors = (wanted.mean() if len(wanted) else sizes.max(initial=0)) / safe
-    cap = np.where(ceiling_reached > 0, CEILING / np.where(ceiling_reached > 0, ceiling_reached, 1.0), np.inf)
+    factors = (wanted.mean() if len(wanted) else sizes.max(initial=0)) / np.where(dead, 1.0, sizes)
+    return np.where(dead | locked, 1.0, _capped(factors, reached, headroom)), locked
+
+
+def equalizing_factors(
+    sizes: np.ndarray, reader_sizes: np.ndarray, reached: np.ndarray | None, headroom: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """(S [C], locked [C] bool) of `equalize`, from filter sizes T [C] and the sizes R [C] of what reads them.
+
+    Args:
+      reached, headroom: as in `scale_factors`.
+    """
+    silent, unread = (s <= DEAD * s.max(initial=0) for s in (sizes, reader_sizes))
+    locked, alive = _locked(sizes, reached), ~silent & ~unread
+    if not alive.any():
+        return np.ones(len(sizes)), locked
+    anchors = locked & alive if (locked & alive).any() else alive
+    first = np.where(silent, 1.0, sizes / sizes[anchors].mean())
+    second = np.where(unread, 1.0, reader_sizes / reader_sizes[anchors].mean())
+    # A filter of zeros has no size to keep, so the factor makes what reads it as large as the rest; and the other way.
+    factors = np.where(silent, second, np.where(unread, 1 / first, np.sqrt(second / first)))
+    return np.where(locked, 1.0, _capped(factors, reached, headroom)), locked
+
+
+def _locked(sizes: np.ndarray, reached: np.ndarray | None) -> np.ndarray:
+    return np.zeros(len(sizes), bool) if reached is None else reached > LOCKED_ABOVE
+
+
+def _capped(factors: np.ndarray, reached: np.ndarray | None, headroom: float) -> np.ndarray:
+    """Factors that carry no channel over ReLU6's ceiling."""
+    if reached is None:
+        return factors
+    cap = np.where(reached > 0, CEILING / (headroom * np.where(reached > 0, reached, 1.0)), np.inf)
     # A channel between the cap and the lock (headroom) must not shrink for it.
-    factors = np.minimum(factors, np.maximum(cap, 1.0))
-    return np.where(dead | locked, 1.0, factors), locked
+    return np.minimum(factors, np.maximum(cap, 1.0))
 
 
 def _pair(model: keras.Model, layer: Any) -> _Pair | str:
@@ -178,10 +272,10 @@ def _largest(model: keras.Model, layers: list[Any], data: Any) -> dict[str, np.n
 
 
 def _apply(pair: _Pair, factors: np.ndarray) -> None:
-    """Multiplies the depthwise filters and biases, divides the next kernel's input channels."""
-    kernel, *bias = (w.astype(np.float64) for w in pair.depthwise.get_weights())
-    kernel = kernel * factors.reshape(kernel.shape[-2:])
-    pair.depthwise.set_weights([kernel, *(b * factors for b in bias)])
+    """Multiplies filters and biases, divides the next kernel's input channels."""
+    kernel, *bias = (w.astype(np.float64) for w in pair.first.get_weights())
+    kernel = kernel * (factors.reshape(kernel.shape[-2:]) if isinstance(pair.first, L.DepthwiseConv2D) else factors)
+    pair.first.set_weights([kernel, *(b * factors for b in bias)])
     kernel, *bias = (w.astype(np.float64) for w in pair.following.get_weights())
     # Input channels: the last axis but one in every kernel (h, w, C, M), (h, w, C, multiplier), (K, M).
     pair.following.set_weights([kernel / factors[:, None], *bias])

@@ -1,4 +1,4 @@
-"""Depthwise rescaling: equal outputs, filters of one size, and nothing crossed that may not be."""
+"""Rescaling and equalisation: equal outputs, filters of one size, and nothing crossed that may not be."""
 
 import re
 
@@ -94,13 +94,15 @@ REFUSED = {
 }
 
 
+@pytest.mark.parametrize("function", ["rescale_depthwise", "equalize"])
 @pytest.mark.parametrize("between, reason", REFUSED.values(), ids=REFUSED)
-def test_what_may_not_be_crossed_is_left_alone(between, reason):
+def test_what_may_not_be_crossed_is_left_alone(between, reason, function):
     model, x = network(between), nets.pictures(8)
-    result = keras_dbq.rescale_depthwise(model, x)
-    for a, b in zip(model.get_weights(), result.model.get_weights(), strict=True):
+    result = getattr(keras_dbq, function)(model, x)
+    (row,) = [row for row in result.table if row["layer"] == "dw"]
+    before, after = model.get_layer("pw").get_weights(), result.model.get_layer("pw").get_weights()
+    for a, b in zip(before, after, strict=True):
         np.testing.assert_array_equal(a, b)
-    (row,) = result.table
     assert row["next"] == "-"
     assert re.search(reason, row["rule"]), row["rule"]
 
@@ -132,6 +134,52 @@ def test_factors_equal_the_formula():
     np.testing.assert_allclose(factors, [4, 6, 1, 1, 1.2])
 
 
+@pytest.mark.parametrize("between", HOMOGENEOUS.values(), ids=HOMOGENEOUS)
+@pytest.mark.parametrize("use_bias", [True, False])
+def test_equalized_filters_are_as_large_as_what_reads_them(between, use_bias):
+    model, x = network(between, use_bias=use_bias), nets.pictures(32)
+    result = keras_dbq.equalize(model, x, rounds=2)
+    assert_equal_outputs(model, result.model, nets.pictures(32, seed=3))
+    pointwise = np.abs(result.model.get_layer("pw").get_weights()[0]).max((0, 1, 3))
+    ratios = sizes_of(result.model) / pointwise  # the last pair of the last round
+    np.testing.assert_allclose(ratios, ratios[0], rtol=1e-4)
+    rows = {row["layer"]: row for row in result.table}
+    assert (rows["stem"]["next"], rows["dw"]["next"], rows["pw"]["next"]) == ("dw", "pw", "-")
+    assert rows["dw"]["spread after"] < rows["dw"]["spread before"]
+
+
+def test_equalizing_respects_the_ceiling_and_silent_filters():
+    model = network(lambda y, x: L.ReLU(6.0)(y), spread=50.0)
+    kernel, bias = model.get_layer("dw").get_weights()
+    kernel, bias = kernel * 8, np.array(bias)
+    kernel[:, :, 2], bias[2] = 0, -1.0  # never wakes; whatever reads it is noise
+    model.get_layer("dw").set_weights([kernel, bias])
+    pointwise, offset = model.get_layer("pw").get_weights()
+    pointwise[:, :, 2] *= 1000
+    model.get_layer("pw").set_weights([pointwise, offset])
+    x = nets.pictures(64)
+    result = keras_dbq.equalize(model, x, headroom=1.0)
+    row = next(row for row in result.table if row["layer"] == "dw")
+    assert row["rule"] == "relu6" and 0 < row["locked"] < 6 and row["dead"] == 1
+    assert_equal_outputs(model, result.model, x)
+    assert_equal_outputs(model, keras_dbq.equalize(model, x, headroom=1.5).model, nets.pictures(64, seed=9))
+    rows = np.abs(result.model.get_layer("pw").get_weights()[0]).max((0, 1, 3))
+    assert rows[2] < 5 * np.median(rows)
+
+
+def test_equalizing_factors_equal_the_formula():
+    sizes, reader = np.array([1.0, 4.0, 0.0, 2.0]), np.array([4.0, 1.0, 10.0, 0.0])
+    factors, locked = rescaling.equalizing_factors(sizes, reader, None)
+    # Alive: 0 and 1, mean sizes 2.5 and 2.5. 2 is silent: 10 / 2.5; 3 is unread: 2.5 / 2.
+    np.testing.assert_allclose(factors, [2, 0.5, 4, 1.25])
+    assert not locked.any()
+    factors, locked = rescaling.equalizing_factors(sizes, reader, np.array([1.0, 6.0, 3.0, 1.0]), headroom=1.2)
+    # 1 is locked and the measure (4 and 1); 0: sqrt(4 / (1 / 4)) = 4; 2: 10, capped at 6 / 3.6; 3: 4 / 2.
+    np.testing.assert_allclose(factors, [4, 1, 6 / 3.6, 2])
+    np.testing.assert_array_equal(locked, [False, True, False, False])
+    np.testing.assert_array_equal(rescaling.equalizing_factors(np.zeros(2), np.ones(2), None)[0], [1, 1])
+
+
 def test_a_whole_network_and_bad_arguments():
     model = keras_dbq.fold_batch_norms(nets.mobilenet_v1())
     x = nets.pictures(32)
@@ -139,7 +187,13 @@ def test_a_whole_network_and_bad_arguments():
     assert [row["layer"] for row in result.table] == ["dw0", "dw1"]
     assert_equal_outputs(model, result.model, x)
     assert "dw0" in str(result.table)
-    with pytest.raises(ValueError, match="headroom: expected a number from 1"):
-        keras_dbq.rescale_depthwise(model, x, headroom=0.5)
+    equalized = keras_dbq.equalize(model, x)
+    assert_equal_outputs(model, equalized.model, x)
+    assert len(equalized.table) == 6 and "softmax may not be crossed" in str(equalized.table)
+    for function in (keras_dbq.rescale_depthwise, keras_dbq.equalize):
+        with pytest.raises(ValueError, match="headroom: expected a number from 1"):
+            function(model, x, headroom=0.5)
+    with pytest.raises(ValueError, match="rounds: expected an integer from 1"):
+        keras_dbq.equalize(model, x, rounds=0)
     with pytest.raises(ValueError, match="got NaN"):
         keras_dbq.rescale_depthwise(model, x * np.nan)

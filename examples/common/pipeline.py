@@ -27,6 +27,7 @@ HPARAMS: dict[str, Any] = {
     "temperature_end": None,  # T rises exponentially from the scheme's temperature to this; None: constant
     "distill_temperature": 4.0,  # of both softmaxes in the distillation loss
     "calibration": 500,  # pictures
+    "fill_dead_channels": False,  # of the float model, before it is quantized, for ternary weights with less error
     "hidden_weight": None,  # of the float network's hidden activations in the distillation loss; None: not looked at
     "fixed_statistics": False,  # DBQ training: keep the calibrated batch norm statistics and activation ranges
     "bfloat16": None,  # True: convolutions of training steps in bfloat16, for CPUs with AMX or AVX512-BF16
@@ -138,6 +139,10 @@ class _Stage:
     def quantized(self, teacher: Any, branches: int, scheme_options: dict[str, Any], distill: float) -> Any:
         """The DBQ model, trained from the float model `teacher`."""
         scheme = keras_dbq.DBQScheme(branches=branches, **scheme_options)
+        if self.settings["fill_dead_channels"]:
+            pictures = self.task.prepare(self.images.x_train[: 2 * self.settings["calibration"]])
+            teacher, table = keras_dbq.fill_dead_channels(teacher, pictures, branches=branches)
+            print(table, flush=True)
         calibration = self.task.prepare(self.images.x_train[: self.settings["calibration"]])
         model = keras_dbq.quantize_model(teacher, scheme, calibration_data=calibration)
         self.results["untrained_accuracy"] = self._evaluate(model)["test_accuracy"]

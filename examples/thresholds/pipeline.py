@@ -13,14 +13,17 @@ import numpy as np
 
 import keras_dbq
 from examples.common import options, report
+from examples.common.training import write_atomically
 from examples.thresholds import pictures
 from keras_dbq._table import Table
 from keras_dbq.compat import keras, tf
 
-STAGES = ("rescale", "thresholds", "pointwise", "all")
+REBUILT = ("rescale", "equalize")  # stages that come before quantization
+STAGES = (*REBUILT, "thresholds", "pointwise", "all")
 # What one stage does, for the table.
 TITLES = {
     "rescale": "depthwise filters rescaled",
+    "equalize": "layers equalized",
     "thresholds": "thresholds trained",
     "pointwise": "weights and biases tuned point by point",
     "all": "everything trained",
@@ -93,8 +96,10 @@ def run(
     settings = options.parse(hparams, HPARAMS, "hparams")
     order = [s for s in stages.split(",") if s]
     unknown = sorted(set(order) - set(STAGES))
-    if unknown or "rescale" in order[1:]:
-        raise ValueError(f"--stages: expected some of {', '.join(STAGES)}, rescale first, got {stages!r}")
+    if unknown or set(REBUILT) & set(order[1:]):
+        raise ValueError(
+            f"--stages: expected some of {', '.join(STAGES)}; {' or '.join(REBUILT)} first, got {stages!r}"
+        )
     seed = settings["seed"]
     keras.utils.set_random_seed(seed)
     float_model = load_model(model)
@@ -111,7 +116,7 @@ def run(
         kept = max(len(learn) // 5, 1)
         measure, learn = pictures.Pictures(learn[:kept], None), learn[kept:][: settings["pictures"]]
     workdir.mkdir(parents=True, exist_ok=True)
-    work = _Work(float_model, learn, measure, prepare, workdir, settings, epochs, seed)
+    work = _Work(float_model, learn, measure, prepare, workdir, settings, epochs)
     scheme_options = options.parse(scheme, flag="scheme")
     work.results["arguments"] = {
         "model": Path(model).name, "data": Path(data).name, "test": Path(test).name, "scheme": scheme_options,
@@ -119,7 +124,7 @@ def run(
     }  # fmt: skip
     if stock:
         work.stock()
-    work.quantized(scheme_options, order)
+    work.quantized(scheme_options, list(order))
     work.results["peak_memory_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     report.write_results(workdir / "results.json", work.results)
     print(result_table(work.results), flush=True)
@@ -138,10 +143,9 @@ class _Work:
         workdir: Path,
         settings: dict[str, Any],
         epochs: int,
-        seed: int,
     ):
         self.model, self.learn, self.measure, self.prepare = model, learn, measure, prepare
-        self.workdir, self.settings, self.epochs, self.seed = workdir, settings, epochs, seed
+        self.workdir, self.settings, self.epochs = workdir, settings, epochs
         self.calibration = prepare(learn[: settings["calibration"]])
         print(f"{len(learn)} pictures to learn from, {len(measure.x)} to measure on", flush=True)
         self.float_outputs = report.predict_in_blocks(model.predict_on_batch, measure.x, prepare, block=50)
@@ -162,10 +166,7 @@ class _Work:
         text = "" if accuracy is None else f"{100 * accuracy:.2f} %, "
         print(f"{name}: {text}agrees with float {100 * row['agreement']:.2f} %, {seconds:.1f} s", flush=True)
 
-    def _measured(self, name: str, data: bytes | Path, seconds: float) -> None:
-        file = data if isinstance(data, Path) else self.workdir / "stock.tflite"
-        if not isinstance(data, Path):
-            file.write_bytes(data)
+    def _measured(self, name: str, file: Path, seconds: float) -> None:
         interpreter = keras_dbq.Interpreter(str(file), num_threads=2, delegate=False)
         outputs = report.predict_in_blocks(interpreter.predict, self.measure.x, self.prepare, block=50)
         self._row(name, outputs, file.stat().st_size, seconds)
@@ -178,32 +179,33 @@ class _Work:
         converter.representative_dataset = lambda: ([x[None]] for x in np.asarray(self.calibration))
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = converter.inference_output_type = tf.int8
-        data = converter.convert()
-        self._measured("stock post-training quantization", data, time.perf_counter() - started)
+        file = self.workdir / "stock.tflite"
+        write_atomically(file, converter.convert())
+        self._measured("stock post-training quantization", file, time.perf_counter() - started)
 
     def quantized(self, scheme_options: dict[str, Any], order: list[str]) -> None:
         """The stages in order, each exported and measured."""
         started = time.perf_counter()
-        source = self.model
-        if "rescale" in order:
-            source, table = keras_dbq.rescale_depthwise(keras_dbq.fold_batch_norms(self.model), self.calibration)
+        source, name = self.model, "calibrated"
+        if order and order[0] in REBUILT:
+            stage = order.pop(0)
+            change = keras_dbq.rescale_depthwise if stage == "rescale" else keras_dbq.equalize
+            source, table = change(keras_dbq.fold_batch_norms(self.model), self.calibration)
             print(table, flush=True)
+            name += ", " + TITLES[stage]
         model = keras_dbq.quantize_model(
             source,
             keras_dbq.FATScheme(**scheme_options),
             calibration_data=self.calibration,
             calibration=self.settings["method"],
         )
-        name = "calibrated" + (", " + TITLES["rescale"] if "rescale" in order else "")
-        self._exported(model, "calibrated", name, time.perf_counter() - started)
+        last = self._exported(model, "calibrated", name, time.perf_counter() - started)
         for stage in order:
-            if stage == "rescale":
-                continue
             started = time.perf_counter()
             self._trained(model, stage)
-            self._exported(model, stage, f"+ {TITLES[stage]}", time.perf_counter() - started)
+            last = self._exported(model, stage, f"+ {TITLES[stage]}", time.perf_counter() - started)
         final = self.workdir / "int8.tflite"
-        keras_dbq.export_tflite(model, str(final), encoding="int8", strict=True)
+        write_atomically(final, last.read_bytes())
         checked = keras_dbq.verify(model, str(final), self.prepare(self.measure.x[:20]))
         self.results["verified"] = str(checked).splitlines()[-1]
 
@@ -211,7 +213,7 @@ class _Work:
         rates = {"thresholds": "learning_rate", "pointwise": "tuning_rate", "all": "weights_rate"}
         settings = self.settings
         data = tf.data.Dataset.from_tensor_slices(self.learn)
-        data = data.shuffle(len(self.learn), seed=self.seed).batch(settings["batch_size"], drop_remainder=True)
+        data = data.shuffle(len(self.learn), seed=settings["seed"]).batch(settings["batch_size"], drop_remainder=True)
         losses = keras_dbq.distill(
             model,
             self.model,
@@ -226,10 +228,11 @@ class _Work:
         )["loss"]
         self.results.setdefault("losses", {})[stage] = losses
 
-    def _exported(self, model: Any, stage: str, name: str, seconds: float) -> None:
+    def _exported(self, model: Any, stage: str, name: str, seconds: float) -> Path:
         file = self.workdir / f"{stage}.tflite"
         keras_dbq.export_tflite(model, str(file), encoding="int8", strict=True)
         self._measured(name, file, seconds)
+        return file
 
 
 def result_table(results: dict[str, Any]) -> str:

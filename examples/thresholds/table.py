@@ -1,4 +1,4 @@
-"""The table of one network: scalar and vector, symmetric and asymmetric; plain, trained, rescaled, tuned.
+"""The table of one network: scalar and vector, symmetric and asymmetric; plain, rescaled, equalized; trained, tuned.
 
 Usage: python examples/thresholds/table.py --workdir out/table --arg=--model=model.keras --arg=--data=pictures.npz ...
 
@@ -28,10 +28,15 @@ COLUMNS = {
     "vector symmetric": "mode=vector,symmetric=True",
     "scalar symmetric": "mode=scalar,symmetric=True",
 }
-PATHS = {"plain": "thresholds", "rescaled": "rescale,thresholds,pointwise"}
+PATHS = {
+    "plain": "thresholds",
+    "rescaled": "rescale,thresholds,pointwise",
+    "equalized": "equalize,thresholds,pointwise",
+}
 ROWS = {
     "plain": ["calibrated", "thresholds trained"],
     "rescaled": ["rescaled, calibrated", "rescaled, thresholds trained", "rescaled, thresholds, point-wise"],
+    "equalized": ["equalized, calibrated", "equalized, thresholds trained", "equalized, thresholds, point-wise"],
 }
 
 
@@ -57,7 +62,7 @@ def main(argv: list[str]) -> None:
             for name, row in zip(ROWS[path], rows.values(), strict=True):
                 cells.setdefault(name, []).append(_cell(row))
     table = Table(["top-1 / agrees with float", *COLUMNS])
-    for name in ("float", "stock post-training quantization", *ROWS["plain"], *ROWS["rescaled"]):
+    for name in ("float", "stock post-training quantization", *sum(ROWS.values(), [])):
         table.add(name, *cells[name])
     print(table, flush=True)
 

@@ -128,13 +128,12 @@ class LinearWeightQuantizer(WeightQuantizer):
         """Of 51 factors from 1 down to 0.5, float32 [M]; the larger one where two are equally good."""
         columns = tf.constant(self.columns(np.asarray(kernel, np.float32)))
         largest = self._threshold(columns, variables)  # factors are 1
-        best, least = tf.ones_like(largest), None
+        best, least = tf.ones_like(largest), tf.fill(tf.shape(largest), np.float32(np.inf))
         for step in range(51):
             factor = tf.constant(1 - step / 100, tf.float32)
             error = threshold_ops.quantize_weights(columns, factor * largest, self.bits) - columns
             error = tf.reduce_sum(tf.square(error), 0)
-            better = error < least if least is not None else error >= 0
-            best, least = tf.where(better, factor, best), error if least is None else tf.minimum(error, least)
+            best, least = tf.where(error < least, factor, best), tf.minimum(error, least)
         return best
 
     def integer_weights(self, kernel: np.ndarray, variables: Variables) -> IntegerWeights:

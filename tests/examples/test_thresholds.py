@@ -106,8 +106,8 @@ def test_the_whole_example(model_file, folder, tmp_path):
 
 
 def test_without_labels_and_without_training(model_file, folder, tmp_path):
-    results = pipeline.run(model_file, str(folder / "cat"), tmp_path, value_range="0,1", stages="", stock=False)
-    assert [row["name"] for row in results["rows"]] == ["float", "calibrated"]
+    results = pipeline.run(model_file, str(folder / "cat"), tmp_path, value_range="0,1", stages="equalize", stock=False)
+    assert [row["name"] for row in results["rows"]] == ["float", "calibrated, layers equalized"]
     assert results["rows"][0]["accuracy"] is None and "accuracy" not in pipeline.result_table(results)
 
 
@@ -119,8 +119,9 @@ def test_without_labels_and_without_training(model_file, folder, tmp_path):
         ({"value_range": "1"}, "--range: expected two numbers"),
         (
             {"stages": "thresholds,rescale"},
-            "--stages: expected some of .*, rescale first",
+            "--stages: expected some of .*; rescale or equalize first",
         ),
+        ({"stages": "rescale,equalize"}, "--stages: expected some of"),
         ({"stages": "weights"}, "--stages: expected some of"),
         ({"hparams": "rate=1"}, "--hparams: expected one of"),
         ({"scheme": "bits=1"}, "bits: expected an integer from 2 to 8"),
