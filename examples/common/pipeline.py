@@ -185,10 +185,9 @@ class _Stage:
         return values
 
     def _evaluate(self, model: Any) -> dict[str, float]:
-        with training.bfloat16_steps(False):
-            outputs = report.predict_in_blocks(
-                model.predict_on_batch, self.images.x_test, self.task.prepare, progress=False
-            )
+        outputs = report.predict_in_blocks(
+            model.predict_on_batch, self.images.x_test, self.task.prepare, progress=False
+        )
         return {"test_accuracy": self.task.metric(outputs, self.images.y_test)}
 
     def _schedule(self, learning_rate: float, weight_decay: float, fixed_statistics: bool = False) -> training.Settings:
@@ -225,10 +224,10 @@ class _Stage:
             return self.task.batches(x, y, settings["batch_size"], self.seed, epoch, settings["flip"])
 
         checkpoint = self.workdir / f"{name}_checkpoint.npz"
-        with training.bfloat16_steps(bool(settings["bfloat16"])):
-            return training.train(
-                model, batches, schedule, checkpoint, loss, self._evaluate, before_step, self.arguments, network
-            )
+        bfloat16 = bool(settings["bfloat16"])
+        return training.train(
+            model, batches, schedule, checkpoint, loss, self._evaluate, before_step, self.arguments, network, bfloat16
+        )
 
 
 def result_table(results: dict[str, Any]) -> str:

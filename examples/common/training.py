@@ -49,7 +49,7 @@ class Settings:
 
 @contextmanager
 def bfloat16_steps(on: bool) -> Iterator[None]:
-    """TensorFlow computes convolutions of float32 graphs in bfloat16 for a while, or does not (oneDNN, CPU)."""
+    """While on, TensorFlow computes convolutions of float32 graphs in bfloat16 (oneDNN, CPU)."""
     name = "auto_mixed_precision_onednn_bfloat16"
     before = tf.config.optimizer.get_experimental_options().get(name, False)
     tf.config.optimizer.set_experimental_options({name: on})
@@ -183,6 +183,7 @@ def train(
     before_step: Callable[[int], None] | None = None,
     key: dict[str, Any] | None = None,
     network: Any = None,
+    bfloat16: bool = False,
 ) -> list[dict[str, Any]]:
     """Trains to `settings.epochs`, from the checkpoint if there is one.
 
@@ -196,6 +197,7 @@ def train(
       before_step: called with the number of steps done, for instance to set the temperature.
       key: further settings that a resumed run must share.
       network: what a step calls in place of `model`: the same variables, further outputs behind the logits.
+      bfloat16: of the convolutions of steps (not of `evaluate`), see `bfloat16_steps`.
     Returns:
       one dict per epoch: epoch, loss, accuracy (on augmented labelled pictures), seconds, and `evaluate`'s figures.
     Raises:
@@ -209,7 +211,8 @@ def train(
         print(f"resuming {checkpoint} after epoch {done} of {settings.epochs}", flush=True)
     step = make_step(model, optimizer, loss, settings.weight_decay, not settings.fixed_statistics, network)
     for epoch in range(done, settings.epochs):
-        with quantizer_flags(model, weights_training=settings.fixed_statistics):  # read when the step is traced
+        # Both are read when the step is traced.
+        with quantizer_flags(model, weights_training=settings.fixed_statistics), bfloat16_steps(bfloat16):
             figures = _one_epoch(step, batches(epoch), epoch, settings, before_step)
         if evaluate is not None:
             figures |= evaluate(model)

@@ -37,7 +37,7 @@ HPARAMS: dict[str, Any] = {
     "loss": "kl",
     "hidden_weight": 0.0,
     "learning_rate": 1e-2,  # of "thresholds": a factor has to get from 1 to 0.5 in some hundred steps of Adam
-    "tuning_rate": 3e-4,  # of "pointwise"
+    "tuning_rate": 1e-4,  # of "pointwise"
     "weights_rate": 1e-5,  # of "all"
     "cycles": 1,  # of the cosine, in each stage
     "metric": "accuracy",  # or "balanced"

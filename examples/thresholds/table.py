@@ -39,32 +39,34 @@ ROWS = {
     "equalized": ["equalized, calibrated", "equalized, thresholds trained", "equalized, thresholds, point-wise"],
 }
 
+COMMON = ("float", "stock post-training quantization")  # rows of the first run that hold for all
+
 
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"expected flags only, got {argv[1:]}")
-    cells: dict[str, list[str]] = {}
-    for column, scheme in COLUMNS.items():
-        for path, stages in PATHS.items():
-            folder = Path(FLAGS.workdir) / f"{column.replace(' ', '_')}_{path}"
-            if not (folder / "results.json").is_file():
-                print(f"{column}, {path}", flush=True)
-                stock = [] if column == next(iter(COLUMNS)) and path == "plain" else ["--nostock"]
-                program = str(Path(__file__).with_name("main.py"))
-                arguments = [*FLAGS.arg, "--workdir", str(folder), "--scheme", scheme, "--stages", stages, *stock]
-                subprocess.run([sys.executable, program, *arguments], check=True)
-            results = json.loads((folder / "results.json").read_text())
-            rows = {row["name"]: row for row in results["rows"]}
-            for name in ("float", "stock post-training quantization"):
-                if name in rows:
-                    cells.setdefault(name, [_cell(rows.pop(name))] + [""] * (len(COLUMNS) - 1))
-                rows.pop(name, None)
-            for name, row in zip(ROWS[path], rows.values(), strict=True):
-                cells.setdefault(name, []).append(_cell(row))
+    runs = {(c, p): _run(c, p) for c in COLUMNS for p in PATHS}
     table = Table(["top-1 / agrees with float", *COLUMNS])
-    for name in ("float", "stock post-training quantization", *sum(ROWS.values(), [])):
-        table.add(name, *cells[name])
+    for row in next(iter(runs.values())):
+        if row["name"] in COMMON:
+            table.add(row["name"], _cell(row), *[""] * (len(COLUMNS) - 1))
+    for path, names in ROWS.items():
+        measured = [[row for row in runs[column, path] if row["name"] not in COMMON] for column in COLUMNS]
+        for name, rows in zip(names, zip(*measured, strict=True), strict=True):
+            table.add(name, *map(_cell, rows))
     print(table, flush=True)
+
+
+def _run(column: str, path: str) -> list[dict]:
+    """The rows of one run of main.py, made unless its results.json is there."""
+    folder = Path(FLAGS.workdir) / f"{column.replace(' ', '_')}_{path}"
+    if not (folder / "results.json").is_file():
+        print(f"{column}, {path}", flush=True)
+        first = column == next(iter(COLUMNS)) and path == next(iter(PATHS))
+        stages = ["--scheme", COLUMNS[column], "--stages", PATHS[path], *([] if first else ["--nostock"])]
+        program = str(Path(__file__).with_name("main.py"))
+        subprocess.run([sys.executable, program, *FLAGS.arg, "--workdir", str(folder), *stages], check=True)
+    return json.loads((folder / "results.json").read_text())["rows"]
 
 
 def _cell(row: dict) -> str:

@@ -82,6 +82,8 @@ def test_the_vww_example_distils_pictures_without_labels(tmp_path):
     run += [f"--data={tmp_path}/unlabelled.npz", f"--float_model={tmp_path}/f/float.keras", f"--workdir={tmp_path}/q"]
     done = subprocess.run(run, capture_output=True, text=True)
     assert done.returncode != 0 and "need --float_model and --distill=1" in done.stderr
-    subprocess.run([*run, "--distill=1", "--branches=1"], check=True)
+    run += ["--distill=1", "--branches=1", "--hparams=batch_size=32,fill_dead_channels=True"]
+    done = subprocess.run(run, capture_output=True, text=True, check=True)
+    assert "channels from" in done.stdout  # the table of dead channels
     results = json.loads((tmp_path / "q" / "results.json").read_text())
     assert results["packed_differs_from_int8"] == 0 and "accuracy" not in results["history"][0]
