@@ -16,18 +16,6 @@ from keras_dbq.calibration import Batches
 from keras_dbq.compat import check_keras_model, keras, tf
 
 L = keras.layers
-# One channel in, one channel out, and f(s x) = s f(x) for s > 0.
-_POOLING = (
-    L.ZeroPadding2D,
-    L.Cropping2D,
-    L.MaxPooling2D,
-    L.AveragePooling2D,
-    L.GlobalAveragePooling2D,
-    L.GlobalMaxPooling2D,
-    L.UpSampling2D,
-    L.Dropout,
-    L.SpatialDropout2D,
-)
 _STARTS = np.geomspace(0.02, 1.0, 16)  # of the search for a copy's scale
 _ROUNDS = 8
 ENOUGH = 1e-6  # of the weighted squared weights: copies stop where so little is left to represent
@@ -115,9 +103,11 @@ def split_rows(
       the new rows; the copies (dead channel, live channel, scale s) in the order in which they were made; relative
       squared error of the quantized rows, weighted with `power`, before and after.
     """
+    live = np.setdiff1d(np.arange(len(rows)), dead)
+    if not len(live):
+        return rows, [], 0.0, 0.0
     rows = rows.copy()
     rows[dead] = 0
-    live = np.setdiff1d(np.arange(len(rows)), dead)
     columns = rows[live].reshape(-1, rows.shape[2])
     deviation = columns.std(0)
     deviation = np.where(deviation > 0, deviation, 1.0)
@@ -219,7 +209,7 @@ def _path(model: keras.Model, reader: Any) -> _Path | str:
             between.append(layer)
         elif isinstance(layer, L.ReLU) and layer_roles.plain_role(layer) == layer_roles.RELU:
             homogeneous = homogeneous and layer.max_value is None
-        elif not isinstance(layer, L.Activation) and type(layer) not in _POOLING:
+        elif not isinstance(layer, L.Activation) and type(layer) not in layer_roles.HOMOGENEOUS:
             return f"{layer.name} ({type(layer).__name__}) is on the way"
 
 

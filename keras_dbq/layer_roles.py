@@ -57,6 +57,18 @@ _BY_TYPE: dict[str, tuple[type, ...]] = {
         _L.ActivityRegularization,
     ),
 }
+# Channel by channel, and f(s x) = s f(x) for a factor s > 0 per channel; ReLU, too, is (see its own role).
+HOMOGENEOUS = (
+    _L.ZeroPadding2D,
+    _L.Cropping2D,
+    _L.MaxPooling2D,
+    _L.AveragePooling2D,
+    _L.GlobalAveragePooling2D,
+    _L.GlobalMaxPooling2D,
+    _L.UpSampling2D,
+    _L.Dropout,
+    _L.SpatialDropout2D,
+)
 # Softmax and sigmoid write codes of 1/256 from -128 in TFLite, tanh codes of 1/128 around 0.
 FIXED_RANGES = {"softmax": (0.0, 255 / 256), "sigmoid": (0.0, 255 / 256), "tanh": (-1.0, 127 / 128)}
 _FUSED_ACTIVATIONS = ("linear", "relu", "relu6")

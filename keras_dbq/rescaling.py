@@ -20,19 +20,6 @@ CEILING = 6.0
 LOCKED_ABOVE = 5.9  # source: FAT: a channel that reached this before ReLU6 may not be scaled
 DEAD = 1e-7  # of the largest filter: nothing to gain, and much to divide by
 
-# What a positive factor per channel may pass: f(s x) = s f(x).
-_PASSES = (
-    L.ZeroPadding2D,
-    L.Cropping2D,
-    L.MaxPooling2D,
-    L.AveragePooling2D,
-    L.GlobalAveragePooling2D,
-    L.GlobalMaxPooling2D,
-    L.UpSampling2D,
-    L.Dropout,
-    L.SpatialDropout2D,
-)
-
 
 class Rescaled(NamedTuple):
     """Result of `rescale_depthwise` and `equalize`.
@@ -249,7 +236,7 @@ def _passed(node: Any) -> str:
         return "relu" if layer.max_value is None else "relu6"
     if isinstance(layer, L.Activation):
         return layer_roles.activation_name(layer.activation)
-    if type(layer) in _PASSES and getattr(layer, "interpolation", "nearest") == "nearest":
+    if type(layer) in layer_roles.HOMOGENEOUS and getattr(layer, "interpolation", "nearest") == "nearest":
         return "linear"
     return type(layer).__name__
 

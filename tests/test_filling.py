@@ -123,6 +123,13 @@ def test_copies_go_where_the_error_is_and_stop_where_none_is_left():
     np.testing.assert_array_equal(new[:6], exact[:6])
 
 
+def test_nothing_to_copy():
+    rows = np.ones((3, 1, 4))
+    new, copies, before, after = filling.split_rows(rows, np.zeros(3), np.arange(3), 1)
+    np.testing.assert_array_equal(new, rows)
+    assert (copies, before, after) == ([], 0.0, 0.0)
+
+
 def test_a_kernel_with_taps_and_a_dense_reader():
     x = nets.pictures(32)
     taps = network(reader=L.Conv2D(6, 3, name="read"))
