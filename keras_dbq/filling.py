@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_dbq import _checks, branch_ops, graph, layer_roles
+from keras_dbq import _checks, branch_ops, folding, graph, layer_roles
 from keras_dbq._table import Table
 from keras_dbq.calibration import Batches
 from keras_dbq.compat import check_keras_model, keras, tf
@@ -72,7 +72,7 @@ def fill_dead_channels(model: keras.Model, data: Any, *, branches: int = 1) -> F
     branches = _checks.integer("branches", branches, 1, 3)
     copy = graph.flat_copy(model)
     table = Table(["layer", "channels from", "channels", "dead", "filled", "error before", "error after", "note"])
-    readers = [node for node in graph.nodes(copy) if _reads_channels(node.layer)]
+    readers = [node for node in graph.nodes(copy) if _mixes_channels(node.layer)]
     measured = _mean_squares(copy, readers, data)
     for node in reversed(readers):  # a producer gets its columns before its own rows are looked at
         power = measured[node.layer.name]
@@ -156,7 +156,7 @@ def _nearest(rows: np.ndarray, levels: np.ndarray) -> np.ndarray:
     return best
 
 
-def _reads_channels(layer: Any) -> bool:
+def _mixes_channels(layer: Any) -> bool:
     """Whether each input channel meets a row of weights of its own, and all of them are summed."""
     return type(layer) in (L.Conv2D, L.Dense) and getattr(layer, "groups", 1) == 1
 
@@ -196,10 +196,12 @@ def _path(model: keras.Model, reader: Any) -> _Path | str:
             return f"{layer.name} makes its channels" if not found else f"{node.layer.name} has several inputs"
         node = found[0]
         activation = layer_roles.activation_name(layer.activation) if hasattr(layer, "activation") else "linear"
+        if activation == "softmax":  # of all channels together
+            return f"{layer.name} (softmax) is on the way"
         if scaled is None and activation not in ("linear", "relu"):
             homogeneous = False
-        ends = type(layer) in (L.Conv2D, L.Dense) and getattr(layer, "groups", 1) == 1
-        if ends or _per_channel(layer):
+        ends = _mixes_channels(layer)
+        if ends or _per_channel(layer, tensor):
             if scaled is None:
                 if not homogeneous or not _scalable(layer):
                     return f"no factor may pass from {layer.name} to it"
@@ -213,14 +215,11 @@ def _path(model: keras.Model, reader: Any) -> _Path | str:
             return f"{layer.name} ({type(layer).__name__}) is on the way"
 
 
-def _per_channel(layer: Any) -> bool:
+def _per_channel(layer: Any, output: Any) -> bool:
     """Layers with weights of their own for each channel."""
-    if type(layer) is L.DepthwiseConv2D:
-        return bool(layer.depth_multiplier == 1)
-    if not isinstance(layer, L.BatchNormalization):
-        return False
-    axes = [layer.axis] if isinstance(layer.axis, int) else list(layer.axis)
-    return len(axes) == 1 and axes[0] in (-1, layer.input_spec.ndim - 1)
+    if isinstance(layer, L.BatchNormalization):
+        return folding.over_channels(layer, output)
+    return type(layer) is L.DepthwiseConv2D and layer.depth_multiplier == 1
 
 
 def _scalable(layer: Any) -> bool:
@@ -235,17 +234,16 @@ def _fill(path: _Path, dead: np.ndarray, power: np.ndarray, branches: int) -> tu
     rows = np.moveaxis(kernel.reshape(-1, *kernel.shape[-2:]), 0, 1).astype(np.float64)
     rows, copies, before, after = split_rows(rows, power, dead, branches)
     path.reader.set_weights([np.moveaxis(rows, 1, 0).reshape(kernel.shape), *bias])
+    channels, sources, scales = (list(v) for v in zip(*copies, strict=True)) if copies else ([], [], [])
     for layer in (path.producer, *path.between):
         weights = layer.get_weights()
-        for channel, source, scale in copies:
-            for i, w in enumerate(weights):
-                # A depthwise kernel is (h, w, C, 1), everything else has its output channels last.
-                w = w[..., 0] if isinstance(layer, L.DepthwiseConv2D) and w.ndim == 4 else w
-                factor = scale if layer is path.scaled and (not _is_norm(layer) or i < 1 + bool(layer.center)) else 1.0
-                w[..., channel] = w[..., source] * factor
+        # A batch norm's statistics, behind gamma and beta, are those of its input.
+        scaled = 1 + bool(layer.center) if isinstance(layer, L.BatchNormalization) else len(weights)
+        for i, w in enumerate(weights):
+            # A depthwise kernel is (h, w, C, 1), everything else has its output channels last.
+            w = w[..., 0] if isinstance(layer, L.DepthwiseConv2D) and w.ndim == 4 else w
+            w[..., channels] = w[..., sources] * (
+                np.asarray(scales, np.float32) if layer is path.scaled and i < scaled else 1
+            )
         layer.set_weights(weights)
     return len(copies), before, after
-
-
-def _is_norm(layer: Any) -> bool:
-    return isinstance(layer, L.BatchNormalization)

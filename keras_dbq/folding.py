@@ -93,11 +93,12 @@ def _folds(model: keras.Model) -> dict[str, Any]:
         alone = len(consumers[id(tensor)]) == 1 and id(tensor) not in outputs
         if not foldable or not alone or calls[id(producer)] > 1:
             continue
-        if layer_roles.activation_name(producer.activation) == "linear" and _last_axis(node.layer, tensor):
+        if layer_roles.activation_name(producer.activation) == "linear" and over_channels(node.layer, tensor):
             found[producer.name] = node.layer
     return found
 
 
-def _last_axis(norm: Any, tensor: Any) -> bool:
+def over_channels(norm: Any, tensor: Any) -> bool:
+    """Whether a batch norm on this tensor (or with this output) has its parameters along the last axis alone."""
     axes = [norm.axis] if isinstance(norm.axis, int) else list(norm.axis)
     return [axis % len(tensor.shape) for axis in axes] == [len(tensor.shape) - 1]
