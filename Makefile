@@ -10,7 +10,7 @@ SOURCES := setup.py pyproject.toml $(shell find keras_dbq -name '*.py') \
            $(shell find tflite_ops -name 'build*' -prune -o \( -name '*.cc' -o -name '*.h' -o -name '*.map' -o -name '*.inc' \) -print)
 CXX_FILES := $(shell find tflite_ops -name 'build*' -prune -o \( -name '*.cc' -o -name '*.h' \) -print)
 
-.PHONY: demo test lint test-cpp test-arm wheel-test clean
+.PHONY: demo test test-slow lint test-cpp test-arm wheel-test clean
 
 demo: $(VENV)/.examples
 	$(BIN)/python examples/demo/main.py --out out/demo $(ARGS)
@@ -18,6 +18,10 @@ demo: $(VENV)/.examples
 # `pytest`, not `python -m pytest`: it tests the installed package.
 test: $(VENV)/.dev
 	$(BIN)/pytest -n 2 $(ARGS)
+
+# The slow tests alone; those of the real networks skip where the data is absent.
+test-slow: $(VENV)/.dev
+	$(BIN)/pytest -n 2 -m slow $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

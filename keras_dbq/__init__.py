@@ -6,8 +6,11 @@ Public names are loaded on first use, so that `keras_dbq.reference` (numpy only)
 import importlib
 import os
 
+from keras_dbq import _stand_ins
+
 # tfmot works with Keras 2 only; this takes effect when TensorFlow has not been imported yet.
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+_stand_ins.register_with_keras()
 
 __version__ = "0.1.0"
 

@@ -47,7 +47,11 @@ __all__ = [
     "tfmot",
 ]
 
-register = keras.utils.register_keras_serializable(package="keras_dbq")
+
+def register(cls: Any) -> Any:
+    """Class decorator: saved models name the class "keras_dbq>" and its name, and find it by that."""
+    keras.utils.get_custom_objects().pop(f"keras_dbq>{cls.__name__}", None)  # a stand-in (`_stand_ins`)
+    return keras.utils.register_keras_serializable(package="keras_dbq")(cls)
 
 
 def check_keras_model(model: Any, function: str) -> None:

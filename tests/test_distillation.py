@@ -133,7 +133,7 @@ def test_pointwise_leaves_frozen_weights_alone():
         keras_dbq.distill(q_model, model, nets.pictures(8), train="pointwise")
 
 
-@pytest.mark.parametrize("train", ["thresholds", "pointwise"])
+@pytest.mark.parametrize("train", ["thresholds", pytest.param("pointwise", marks=pytest.mark.slow)])
 def test_under_a_distribution_strategy(train):
     x = nets.pictures(16, seed=3)
     alone, model = pair()

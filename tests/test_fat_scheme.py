@@ -93,7 +93,11 @@ def test_biases_are_the_files_integers_before_any_export():
     np.testing.assert_array_equal(q_model.predict(x, verbose=0), before)
 
 
-def test_rounded_biases_train_and_survive_saving(tmp_path):
+@pytest.mark.parametrize(
+    "name",
+    ["model.keras", pytest.param("model.h5", marks=pytest.mark.slow), pytest.param("saved", marks=pytest.mark.slow)],
+)
+def test_rounded_biases_train_and_survive_saving(name, tmp_path):
     q_model, x = quantize(nets.mobilenet_v1, bits=4), nets.pictures(24)
     bias = wrappers.bias(q_model.get_layer("quant_stem"))
     assert any(v is bias for v in q_model.trainable_variables)
@@ -101,11 +105,10 @@ def test_rounded_biases_train_and_survive_saving(tmp_path):
         loss = tf.reduce_sum(q_model(x, training=True) ** 2)
     assert np.abs(tape.gradient(loss, bias)).max() > 0
     expected = q_model.predict(x, verbose=0)
-    for name in ("model.keras", "model.h5", "saved"):
-        q_model.save(tmp_path / name)
-        with keras_dbq.quantize_scope():
-            loaded = keras.models.load_model(tmp_path / name)
-        np.testing.assert_allclose(loaded.predict(x, verbose=0), expected, atol=1e-6)
+    q_model.save(tmp_path / name)
+    with keras_dbq.quantize_scope():
+        loaded = keras.models.load_model(tmp_path / name)
+    np.testing.assert_allclose(loaded.predict(x, verbose=0), expected, atol=1e-6)
 
 
 def test_round_bias_equals_its_formula():

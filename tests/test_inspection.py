@@ -17,7 +17,9 @@ def quantize(make=nets.resnet, **options):
 
 
 def fit(q_model, epochs=1):
-    q_model.compile(keras.optimizers.SGD(0.05), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    # Two batches: tracing a graph would take most of the time.
+    q_model.compile(keras.optimizers.SGD(0.05), loss, run_eagerly=True)
     labels = np.arange(64) % q_model.output_shape[-1]
     return q_model.fit(nets.pictures(), labels, batch_size=32, epochs=epochs, shuffle=False, verbose=0)
 

@@ -206,7 +206,8 @@ def test_training_repeats():
 def _train(**options):
     keras.utils.set_random_seed(0)
     q_model = quantize(nets.mobilenet_v1(), **options)
-    q_model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+    # Tracing a graph would take most of the time.
+    q_model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy", run_eagerly=True)
     q_model.fit(nets.pictures(), np.arange(64) % 4, batch_size=32, epochs=1, shuffle=False, verbose=0)
     return [q_model.predict(nets.pictures(16, seed=9), verbose=0), *q_model.get_weights()]
 

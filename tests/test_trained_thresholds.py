@@ -37,7 +37,9 @@ def flat(q_model):
 
 
 def fit(q_model, rate=0.1, epochs=2):
-    q_model.compile(keras.optimizers.Adam(rate), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    # A few batches: tracing a graph would take most of the time.
+    q_model.compile(keras.optimizers.Adam(rate), loss, run_eagerly=True)
     q_model.fit(nets.pictures(), np.arange(64) % 3, batch_size=16, epochs=epochs, shuffle=False, verbose=0)
 
 
