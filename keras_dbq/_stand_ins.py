@@ -5,6 +5,7 @@ real classes cannot be registered. Once tf_keras is there, stand-ins go into its
 layer that is loaded through one of them imports `keras_dbq.serialization`, which puts the real classes in their place.
 """
 
+import importlib
 import sys
 from importlib.machinery import ModuleSpec, PathFinder
 from typing import Any
@@ -15,17 +16,19 @@ LAYERS = ("QuantizeLayer", "QuantizeWrapper", "QuantizeWrapperV2", "keras_dbq>Qu
 
 def _stand_in(name: str) -> type:
     def from_config(cls: type, config: dict[str, Any]) -> Any:
-        from keras_dbq import serialization
-
-        return serialization.custom_objects()[name.rpartition(">")[2]].from_config(config)
+        importlib.import_module("keras_dbq.serialization")
+        return _registry()[name].from_config(config)
 
     return type(f"StandInFor{name.rpartition('>')[2]}", (), {"from_config": classmethod(from_config)})
 
 
+def _registry() -> dict[str, Any]:
+    return sys.modules["tf_keras"].utils.get_custom_objects()
+
+
 def _register() -> None:
-    registry = sys.modules["tf_keras"].utils.get_custom_objects()
     for name in LAYERS:
-        registry.setdefault(name, _stand_in(name))
+        _registry().setdefault(name, _stand_in(name))
 
 
 class _BeforeKeras:

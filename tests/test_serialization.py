@@ -69,13 +69,16 @@ def test_round_trips_in_a_fresh_process(make, files, tmp_path):
     y = np.random.default_rng(5).normal(size=(32, q_model.output_shape[-1])).astype(np.float32)
     expected = {}
     for optimizer, kinds in (("adam", WITH_OPTIMIZER), ("sgd", WITHOUT)):
+        asked = [file for file in kinds if file in files]
+        if not asked:
+            continue
         q_model.compile(optimizer, "mse")
         train(q_model, x, y, 1)
-        for file in kinds:
+        for file in asked:
             save(q_model, tmp_path / file)
         outputs = q_model.predict(x, verbose=0)
         losses = train(q_model, x, y, 2)
-        expected |= {file: (outputs, losses) for file in kinds}
+        expected |= {file: (outputs, losses) for file in asked}
     np.save(tmp_path / "x.npy", x)
     np.save(tmp_path / "y.npy", y)
     arguments = [str(tmp_path), make.__name__, str(REPOSITORY), *files]
