@@ -6,11 +6,12 @@ Public names are loaded on first use, so that `keras_dbq.reference` (numpy only)
 import importlib
 import os
 
-from keras_dbq import _stand_ins
+from keras_dbq import _moved, _stand_ins
 
 # tfmot works with Keras 2 only; this takes effect when TensorFlow has not been imported yet.
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 _stand_ins.register_with_keras()
+_moved.register()
 
 __version__ = "0.1.0"
 
@@ -21,11 +22,11 @@ _PUBLIC = {
     "quantize_model": "keras_dbq.quantize",
     "quantize_scope": "keras_dbq.quantize",
     "initialize": "keras_dbq.quantize",
-    "distill": "keras_dbq.distillation",
-    "fold_batch_norms": "keras_dbq.folding",
-    "rescale_depthwise": "keras_dbq.rescaling",
-    "equalize": "keras_dbq.rescaling",
-    "fill_dead_channels": "keras_dbq.filling",
+    "distill": "keras_dbq.training.distillation",
+    "fold_batch_norms": "keras_dbq.prepare.folding",
+    "rescale_depthwise": "keras_dbq.prepare.rescaling",
+    "equalize": "keras_dbq.prepare.rescaling",
+    "fill_dead_channels": "keras_dbq.prepare.filling",
     "set_temperature": "keras_dbq.inspection",
     "get_ternary_weights": "keras_dbq.inspection",
     "integer_weights": "keras_dbq.inspection",
@@ -36,7 +37,7 @@ _PUBLIC = {
     "export_tflite": "keras_dbq.export",
     "pack_tflite": "keras_dbq.export",
     "verify": "keras_dbq.export",
-    "Interpreter": "keras_dbq.interpreter",
+    "Interpreter": "keras_dbq.runtime.interpreter",
 }
 _SUBMODULES = {
     "branch_ops",

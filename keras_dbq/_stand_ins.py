@@ -2,7 +2,8 @@
 
 `import keras_dbq` loads neither TensorFlow nor Keras, because `keras_dbq.reference` needs neither; so at that time the
 real classes cannot be registered. Once tf_keras is there, stand-ins go into its registry of custom objects. The first
-layer that is loaded through one of them imports `keras_dbq.serialization`, which puts the real classes in their place.
+layer that is loaded through one of them imports `keras_dbq.wrapping.serialization`, which puts the real classes in
+their place.
 """
 
 import importlib
@@ -16,7 +17,7 @@ LAYERS = ("QuantizeLayer", "QuantizeWrapper", "QuantizeWrapperV2", "keras_dbq>Qu
 
 def _stand_in(name: str) -> type:
     def from_config(cls: type, config: dict[str, Any]) -> Any:
-        importlib.import_module("keras_dbq.serialization")
+        importlib.import_module("keras_dbq.wrapping.serialization")
         return _registry()[name].from_config(config)
 
     return type(f"StandInFor{name.rpartition('>')[2]}", (), {"from_config": classmethod(from_config)})

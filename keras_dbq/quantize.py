@@ -3,11 +3,12 @@
 import warnings
 from typing import Any
 
-from keras_dbq import graph, wrappers
 from keras_dbq.calibration import Batches, RangeEstimator, estimator, match_outputs, observe_ranges
 from keras_dbq.calibration import recalibrate_batch_norm as measure_batch_norm
 from keras_dbq.compat import QuantizeScheme, QuantizeWrapperV2, check_keras_model, keras, tfmot
-from keras_dbq.serialization import custom_objects
+from keras_dbq.network import graph
+from keras_dbq.wrapping import wrappers
+from keras_dbq.wrapping.serialization import custom_objects
 
 
 def quantize_scope(*extra: dict[str, Any]) -> Any:

@@ -10,8 +10,10 @@ import pytest
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 import keras_dbq
-from keras_dbq import graph, quantize_configs, quantizers, wrappers
+from keras_dbq import quantizers
 from keras_dbq.compat import QuantizeWrapperV2, keras, tf, tfmot
+from keras_dbq.network import graph
+from keras_dbq.wrapping import quantize_configs, wrappers
 from tests import nets
 
 L = keras.layers

@@ -12,8 +12,9 @@ import numpy as np
 
 import keras_dbq
 from examples.common import options, report, training
-from keras_dbq import datasets, distillation
+from keras_dbq import datasets
 from keras_dbq.compat import keras
+from keras_dbq.training import distillation
 
 # Settings of every example without a flag of their own, given as --hparams name=value,...
 HPARAMS: dict[str, Any] = {

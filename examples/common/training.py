@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from keras_dbq.compat import keras, tf
-from keras_dbq.distillation import hidden_loss
-from keras_dbq.wrappers import quantizer_flags
+from keras_dbq.training.distillation import hidden_loss
+from keras_dbq.wrapping.wrappers import quantizer_flags
 
 Batches = Callable[[int], Iterator[tuple[np.ndarray, np.ndarray]]]
 Loss = Callable[[Any, Any, Any], Any]

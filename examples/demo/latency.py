@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, load_delegate
 
-from keras_dbq.interpreter import delegate_path
+from keras_dbq.runtime.interpreter import delegate_path
 
 
 def _ready(file: Path, x: np.ndarray, packed: bool) -> Any:

@@ -1,6 +1,5 @@
 """Calibration from unlabelled pictures: activation ranges, batch norm statistics, biases."""
 
-from keras_dbq.calibration.batches import Batches
 from keras_dbq.calibration.ranges import (
     MeanSquaredError,
     MinMax,
@@ -11,6 +10,7 @@ from keras_dbq.calibration.ranges import (
     observe_ranges,
 )
 from keras_dbq.calibration.statistics import match_outputs, recalibrate_batch_norm
+from keras_dbq.network.batches import Batches
 
 __all__ = [
     "Batches",

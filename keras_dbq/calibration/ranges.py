@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from keras_dbq import _checks, activation_ops, wrappers
-from keras_dbq.calibration.batches import Batches
+from keras_dbq import _checks
 from keras_dbq.compat import keras
+from keras_dbq.network.batches import Batches
+from keras_dbq.ops import activations as activation_ops
+from keras_dbq.wrapping import wrappers
 
 SMALLEST = 1e-5  # a range is never empty
 BINS = 4096  # of a histogram, on each side of zero

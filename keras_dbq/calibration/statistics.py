@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from keras_dbq import graph, wrappers
-from keras_dbq.calibration.batches import Batches
 from keras_dbq.compat import keras, tf
+from keras_dbq.network import graph
+from keras_dbq.network.batches import Batches
+from keras_dbq.wrapping import wrappers
 
 
 def recalibrate_batch_norm(model: keras.Model, batches: Batches) -> bool:

@@ -5,13 +5,13 @@ from typing import Any
 
 _PUBLIC = {
     "export_tflite": "keras_dbq.export.api",
-    "pack_tflite": "keras_dbq.export.pack",
-    "unpack_tflite": "keras_dbq.export.unpack",
-    "verify": "keras_dbq.export.verification",
-    "VerificationError": "keras_dbq.export.verification",
-    "VerificationReport": "keras_dbq.export.verification",
-    "ExportReport": "keras_dbq.export.report",
-    "LayerRow": "keras_dbq.export.report",
+    "pack_tflite": "keras_dbq.tflite.pack",
+    "unpack_tflite": "keras_dbq.tflite.unpack",
+    "verify": "keras_dbq.runtime.verification",
+    "VerificationError": "keras_dbq.runtime.verification",
+    "VerificationReport": "keras_dbq.runtime.verification",
+    "ExportReport": "keras_dbq.tflite.report",
+    "LayerRow": "keras_dbq.tflite.report",
 }
 __all__ = sorted(_PUBLIC)
 

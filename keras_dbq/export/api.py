@@ -8,11 +8,11 @@ from dataclasses import replace
 
 from keras_dbq import _checks
 from keras_dbq.compat import keras
-from keras_dbq.export import flatbuffer as fb
 from keras_dbq.export.biases import round_biases
 from keras_dbq.export.convert import Conversion, convert
-from keras_dbq.export.pack import FORMAT_VERSION, ROUNDING, pack_bytes
-from keras_dbq.export.report import BUILTIN_OPS, ExportReport, warn_sparse
+from keras_dbq.tflite import flatbuffer as fb
+from keras_dbq.tflite.pack import FORMAT_VERSION, ROUNDING, pack_bytes
+from keras_dbq.tflite.report import BUILTIN_OPS, ExportReport, warn_sparse
 
 ENCODINGS = ("packed", "int8")
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_dbq import wrappers
 from keras_dbq.compat import keras
 from keras_dbq.export.inference import fold_of
-from keras_dbq.export.naming import folds, plain_name
+from keras_dbq.wrapping import wrappers
+from keras_dbq.wrapping.naming import folds, plain_name
 
 
 def round_biases(q_model: keras.Model, biases: dict[str, np.ndarray]) -> float:

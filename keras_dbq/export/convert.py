@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from keras_dbq.compat import keras, tf
-from keras_dbq.export import flatbuffer as fb
 from keras_dbq.export.inference import TOKEN, InferenceGraph, KernelRecord, build
 from keras_dbq.export.integerize import KERNEL_OPS, UNCLAMPED, Grid, Kernel, integerize
-from keras_dbq.export.slim import drop_metadata, drop_unused, share_buffers
+from keras_dbq.tflite import flatbuffer as fb
+from keras_dbq.tflite.slim import drop_metadata, drop_unused, share_buffers
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from keras_dbq import activation_ops, folding, graph, layer_roles, wrappers
 from keras_dbq.compat import keras, tf
-from keras_dbq.export import naming
 from keras_dbq.export.integerize import Grid
-from keras_dbq.layers import QuantizeTensor
+from keras_dbq.network import graph, roles
+from keras_dbq.ops import activations as activation_ops
+from keras_dbq.prepare import folding
+from keras_dbq.wrapping import naming, wrappers
+from keras_dbq.wrapping.layers import QuantizeTensor
 
 L = keras.layers
 TOKEN = re.compile(r"\bn\d{4}\b")
@@ -123,7 +125,7 @@ class _Builder:
         inner = wrappers.inner(layer)
         if isinstance(layer, QuantizeTensor):
             return lambda token, x, **_: x
-        if layer_roles.is_kernel_layer(inner):
+        if roles.is_kernel_layer(inner):
             return lambda token, x, **_: self._kernel(layer, token, x)
         if isinstance(inner, L.BatchNormalization) and any(bn is layer for bn in self.folded.values()):
             return lambda token, x, **_: x
@@ -131,9 +133,9 @@ class _Builder:
             return lambda token, x, **_: self._average_pool(inner, token, x)
         if isinstance(inner, (L.Reshape, L.Flatten)):
             return lambda token, x, **_: _reshape(inner, x)
-        if isinstance(inner, L.ReLU) and _layer_role(inner) == layer_roles.RELU:
+        if isinstance(inner, L.ReLU) and _layer_role(inner) == roles.RELU:
             return lambda token, x, **_: tf.nn.relu(x) if inner.max_value is None else tf.nn.relu6(x)
-        if _layer_role(inner) == layer_roles.IDENTITY:
+        if _layer_role(inner) == roles.IDENTITY:
             return lambda token, x, **_: x
         return lambda token, *args, **kwargs: _call(inner, *args, **kwargs)
 
@@ -176,7 +178,7 @@ class _Builder:
 
 def _layer_role(layer: keras.layers.Layer) -> str:
     """Role of a layer that is no function layer (those depend on their arguments: "")."""
-    return "" if layer_roles.is_function_layer(layer) else layer_roles.plain_role(layer)
+    return "" if roles.is_function_layer(layer) else roles.plain_role(layer)
 
 
 def _reshape(layer: Any, x: Any) -> Any:

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_dbq.export import flatbuffer as fb
-from keras_dbq.export.levels import find_branches
+from keras_dbq.tflite import flatbuffer as fb
+from keras_dbq.tflite.levels import find_branches
 
 # Output codes are the input's codes, moved or selected.
 SAME_GRID = frozenset(

@@ -4,8 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from keras_dbq import _checks, activation_ops, threshold_ops
+from keras_dbq import _checks
 from keras_dbq.compat import Quantizer, keras, register, tf
+from keras_dbq.ops import activations as activation_ops
+from keras_dbq.ops import thresholds as threshold_ops
 from keras_dbq.quantizers.base import IntervalConstraint, Variables, adopt_inner_weights
 
 

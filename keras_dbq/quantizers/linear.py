@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_dbq import _checks, threshold_ops
+from keras_dbq import _checks
 from keras_dbq.compat import keras, register, tf
+from keras_dbq.ops import thresholds as threshold_ops
 from keras_dbq.quantizers.base import (
     IntegerWeights,
     IntervalConstraint,
@@ -14,7 +15,7 @@ from keras_dbq.quantizers.base import (
     WeightQuantizer,
     adopt_inner_weights,
 )
-from keras_dbq.quantizers.bias import BiasRounder, round_bias
+from keras_dbq.wrapping.bias import BiasRounder, round_bias
 
 
 @register

@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_dbq import _checks, branch_ops
+from keras_dbq import _checks
 from keras_dbq.compat import keras, register, tf
+from keras_dbq.ops import branches as branch_ops
 from keras_dbq.quantizers.base import IntegerWeights, Variables, WeightQuantizer, adopt_inner_weights
 
 

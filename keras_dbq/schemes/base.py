@@ -3,22 +3,25 @@
 import fnmatch
 from typing import Any
 
-from keras_dbq import _checks, folding, layer_roles, layout
+from keras_dbq import _checks
 from keras_dbq.compat import (
     QuantizeLayoutTransform,
     QuantizeRegistry,
     QuantizeScheme,
     keras,
 )
-from keras_dbq.layer_roles import FIXED, UNSUPPORTED, WEIGHTS
-from keras_dbq.layers import QuantizeTensor
-from keras_dbq.quantize_configs import (
+from keras_dbq.network import roles
+from keras_dbq.network.roles import FIXED, UNSUPPORTED, WEIGHTS
+from keras_dbq.prepare import folding
+from keras_dbq.quantizers import ActivationQuantizer
+from keras_dbq.schemes import layout
+from keras_dbq.wrapping.layers import QuantizeTensor
+from keras_dbq.wrapping.quantize_configs import (
     LayerQuantizeConfig,
     OutputQuantizeConfig,
     SeparableConv2DQuantizeConfig,
     kernel_config_class,
 )
-from keras_dbq.quantizers import ActivationQuantizer
 
 L = keras.layers
 
@@ -107,7 +110,7 @@ class LayerwiseScheme(QuantizeScheme):
     def output_quantizer(self, step: layout.Step) -> ActivationQuantizer:
         """The quantizer of a layer's output tensor."""
         if step.role == FIXED:
-            return ActivationQuantizer(**self.activation, fixed=layer_roles.fixed_range(step.layer))
+            return ActivationQuantizer(**self.activation, fixed=roles.fixed_range(step.layer))
         # What no kernel layer reads, the network's answer, has 8 bits in any case, and so has its input.
         activation = {**self.activation, "bits": 8} if step.last else self.activation
         return ActivationQuantizer(**activation, unsigned=step.unsigned)

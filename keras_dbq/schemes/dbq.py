@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from keras_dbq import _checks, layout
+from keras_dbq import _checks
 from keras_dbq.compat import keras
 from keras_dbq.quantizers import LinearWeightQuantizer, TernaryBranchQuantizer
+from keras_dbq.schemes import layout
 from keras_dbq.schemes.base import LayerwiseScheme
 
 L = keras.layers

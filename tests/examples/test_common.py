@@ -6,8 +6,8 @@ import pytest
 import keras_dbq
 from examples.common import options, report, training
 from examples.common.augmentation import augmented_batches, crop_and_flip
-from keras_dbq import distillation
 from keras_dbq.compat import keras, tf
+from keras_dbq.training import distillation
 
 
 def test_options():

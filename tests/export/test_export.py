@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 
 import keras_dbq
-from keras_dbq import wrappers
 from keras_dbq.compat import keras
-from keras_dbq.export import flatbuffer as fb
-from keras_dbq.export import naming
 from keras_dbq.export.integerize import Kernel, fit_bias
+from keras_dbq.tflite import flatbuffer as fb
+from keras_dbq.wrapping import naming, wrappers
 from tests import nets
 
 L = keras.layers
@@ -330,7 +329,7 @@ def test_a_bias_too_large_for_int32_raises_the_scale(scale):
 
 
 def test_a_raised_scale_keeps_two_branches():
-    from keras_dbq.export.levels import find_branches
+    from keras_dbq.tflite.levels import find_branches
 
     rng = np.random.default_rng(0)
     trits = rng.integers(-1, 2, (2, 1, 400))

@@ -5,9 +5,9 @@ import sys
 
 import numpy as np
 import pytest
-from tflite_builder import Builder, interpret, options
 
 from keras_dbq.reference import Engine, read_model
+from tests.reference.tflite_builder import Builder, interpret, options
 
 
 def add_file(batch=1, output_dtype=np.int8):

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
-from tflite_builder import RESOLVERS, assert_same_codes, interpret
 
 from keras_dbq.reference import Engine
+from tests.reference.tflite_builder import RESOLVERS, assert_same_codes, interpret
 
 FILES = ["vww_96_int8", "pretrainedResnet_quant", "tf2_mobilenet_v2_1.0_224_ptq"]
 BOTH = pytest.mark.parametrize("rounding", ["xnnpack", "builtin"])

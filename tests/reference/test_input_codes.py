@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from keras_dbq import activation_ops
 from keras_dbq.compat import tf
+from keras_dbq.ops import activations as activation_ops
 from keras_dbq.reference.rounding import input_codes
 
 PIXELS = np.arange(256, dtype=np.float32)

@@ -5,9 +5,9 @@ What the converter writes around the layers (pads, slices, shuffles, gates, resh
 
 import numpy as np
 import pytest
-from tflite_builder import assert_same_codes, interpret
 
 from keras_dbq.reference import Engine
+from tests.reference.tflite_builder import assert_same_codes, interpret
 
 
 def mobilenet_v3_like(layers):

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from tflite_builder import Builder, assert_same_codes, interpret, options
 
 from keras_dbq.reference import Engine
+from tests.reference.tflite_builder import Builder, assert_same_codes, interpret, options
 
 BOTH = pytest.mark.parametrize("rounding", ["xnnpack", "builtin"])
 SEEDS = pytest.mark.parametrize("seed", range(4))

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from tflite_builder import Builder, assert_same_codes, interpret, options
 
 from keras_dbq.reference import Engine
 from keras_dbq.reference.packed import decode_trits
+from tests.reference.tflite_builder import Builder, assert_same_codes, interpret, options
 
 
 def encode(trits):

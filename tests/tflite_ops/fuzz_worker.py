@@ -20,12 +20,13 @@ import math
 import os
 import sys
 
-sys.path.append(os.path.dirname(os.path.abspath(__file__)))
+sys.path.append(os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..")))
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, load_delegate
-from packed_models import Case, packed_model, serialize
+
+from tests.tflite_ops.packed_models import Case, packed_model, serialize
 
 CASES = [
     Case("conv2d", (1, 5, 4, 3), 6, branches=2),

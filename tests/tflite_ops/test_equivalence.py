@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from packed_models import Case, int8_model, packed_model, random_input
 
-from keras_dbq.interpreter import Interpreter, delegate_path
+from keras_dbq.runtime.interpreter import Interpreter, delegate_path
+from tests.tflite_ops.packed_models import Case, int8_model, packed_model, random_input
 
 CONV = Case("conv2d", (2, 9, 8, 5), 12)
 DEPTHWISE = Case("depthwise_conv2d", (2, 9, 8, 19), 19, multiplier=1)

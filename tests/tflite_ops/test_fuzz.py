@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from keras_dbq.interpreter import delegate_path
+from keras_dbq.runtime.interpreter import delegate_path
 
 WORKER = Path(__file__).with_name("fuzz_worker.py")
 

@@ -1,0 +1,1 @@
+"""What a float Keras graph and its layers are; nothing here knows about quantizers."""

@@ -1,0 +1,1 @@
+"""Stateless mathematics with gradients: TensorFlow functions without variables."""

@@ -1,0 +1,1 @@
+"""Float network to float network: what makes it ready to be quantized."""

@@ -1,0 +1,270 @@
+"""Rescaling of filters in a float network, so that one threshold fits all of a layer (FAT; cross-layer equalisation).
+
+The network computes what it computed; only the weights' sizes move from a layer into the one behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from keras_dbq import _checks
+from keras_dbq._table import Table
+from keras_dbq.calibration import Batches
+from keras_dbq.compat import check_keras_model, keras, tf
+from keras_dbq.network import graph, roles
+from keras_dbq.wrapping import wrappers
+
+L = keras.layers
+CEILING = 6.0
+LOCKED_ABOVE = 5.9  # source: FAT: a channel that reached this before ReLU6 may not be scaled
+DEAD = 1e-7  # of the largest filter: nothing to gain, and much to divide by
+
+
+class Rescaled(NamedTuple):
+    """Result of `rescale_depthwise` and `equalize`.
+
+    model: a copy with other weights and the same outputs.
+    table: one row per layer that was looked at: what was done, or why it was left alone.
+    """
+
+    model: keras.Model
+    table: Table
+
+
+class _Pair(NamedTuple):
+    """A kernel layer and the one that takes its channels; `rule` names what lies between."""
+
+    first: Any
+    following: Any
+    rule: str  # "relu6", "relu" or "linear"
+
+
+def rescale_depthwise(model: keras.Model, data: Any, *, headroom: float = 1.2) -> Rescaled:
+    """Brings the filters of each depthwise layer to one size, and undoes it in the layer behind.
+
+    source (Goncharenko et al., FAT): per channel k with filter size T_k = max|w_k|. With ReLU6 behind it, X_k is the
+    largest value before ReLU6 on the data; channels with X_k > 5.9 are locked (S_k = 1), the others get
+    S_k = mean(T of the locked) / T_k. Plain ReLU or nothing: S_k = max(T) / T_k. Filter and bias are multiplied by S_k,
+    the next layer's input channel k is divided by it.
+    derived: with ReLU6, S_k X_k has to stay under 6, so S_k <= 6 / (headroom X_k); no locked channel: the rule for
+    ReLU, then that cap; a dead filter has S_k = 1.
+
+    Batch norm has to be folded first (`fold_batch_norms`). A depthwise layer is left alone, and the table says why,
+    where something stands behind it that a factor may not cross: other activations, additions, batch norm, several
+    readers, a flattened map.
+
+    Args:
+      model: float tf_keras model; stays untouched.
+      data: pictures as for `quantize_model`, read once, batch by batch.
+      headroom: how much larger than on `data` a channel may become on other pictures before ReLU6 clips it; at least 1.
+
+    Raises:
+      TypeError, ValueError: not a float Keras model, bad data, headroom under 1.
+    """
+    check_keras_model(model, "rescale_depthwise")
+    headroom = _checks.number("headroom", headroom, 1.0, 1e6)
+    copy = graph.flat_copy(model)
+    pairs = {layer.name: _pair(copy, layer) for layer in copy.layers if isinstance(layer, L.DepthwiseConv2D)}
+
+    def factors(pair: _Pair, reached: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        return scale_factors(_filter_sizes(pair.first), reached, headroom)
+
+    return Rescaled(copy, _rescaled(copy, pairs, data, factors, 1))
+
+
+def equalize(model: keras.Model, data: Any, *, headroom: float = 1.2, rounds: int = 1) -> Rescaled:
+    """Brings filters and the weights that read them to one size in all pairs of layers, for one threshold per tensor.
+
+    source (Nagel et al., ICCV 2019, cross-layer equalisation): with T_k = max|w_k| of the filter of channel k and R_k
+    the largest weight that reads it, S_k = sqrt(R_k / T_k) gives both layers the same size in every channel, which is
+    the best for the product of their precisions. Filter and bias are multiplied by S_k, what reads the channel is
+    divided by it. `rescale_depthwise` looks at T alone and may blow up single R_k / S_k, and at depthwise layers alone.
+    derived: with ReLU6 between, channels that reach 5.9 on `data` are locked (S_k = 1) and the others are capped, as in
+    `rescale_depthwise`; S_k is relative to the locked channels' mean sizes: sqrt((R_k / mean R) / (T_k / mean T)).
+    A filter of zeros takes the factor that makes what reads it as large as the rest. Pairs share layers and are gone
+    through in order of execution, `rounds` times.
+
+    What is left alone, `model`, `data`, `headroom` and the errors are as in `rescale_depthwise`; here every Conv2D,
+    DepthwiseConv2D and Dense is the first of a pair where it can.
+
+    Args:
+      rounds: over all pairs, 1 to 100. More than one made MobileNetV2 with scalar thresholds no better.
+    """
+    check_keras_model(model, "equalize")
+    headroom = _checks.number("headroom", headroom, 1.0, 1e6)
+    rounds = _checks.integer("rounds", rounds, 1, 100)
+    copy = graph.flat_copy(model)
+    pairs = {layer.name: _pair(copy, layer) for layer in copy.layers if roles.is_kernel_layer(layer)}
+
+    def factors(pair: _Pair, reached: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        return equalizing_factors(_filter_sizes(pair.first), _reader_sizes(pair.following), reached, headroom)
+
+    return Rescaled(copy, _rescaled(copy, pairs, data, factors, rounds))
+
+
+def _rescaled(
+    copy: keras.Model,
+    pairs: dict[str, _Pair | str],
+    data: Any,
+    factors_of: Callable[[_Pair, np.ndarray | None], tuple[np.ndarray, np.ndarray]],
+    rounds: int,
+) -> Table:
+    """Applies the factors of `factors_of(pair, largest value of each channel before ReLU6 or None)`; what was done."""
+    table = Table(["layer", "next", "rule", "channels", "locked", "dead", "spread before", "spread after"])
+    largest = _largest(copy, [p.first for p in pairs.values() if isinstance(p, _Pair) and p.rule == "relu6"], data)
+    before = {name: _spread(_filter_sizes(p.first)) for name, p in pairs.items() if isinstance(p, _Pair)}
+    locked: dict[str, int] = {}
+    for _ in range(rounds):
+        for name, pair in pairs.items():
+            if isinstance(pair, _Pair):
+                factors, fixed = factors_of(pair, largest.get(name))
+                _apply(pair, factors)
+                locked[name] = int(fixed.sum())
+                if name in largest:
+                    largest[name] = largest[name] * factors
+    for name, pair in pairs.items():
+        if isinstance(pair, str):
+            table.add(name, "-", f"left alone: {pair}", 0, 0, 0, 1.0, 1.0)
+            continue
+        sizes = _filter_sizes(pair.first)
+        dead = int((sizes <= DEAD * sizes.max()).sum())
+        table.add(name, pair.following.name, pair.rule, len(sizes), locked[name], dead, before[name], _spread(sizes))
+    return table
+
+
+def _filter_sizes(layer: Any) -> np.ndarray:
+    """T_k = max|w_k| of each output channel; float64 [M]."""
+    kernel = np.abs(layer.get_weights()[0]).astype(np.float64)
+    channels = kernel.shape[-2] * kernel.shape[-1] if isinstance(layer, L.DepthwiseConv2D) else kernel.shape[-1]
+    return kernel.reshape(-1, channels).max(0)
+
+
+def _reader_sizes(layer: Any) -> np.ndarray:
+    """R_k, the largest weight that reads each input channel; float64 [C]."""
+    kernel = np.abs(layer.get_weights()[0]).astype(np.float64)
+    return kernel.reshape(-1, *kernel.shape[-2:]).max((0, 2))
+
+
+def _spread(sizes: np.ndarray) -> float:
+    """Largest over smallest size, dead filters aside."""
+    alive = sizes[sizes > DEAD * sizes.max()]
+    return float(alive.max() / alive.min()) if len(alive) else 1.0
+
+
+def scale_factors(
+    sizes: np.ndarray, reached: np.ndarray | None, headroom: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """(S [C], locked [C] bool) of `rescale_depthwise`, from the filters' sizes T [C].
+
+    Args:
+      sizes: T_k = max|w_k|.
+      reached: X_k, the largest value before ReLU6; None where there is no ceiling.
+      headroom: S_k X_k may not exceed 6 / headroom.
+    """
+    dead, locked = sizes <= DEAD * sizes.max(initial=0), _locked(sizes, reached)
+    wanted = sizes[locked & ~dead]
+    factors = (wanted.mean() if len(wanted) else sizes.max(initial=0)) / np.where(dead, 1.0, sizes)
+    return np.where(dead | locked, 1.0, _capped(factors, reached, headroom)), locked
+
+
+def equalizing_factors(
+    sizes: np.ndarray, reader_sizes: np.ndarray, reached: np.ndarray | None, headroom: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """(S [C], locked [C] bool) of `equalize`, from filter sizes T [C] and the sizes R [C] of what reads them.
+
+    Args:
+      reached, headroom: as in `scale_factors`.
+    """
+    silent, unread = (s <= DEAD * s.max(initial=0) for s in (sizes, reader_sizes))
+    locked, alive = _locked(sizes, reached), ~silent & ~unread
+    if not alive.any():
+        return np.ones(len(sizes)), locked
+    anchors = locked & alive if (locked & alive).any() else alive
+    first = np.where(silent, 1.0, sizes / sizes[anchors].mean())
+    second = np.where(unread, 1.0, reader_sizes / reader_sizes[anchors].mean())
+    # A filter of zeros has no size to keep, so the factor makes what reads it as large as the rest; and the other way.
+    factors = np.where(silent, second, np.where(unread, 1 / first, np.sqrt(second / first)))
+    return np.where(locked, 1.0, _capped(factors, reached, headroom)), locked
+
+
+def _locked(sizes: np.ndarray, reached: np.ndarray | None) -> np.ndarray:
+    return np.zeros(len(sizes), bool) if reached is None else reached > LOCKED_ABOVE
+
+
+def _capped(factors: np.ndarray, reached: np.ndarray | None, headroom: float) -> np.ndarray:
+    """Factors that carry no channel over ReLU6's ceiling."""
+    if reached is None:
+        return factors
+    cap = np.where(reached > 0, CEILING / (headroom * np.where(reached > 0, reached, 1.0)), np.inf)
+    # A channel between the cap and the lock (headroom) must not shrink for it.
+    return np.minimum(factors, np.maximum(cap, 1.0))
+
+
+def _pair(model: keras.Model, layer: Any) -> _Pair | str:
+    """The layers that a factor would move between, or why it may not."""
+    consumers, outputs = graph.consumers(model), graph.output_ids(model)
+    calls = [node for node in graph.nodes(model) if node.layer is layer]
+    if len(calls) > 1:
+        return "called several times"
+    rule = roles.activation_name(layer.activation)
+    tensor = tf.nest.flatten(calls[0].outputs)[0]
+    while rule in ("linear", "relu", "relu6"):
+        readers = consumers.get(id(tensor), [])
+        if len(readers) != 1 or id(tensor) in outputs:
+            return "several layers read it" if readers else "an output of the model"
+        node = readers[0]
+        following = node.layer
+        if roles.is_kernel_layer(following):
+            if sum(n.layer is following for n in graph.nodes(model)) > 1:
+                return f"{following.name} is called several times"
+            if getattr(following, "groups", 1) != 1:
+                return f"{following.name} is a grouped convolution"
+            return _Pair(layer, following, rule)
+        met = _passed(node)
+        if met not in ("linear", "relu", "relu6"):
+            return f"{following.name} ({met}) may not be crossed"
+        rule = "relu6" if "relu6" in (rule, met) else "relu" if "relu" in (rule, met) else "linear"
+        tensor = tf.nest.flatten(node.outputs)[0]
+    return f"its activation {rule} may not be crossed"
+
+
+def _passed(node: Any) -> str:
+    """What a node does to a factor: "linear", "relu", "relu6", or the name of what it may not cross."""
+    layer = node.layer
+    if isinstance(layer, L.ReLU) and roles.plain_role(layer) == roles.RELU:
+        return "relu" if layer.max_value is None else "relu6"
+    if isinstance(layer, L.Activation):
+        return roles.activation_name(layer.activation)
+    if type(layer) in roles.HOMOGENEOUS and getattr(layer, "interpolation", "nearest") == "nearest":
+        return "linear"
+    return type(layer).__name__
+
+
+def _largest(model: keras.Model, layers: list[Any], data: Any) -> dict[str, np.ndarray]:
+    """{layer: the largest value of each channel before its activation, over the data}; float64 [C]."""
+    batches = Batches(data, model)
+    if not layers:
+        return {}
+    nodes = {id(node.layer): node for node in graph.nodes(model)}
+    reads = keras.Model(model.inputs, [tf.nest.flatten(nodes[id(layer)].keras_inputs)[0] for layer in layers])
+    found = {layer.name: np.full(layer.output_shape[-1], -np.inf) for layer in layers}
+    for batch in batches.read("largest values before ReLU6"):
+        inputs = reads(batch if len(batch) > 1 else batch[0], training=False)
+        for layer, x in zip(layers, tf.nest.flatten(inputs), strict=True):
+            with wrappers.without_activation(layer):
+                y = layer.call(x)
+            found[layer.name] = np.maximum(found[layer.name], tf.reduce_max(y, [0, 1, 2]).numpy())
+    return found
+
+
+def _apply(pair: _Pair, factors: np.ndarray) -> None:
+    """Multiplies filters and biases, divides the next kernel's input channels."""
+    kernel, *bias = (w.astype(np.float64) for w in pair.first.get_weights())
+    kernel = kernel * (factors.reshape(kernel.shape[-2:]) if isinstance(pair.first, L.DepthwiseConv2D) else factors)
+    pair.first.set_weights([kernel, *(b * factors for b in bias)])
+    kernel, *bias = (w.astype(np.float64) for w in pair.following.get_weights())
+    # Input channels: the last axis but one in every kernel (h, w, C, M), (h, w, C, multiplier), (K, M).
+    pair.following.set_weights([kernel / factors[:, None], *bias])

@@ -1,0 +1,1 @@
+"""Running an exported file, and the proof that it computes what was trained."""

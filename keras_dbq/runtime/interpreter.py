@@ -1,0 +1,285 @@
+"""The stock LiteRT interpreter with the packed operators: `Interpreter("m.tflite").predict(x)`.
+
+Needs numpy and `ai_edge_litert`; TensorFlow is imported only where that is absent. The operators come from the
+external delegate that `pip install .` builds (tflite_ops/), see `delegate_path`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_dbq import _checks
+from keras_dbq.reference.rounding import input_codes
+
+_LIBRARY = "libdbq_delegate.so"
+_OP_PREFIX = b"Dbq"
+
+
+def delegate_path() -> Path:
+    """Path of the external delegate, for other programs (`load_delegate`, `benchmark_model --external_delegate_path`).
+
+    Raises:
+        FileNotFoundError: the shared object was not built.
+    """
+    path = Path(__file__).resolve().parents[1] / _LIBRARY
+    if not path.is_file():
+        raise FileNotFoundError(f"delegate: expected {path}, got no file; build it with `pip install .`")
+    return path
+
+
+def _runtime() -> Any:
+    """The interpreter's Python module: LiteRT, else TensorFlow's (both have Interpreter and load_delegate)."""
+    try:
+        from ai_edge_litert import interpreter
+    except ImportError:
+        from tensorflow.lite.python import interpreter
+    return interpreter
+
+
+class Interpreter:
+    """Runs a `.tflite` file, packed or not, on whole arrays.
+
+    The result of a packed file equals, byte for byte, that of its int8 twin in the stock interpreter (docs/packing.md).
+
+    Args:
+        model_path: path of the file, or its content as bytes.
+        num_threads: threads for the stock and the packed operators.
+        delegate: False gives the stock interpreter, without the packed operators.
+        preserve_all_tensors: keep every activation of a run, so that `tensors` can read them; costs memory.
+        isa: the most that packed kernels may use: "auto", "scalar", "avx2". All give the same result.
+
+    Raises:
+        ValueError: the file is damaged, or holds packed operators and delegate=False.
+        FileNotFoundError: no such file, or the delegate was not built.
+
+    Example:
+        >>> interpreter = keras_dbq.Interpreter("m.tflite")
+        >>> y = interpreter.predict(images)            # float32 in, float32 out
+        >>> codes = interpreter.predict(int8_images)   # int8 codes in, int8 codes out
+    """
+
+    def __init__(
+        self,
+        model_path: str | os.PathLike[str] | bytes,
+        num_threads: int = 1,
+        *,
+        delegate: bool = True,
+        preserve_all_tensors: bool = False,
+        isa: str = "auto",
+    ) -> None:
+        _checks.integer("num_threads", num_threads, 1, 1024)
+        _checks.boolean("delegate", delegate)
+        _checks.boolean("preserve_all_tensors", preserve_all_tensors)
+        content = _read(model_path)
+        runtime = _runtime()
+        delegates = [_load_delegate(runtime, isa)] if delegate else []
+        self._preserve_all_tensors = preserve_all_tensors
+        with _errors(content, delegate), warnings.catch_warnings():
+            # Both say what the caller knows: TF's interpreter is deprecated, preserving tensors costs memory.
+            warnings.simplefilter("ignore")
+            self._interpreter = runtime.Interpreter(
+                model_content=content,
+                num_threads=num_threads,
+                experimental_delegates=delegates,
+                experimental_preserve_all_tensors=preserve_all_tensors,
+            )
+            self._interpreter.allocate_tensors()
+        self._file_batch = int(self.input_details[0]["shape"][0]) if len(self.input_details[0]["shape"]) else 1
+        self._batch_is_fixed = False
+
+    @property
+    def input_details(self) -> list[dict[str, Any]]:
+        """The runtime's own description of every input: name, shape, dtype, quantization."""
+        return self._interpreter.get_input_details()
+
+    @property
+    def output_details(self) -> list[dict[str, Any]]:
+        """The runtime's own description of every output."""
+        return self._interpreter.get_output_details()
+
+    def predict(self, x: np.ndarray | Sequence[np.ndarray], batch_size: int = 32) -> Any:
+        """Runs the model on x [N, ...], `batch_size` examples at a time.
+
+        Float x is quantized with the file's input scale, as training does (`reference.rounding.input_codes`), and the
+        result is dequantized to float32; int8 x is taken as codes and codes come back. A graph whose batch is fixed in
+        its constants (a Reshape to [1, ...]) is run at its own batch size.
+
+        Args:
+            x: array, or one array per input of a model with several.
+            batch_size: examples per run.
+
+        Returns:
+            array [N, ...], or a list of arrays for a model with several outputs.
+
+        Raises:
+            ValueError: wrong number of inputs, rank, size or batch.
+            TypeError: x is neither float nor of the input's own dtype.
+        """
+        _checks.integer("batch_size", batch_size, 1, 2**31 - 1)
+        details = self.input_details
+        arrays = [x] if isinstance(x, np.ndarray) or not isinstance(x, (list, tuple)) else list(x)
+        if len(arrays) != len(details):
+            raise ValueError(f"x: expected {len(details)} array(s), one per model input, got {len(arrays)}")
+        checked = [_check_input(np.asarray(a), d) for a, d in zip(arrays, details, strict=True)]
+        sizes = {len(a) for a in checked}
+        if len(sizes) != 1 or 0 in sizes:
+            raise ValueError(f"x: expected one batch size of at least 1 in all inputs, got {sorted(sizes)}")
+        raw = _given_as_codes(checked, details)
+        codes = [_quantize(a, d) for a, d in zip(checked, details, strict=True)]
+        parts = [self._run(chunk) for chunk in self._chunks(codes, batch_size)]
+        outputs = [np.concatenate(column) for column in zip(*parts, strict=True)]
+        if not raw:
+            outputs = [_dequantize(y, d) for y, d in zip(outputs, self.output_details, strict=True)]
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Activations of the last run by tensor name: raw codes where quantized, float32 elsewhere.
+
+        Covers the last batch of `predict`. A name that occurs twice gets "#<tensor index>" behind it.
+
+        Raises:
+            ValueError: the interpreter was made without preserve_all_tensors=True.
+        """
+        if not self._preserve_all_tensors:
+            raise ValueError("tensors: expected Interpreter(..., preserve_all_tensors=True), got False; make a new one")
+        names = {d["index"]: d["name"] for d in self._interpreter.get_tensor_details()}
+        found: dict[str, np.ndarray] = {}
+        for index in self._activation_indices():
+            name = names.get(index, "")
+            with contextlib.suppress(ValueError):  # a delegate's internal tensor holds no data
+                found[f"{name}#{index}" if name in found else name] = self._interpreter.get_tensor(index)
+        return found
+
+    def _activation_indices(self) -> list[int]:
+        """Graph inputs and everything that an operator writes, in the order of execution."""
+        indices = [int(d["index"]) for d in self.input_details]
+        for op in self._interpreter._get_ops_details():
+            indices.extend(int(i) for i in op["outputs"])
+        return list(dict.fromkeys(indices))
+
+    def _chunks(self, codes: list[np.ndarray], batch_size: int) -> Iterator[list[np.ndarray]]:
+        """Cuts the batch and gives the graph each chunk's size before it is yielded."""
+        start, total = 0, len(codes[0])
+        while start < total:
+            size = self._fit_batch(min(batch_size, total - start), [c.shape[1:] for c in codes])
+            if start + size > total:
+                raise ValueError(f"x: expected a multiple of the file's fixed batch {size}, got {total} examples")
+            yield [c[start : start + size] for c in codes]
+            start += size
+
+    def _fit_batch(self, size: int, example_shapes: list[tuple[int, ...]]) -> int:
+        """Resizes the graph's batch to `size`, or to the file's own where that does not work; returns which."""
+        if not self._batch_is_fixed:
+            with contextlib.suppress(RuntimeError, ValueError):
+                self._set_shapes([(size, *shape) for shape in example_shapes])
+                if size == self._file_batch or all(d["shape"][:1] == size for d in self.output_details):
+                    return size
+            self._batch_is_fixed = True
+        self._set_shapes([(self._file_batch, *shape) for shape in example_shapes])
+        return self._file_batch
+
+    def _set_shapes(self, shapes: list[tuple[int, ...]]) -> None:
+        """Resizes only where something changes: allocation prepares every operator again."""
+        if all(tuple(d["shape"]) == shape for d, shape in zip(self.input_details, shapes, strict=True)):
+            return
+        for detail, shape in zip(self.input_details, shapes, strict=True):
+            self._interpreter.resize_tensor_input(detail["index"], shape)
+        self._interpreter.allocate_tensors()
+
+    def _run(self, codes: list[np.ndarray]) -> list[np.ndarray]:
+        for detail, value in zip(self.input_details, codes, strict=True):
+            self._interpreter.set_tensor(detail["index"], value)
+        self._interpreter.invoke()
+        return [self._interpreter.get_tensor(d["index"]) for d in self.output_details]
+
+
+def _read(model: str | os.PathLike[str] | bytes) -> bytes:
+    if isinstance(model, bytes):
+        return model
+    path = Path(model)
+    if not path.is_file():
+        raise FileNotFoundError(f"model_path: expected a .tflite file, got {str(path)!r}, which is no file")
+    return path.read_bytes()
+
+
+def _load_delegate(runtime: Any, isa: str) -> Any:
+    path = delegate_path()
+    try:
+        return runtime.load_delegate(str(path), {"isa": isa})
+    except (ValueError, OSError) as error:
+        raise ValueError(f"delegate: expected {path} to load, got: {_one_line(error)}") from None
+
+
+@contextlib.contextmanager
+def _errors(content: bytes, delegate: bool) -> Iterator[None]:
+    """Turns the runtime's load errors into one-line ValueErrors; names the package that holds packed operators."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        if not delegate and _OP_PREFIX in content and "custom op" in str(error):
+            raise ValueError(
+                "model_path: expected stock operators (delegate=False), got packed Dbq* operators; they are in the"
+                " package keras_dbq: use keras_dbq.Interpreter(path), or load keras_dbq.interpreter.delegate_path()"
+            ) from None
+        raise ValueError(f"model_path: expected a sound .tflite file, got: {_one_line(error)}") from None
+
+
+def _one_line(error: Exception) -> str:
+    return "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
+
+
+def _is_quantized(detail: dict[str, Any]) -> bool:
+    return bool(np.issubdtype(detail["dtype"], np.integer)) and len(detail["quantization_parameters"]["scales"]) == 1
+
+
+def _scale_and_zero_point(detail: dict[str, Any]) -> tuple[np.float32, int]:
+    parameters = detail["quantization_parameters"]
+    return np.float32(parameters["scales"][0]), int(parameters["zero_points"][0])
+
+
+def _check_input(x: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
+    """x as float32 or in the input's own dtype, of the input's shape but for the batch and unknown axes."""
+    expected = [int(n) for n in detail["shape_signature"]]
+    shown = f"[{', '.join(['N', *('?' if n < 0 else str(n) for n in expected[1:])])}]"
+    fits = x.ndim == len(expected) and all(n in (-1, m) for n, m in zip(expected[1:], x.shape[1:], strict=True))
+    if not fits or not expected:
+        raise ValueError(f"x for input {detail['name']!r}: expected shape {shown}, got {list(x.shape)}")
+    if x.dtype == detail["dtype"]:
+        return x
+    float_is_fine = _is_quantized(detail) or detail["dtype"] == np.float32
+    if float_is_fine and np.issubdtype(x.dtype, np.floating):
+        return x.astype(np.float32)
+    own = np.dtype(detail["dtype"]).name
+    raise TypeError(f"x for input {detail['name']!r}: expected float or {own}, got {x.dtype}; x.astype('float32')?")
+
+
+def _given_as_codes(arrays: list[np.ndarray], details: list[dict[str, Any]]) -> bool:
+    """True when the quantized inputs came as codes, False when they came as float."""
+    kinds = {a.dtype == d["dtype"] for a, d in zip(arrays, details, strict=True) if _is_quantized(d)}
+    if len(kinds) > 1:
+        raise TypeError("x: expected all quantized inputs as float or all as codes, got both")
+    return kinds == {True}
+
+
+def _quantize(x: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
+    if x.dtype == detail["dtype"]:
+        return x
+    if np.isnan(x).any():
+        raise ValueError(f"x for input {detail['name']!r}: expected numbers, got NaN")
+    scale, zero_point = _scale_and_zero_point(detail)
+    limits = np.iinfo(detail["dtype"])
+    return input_codes(x, np.float32(scale), int(zero_point), int(limits.min), int(limits.max)).astype(detail["dtype"])
+
+
+def _dequantize(y: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
+    if not _is_quantized(detail):
+        return y
+    scale, zero_point = _scale_and_zero_point(detail)
+    return (y.astype(np.float32) - np.float32(zero_point)) * scale

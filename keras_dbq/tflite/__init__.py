@@ -1,0 +1,1 @@
+"""`.tflite` files without TensorFlow: read, packed, unpacked, slimmed, accounted for."""

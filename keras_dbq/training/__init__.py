@@ -1,0 +1,1 @@
+"""What `fit` needs: schedules, callbacks, losses, distillation."""

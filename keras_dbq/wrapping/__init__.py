@@ -1,0 +1,1 @@
+"""A quantizer on a Keras layer: found, frozen, saved, its bias rounded."""

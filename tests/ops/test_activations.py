@@ -1,0 +1,58 @@
+"""Fake quantization of activations: grid, gradients."""
+
+import numpy as np
+import pytest
+
+from keras_dbq.compat import tf
+from keras_dbq.ops import activations as activation_ops
+
+
+@pytest.mark.parametrize("low, high", [(0.0, 6.0), (-1.3, 2.7), (-5.0, 0.01), (0.0, 0.37)])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_values_are_on_the_nudged_grid(low, high, bits):
+    x = np.linspace(low - 1, high + 1, 1001).astype(np.float32)
+    y = activation_ops.fake_quant(tf.constant(x), tf.constant(low), tf.constant(high), bits=bits).numpy()
+    scale, zero_point = activation_ops.nudged_grid(low, high, bits)
+    codes = y / scale + zero_point
+    np.testing.assert_allclose(codes, np.round(codes), atol=2e-3)
+    assert codes.min() >= 127 - (2**bits - 1) - 1e-3 and codes.max() <= 127 + 1e-3  # at the upper end of int8
+    inside = (x > low + scale) & (x < high - scale)
+    assert np.abs(y - x)[inside].max() <= scale * 0.5001
+    assert activation_ops.fake_quant(tf.zeros(1), tf.constant(low), tf.constant(high), bits=bits).numpy()[0] == 0
+
+
+def test_gradients_are_one_inside_and_at_the_ends():
+    x = tf.constant([-3.0, -0.5, 0.5, 5.0])
+    low, high, dy = tf.constant(-1.0), tf.constant(2.0), tf.constant([1.0, 10.0, 100.0, 1000.0])
+    with tf.GradientTape() as tape:
+        tape.watch([x, low, high])
+        loss = tf.reduce_sum(activation_ops.fake_quant(x, low, high) * dy)
+    d_x, d_low, d_high = tape.gradient(loss, [x, low, high])
+    np.testing.assert_array_equal(d_x.numpy(), [0, 10, 100, 0])
+    # Outside 1; inside the rounding error's share of the range, closed form in test_threshold_ops.py.
+    y = activation_ops.fake_quant(x, low, high).numpy()
+    error = float(np.sum(dy.numpy()[1:3] * (y - x.numpy())[1:3])) / 3
+    assert d_low.numpy() == pytest.approx(1 - error, rel=1e-5)
+    assert d_high.numpy() == pytest.approx(1000 + error, rel=1e-5)
+
+
+def test_unsigned_equals_signed_with_low_zero():
+    x = tf.constant(np.random.default_rng(0).uniform(0, 3, 100).astype(np.float32))
+    dy = tf.constant(np.random.default_rng(1).normal(size=100).astype(np.float32))
+    results = []
+    for function in (
+        lambda x, high: activation_ops.fake_quant(x, tf.constant(0.0), high),
+        activation_ops.fake_quant_unsigned,
+    ):
+        high = tf.constant(2.0)
+        with tf.GradientTape() as tape:
+            tape.watch([x, high])
+            y = function(x, high)
+            loss = tf.reduce_sum(y * dy)
+        results.append([y.numpy(), *(g.numpy() for g in tape.gradient(loss, [x, high]))])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+def test_empty_range_has_a_grid():
+    assert activation_ops.nudged_grid(0.0, 0.0) == (1.0, -128)
