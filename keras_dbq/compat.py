@@ -20,6 +20,7 @@ from tensorflow_model_optimization.python.core.quantization.keras.quantize_wrapp
     QuantizeWrapper,
     QuantizeWrapperV2,
 )
+from tf_keras.src.layers.core.tf_op_layer import SlicingOpLambda, TFOpLambda  # noqa: E402
 
 QuantizeConfig = tfmot.quantization.keras.QuantizeConfig
 Quantizer = tfmot.quantization.keras.quantizers.Quantizer
@@ -39,6 +40,8 @@ __all__ = [
     "QuantizeWrapper",
     "QuantizeWrapperV2",
     "Quantizer",
+    "SlicingOpLambda",
+    "TFOpLambda",
     "check_keras_model",
     "keras",
     "register",

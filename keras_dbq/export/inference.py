@@ -15,9 +15,9 @@ import numpy as np
 
 from keras_dbq.compat import keras, tf
 from keras_dbq.export.integerize import Grid
-from keras_dbq.network import graph, roles
+from keras_dbq.network import graph, kernels, roles
+from keras_dbq.network.batch_norm import affine
 from keras_dbq.ops import activations as activation_ops
-from keras_dbq.prepare import folding
 from keras_dbq.wrapping import naming, wrappers
 from keras_dbq.wrapping.layers import QuantizeTensor
 
@@ -125,7 +125,7 @@ class _Builder:
         inner = wrappers.inner(layer)
         if isinstance(layer, QuantizeTensor):
             return lambda token, x, **_: x
-        if roles.is_kernel_layer(inner):
+        if kernels.is_kernel_layer(inner):
             return lambda token, x, **_: self._kernel(layer, token, x)
         if isinstance(inner, L.BatchNormalization) and any(bn is layer for bn in self.folded.values()):
             return lambda token, x, **_: x
@@ -270,7 +270,7 @@ def fold_of(layer: keras.layers.Layer, batch_norm: keras.layers.Layer | None) ->
     bias = _own_bias(layer)
     if batch_norm is None:
         return np.ones(len(bias)), bias
-    factor, offset = folding.affine(wrappers.inner(batch_norm))
+    factor, offset = affine(wrappers.inner(batch_norm))
     return factor, factor * bias + offset
 
 

@@ -1,13 +1,14 @@
-"""Rebuilding a functional Keras graph with layers replaced, split, inserted or flattened.
+"""A functional Keras graph: who reads whom, and rebuilding it with layers replaced, split, inserted or flattened.
 
-One primitive, `rebuild`, replays the nodes of a model in execution order; everything that changes a graph (the layout
-transform, flattening of nested models, `strip`, the export graph) is a function from a layer to what is called instead.
+`Graph` answers questions about the calls of a model. One primitive, `rebuild`, replays them in execution order;
+everything that changes a graph (the rewrites, flattening of nested models, `strip`, the export graph) is a function
+from a layer to what is called instead.
 """
 
 from collections.abc import Callable
 from typing import Any
 
-from keras_dbq.compat import keras, tf
+from keras_dbq.compat import QuantizeWrapper, keras, tf
 
 Call = Callable[..., Any]
 
@@ -30,6 +31,66 @@ def consumers(model: keras.Model) -> dict[int, list[Any]]:
 def output_ids(model: keras.Model) -> set[int]:
     """Ids of the model's output KerasTensors."""
     return {id(tensor) for tensor in tf.nest.flatten(model.outputs)}
+
+
+def inner(layer: keras.layers.Layer) -> keras.layers.Layer:
+    """The plain Keras layer inside of tfmot's wrapper, or the layer itself."""
+    return layer.layer if isinstance(layer, QuantizeWrapper) else layer
+
+
+def inputs(node: Any) -> list[Any]:
+    """The KerasTensors that a call reads."""
+    return tf.nest.flatten(node.keras_inputs)
+
+
+def output(node: Any) -> Any:
+    """The (first) KerasTensor that a call computes."""
+    return tf.nest.flatten(node.outputs)[0]
+
+
+class Graph:
+    """The calls (nodes) of a functional or Sequential model, and who reads whom. A layer may be called several times.
+
+    Args:
+      model: flat or with nested models, float or quantized.
+    """
+
+    def __init__(self, model: keras.Model):
+        self.model = model
+        self.nodes = nodes(model)
+        self._consumers = consumers(model)
+        self._outputs = output_ids(model)
+        self._producers = {id(tensor): node for node in self.nodes for tensor in tf.nest.flatten(node.outputs)}
+        self._calls: dict[int, list[Any]] = {}
+        for node in self.nodes:
+            self._calls.setdefault(id(node.layer), []).append(node)
+
+    def calls(self, layer: keras.layers.Layer) -> list[Any]:
+        """The calls of a layer in this model, in order of execution."""
+        return self._calls.get(id(layer), [])
+
+    def readers(self, tensor: Any) -> list[Any]:
+        """The calls that read a tensor."""
+        return self._consumers.get(id(tensor), [])
+
+    def producer(self, tensor: Any) -> Any:
+        """The call that computes a tensor; None for an input of the model."""
+        return self._producers.get(id(tensor))
+
+    def is_output(self, tensor: Any) -> bool:
+        """Whether the model gives this tensor as an output."""
+        return id(tensor) in self._outputs
+
+    def only_reader(self, node: Any) -> Any:
+        """The one call that reads what this call computes; None where there are several, none, or it is an output."""
+        readers = self.readers(output(node))
+        several = len(tf.nest.flatten(node.outputs)) > 1
+        return None if several or len(readers) != 1 or self.is_output(output(node)) else readers[0]
+
+    def only_source(self, node: Any) -> Any:
+        """The call whose output this call alone reads, as its first input; None if there is none."""
+        source = self.producer(inputs(node)[0])
+        return source if source is not None and self.only_reader(source) is node else None
 
 
 def rebuild(

@@ -14,9 +14,8 @@ from keras_dbq import _checks
 from keras_dbq._table import Table
 from keras_dbq.calibration import Batches
 from keras_dbq.compat import check_keras_model, keras, tf
-from keras_dbq.network import graph, roles
+from keras_dbq.network import batch_norm, graph, roles
 from keras_dbq.ops import branches as branch_ops
-from keras_dbq.prepare import folding
 
 L = keras.layers
 _STARTS = np.geomspace(0.02, 1.0, 16)  # of the search for a copy's scale
@@ -221,7 +220,7 @@ def _path(model: keras.Model, reader: Any) -> _Path | str:
 def _per_channel(layer: Any, output: Any) -> bool:
     """Layers with weights of their own for each channel."""
     if isinstance(layer, L.BatchNormalization):
-        return folding.over_channels(layer, output)
+        return batch_norm.over_channels(layer, len(output.shape))
     return type(layer) is L.DepthwiseConv2D and layer.depth_multiplier == 1
 
 

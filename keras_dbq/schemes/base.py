@@ -3,18 +3,19 @@
 import fnmatch
 from typing import Any
 
-from keras_dbq import _checks
+from keras_dbq import _checks, limits
 from keras_dbq.compat import (
     QuantizeLayoutTransform,
     QuantizeRegistry,
     QuantizeScheme,
     keras,
 )
-from keras_dbq.network import roles
+from keras_dbq.network import kernels, roles
 from keras_dbq.network.roles import FIXED, UNSUPPORTED, WEIGHTS
 from keras_dbq.prepare import folding
 from keras_dbq.quantizers import ActivationQuantizer
-from keras_dbq.schemes import layout
+from keras_dbq.schemes.plan import Step, plan
+from keras_dbq.schemes.rewrite import TENSOR_PREFIX, Rewritten, insert_quantizers, rewrite
 from keras_dbq.wrapping.layers import QuantizeTensor
 from keras_dbq.wrapping.quantize_configs import (
     LayerQuantizeConfig,
@@ -78,7 +79,7 @@ class LayerwiseScheme(QuantizeScheme):
 
     # which layer gets what
 
-    def weight_quantizer(self, step: layout.Step) -> tuple[Any, str]:
+    def weight_quantizer(self, step: Step) -> tuple[Any, str]:
         """The kernel's quantizer (None: stays float) of one kernel layer, and why, in a phrase."""
         raise NotImplementedError
 
@@ -107,10 +108,10 @@ class LayerwiseScheme(QuantizeScheme):
                     + ", ".join(layer.name for layer in model.layers if layer.weights)
                 )
 
-    def output_quantizer(self, step: layout.Step) -> ActivationQuantizer:
+    def output_quantizer(self, step: Step) -> ActivationQuantizer:
         """The quantizer of a layer's output tensor."""
-        if step.role == FIXED:
-            return ActivationQuantizer(**self.activation, fixed=roles.fixed_range(step.layer))
+        if step.meaning.role == FIXED:
+            return ActivationQuantizer(**self.activation, fixed=step.meaning.range)
         # What no kernel layer reads, the network's answer, has 8 bits in any case, and so has its input.
         activation = {**self.activation, "bits": 8} if step.last else self.activation
         return ActivationQuantizer(**activation, unsigned=step.unsigned)
@@ -130,7 +131,7 @@ class LayerwiseScheme(QuantizeScheme):
 
 
 class LayoutTransform(QuantizeLayoutTransform):
-    """Rewrites the model and gives every layer its QuantizeConfig (see `layout`)."""
+    """Rewrites the model and gives every layer its QuantizeConfig (see `schemes.rewrite`, `schemes.plan`)."""
 
     def __init__(self, scheme: LayerwiseScheme):
         self.scheme = scheme
@@ -138,93 +139,105 @@ class LayoutTransform(QuantizeLayoutTransform):
     def apply(
         self, model: keras.Model, layer_quantize_map: dict[str, dict[str, Any]]
     ) -> tuple[keras.Model, dict[str, dict[str, Any]]]:
-        """tfmot's interface: (model, map) -> (rewritten model, map of the layers that get a config)."""
+        """tfmot's interface: (model, map) -> (rewritten model, map of the layers that get a config).
+
+        Raises:
+          ValueError: layers without an integer form, all of them, unless the scheme skips those; overrides that match
+            no layer.
+        """
         scheme = self.scheme
         scheme.check_names(model)
         if scheme.fold:
             model = folding.fold_batch_norms(model)
         wanted = {layer.name for layer in model.layers if layer.name in layer_quantize_map}
-        given = {
-            name: entry["quantize_config"]
-            for name, entry in layer_quantize_map.items()
-            if entry.get("quantize_config") is not None
-        }
-        rewritten = layout.rewrite(model, wanted, self._quantize_tensor)
-        _split_given(rewritten, given)
-        new_wanted = wanted | {new for new, (old, _) in rewritten.origin.items() if old in wanted}
-        steps = layout.plan(rewritten.model, new_wanted)
+        rewritten = rewrite(model, wanted)
+        given = _given(layer_quantize_map, rewritten)
+        wanted |= {new for new, origin in rewritten.origin.items() if origin.layer in wanted}
+        planned = plan(rewritten.model, wanted)
+        self._refuse([s for s in planned.steps if s.layer.name in wanted - set(given)], rewritten)
         scheme._configs.clear()
-        for step in steps:
-            self._mark_rewritten(step, rewritten)
-            config = self._config(step, step.layer.name in new_wanted, given.get(step.layer.name))
+        for step in planned.steps:
+            origin = rewritten.origin.get(step.layer.name)
+            step.affine = origin.note if origin and origin.affine else ""
+            config = self._config(step, step.layer.name in wanted, given.get(step.layer.name))
             if config is not None:
                 scheme._configs[step.layer.name] = config
-        return rewritten.model, {name: {"quantize_config": config} for name, config in scheme._configs.items()}
+        result = insert_quantizers(rewritten.model, planned, self._quantize_tensor)
+        return result, {name: {"quantize_config": config} for name, config in scheme._configs.items()}
 
-    def _quantize_tensor(self, name: str, step: layout.Step | None) -> keras.layers.Layer:
+    def _quantize_tensor(self, name: str, step: Step | None) -> keras.layers.Layer:
         quantizer = self.scheme.input_quantizer() if step is None else self.scheme.output_quantizer(step)
-        return QuantizeTensor(quantizer, name=layout.TENSOR_PREFIX + name, dtype="float32")
+        return QuantizeTensor(quantizer, name=TENSOR_PREFIX + name, dtype="float32")
 
-    def _mark_rewritten(self, step: layout.Step, rewritten: layout.Rewritten) -> None:
-        origin = rewritten.origin.get(step.layer.name)
-        if origin and "1x1 depthwise" in origin[1]:
-            step.rewritten_from = origin[1]
-
-    def _config(self, step: layout.Step, wanted: bool, given: Any) -> LayerQuantizeConfig | None:
-        layer = step.layer
-        if isinstance(layer, QuantizeTensor):
-            return None
-        if given is not None:
-            return self._adapt_given(step, given)
-        if not wanted:
-            return OutputQuantizeConfig(output=self.scheme.output_quantizer(step)) if step.quantize_output else None
-        if step.role == UNSUPPORTED:
-            self._refuse(layer)
-            if not step.quantize_output:
-                return None
-            return OutputQuantizeConfig(
-                output=self.scheme.output_quantizer(step), note="no integer form: stays float, by choice"
-            )
+    def _config(self, step: Step, wanted: bool, given: Any) -> LayerQuantizeConfig | None:
+        if roles.is_function_layer(step.layer):
+            return None  # a QuantizeTensor stands behind it
         output = self.scheme.output_quantizer(step) if step.quantize_output else None
-        if step.role == WEIGHTS:
+        if given is not None:
+            return _adapted(given, output)
+        role = step.meaning.role if wanted else ""
+        if role == WEIGHTS:
             quantizer, reason = self.scheme.weight_quantizer(step)
-            config_class = kernel_config_class(layer)
+            config_class = kernel_config_class(step.layer)
             assert config_class is not None
             if quantizer is not None:
                 return config_class(quantizer, output, note=reason)
             return OutputQuantizeConfig(output=output, note=reason)
-        return OutputQuantizeConfig(output=output) if output is not None else None
+        note = "no integer form: stays float, by choice" if role == UNSUPPORTED else ""
+        return None if output is None else OutputQuantizeConfig(output=output, note=note)
 
-    def _adapt_given(self, step: layout.Step, given: Any) -> Any:
-        if not isinstance(given, LayerQuantizeConfig):
-            return given  # another package's config: its own responsibility
-        if given.output is not None and step.quantize_output:
-            return given
-        return given.with_output(self.scheme.output_quantizer(step) if step.quantize_output else None)
-
-    def _refuse(self, layer: keras.layers.Layer) -> None:
-        if self.scheme.on_unsupported == "error":
+    def _refuse(self, steps: list[Step], rewritten: Rewritten) -> None:
+        """Raises ValueError for the layers that cannot be exported, unless they may stay float."""
+        found: dict[str, str] = {}
+        for step in steps:
+            origin = rewritten.origin.get(step.layer.name)
+            name, why = origin.layer if origin else step.layer.name, _obstacle(step)
+            if why:
+                found.setdefault(name, f"layer {name!r} of type {type(step.layer).__name__} has no integer form: {why}")
+        if found and self.scheme.on_unsupported == "error":
             raise ValueError(
-                f"layer {layer.name!r} of type {type(layer).__name__} has no integer form; replace it, leave it out of "
-                'the annotation, or use on_unsupported="skip" to keep it in float'
+                f"{'; '.join(found.values())} (or leave it out of the annotation, or use "
+                'on_unsupported="skip" to keep it in float)'
             )
 
 
-def _split_given(rewritten: layout.Rewritten, given: dict[str, Any]) -> None:
-    """Distributes a config given for a SeparableConv2D over the two layers that it became."""
+def _obstacle(step: Step) -> str:
+    """Why a layer cannot be an integer operator, and what to do; empty where it can."""
+    if step.meaning.role != WEIGHTS:
+        return step.meaning.why
+    shape = getattr(step.layer, kernels.attribute(step.layer)).shape
+    length = int(shape.num_elements()) // kernels.channels(step.layer, shape)
+    if limits.bias_room(length) >= limits.LEAST_ROOM:
+        return ""
+    return f"a dot product of {length} weights does not fit int32; split the layer"
+
+
+def _adapted(given: Any, output: ActivationQuantizer | None) -> Any:
+    """A config that the user gave, with an output quantizer exactly where the plan has one."""
+    if not isinstance(given, LayerQuantizeConfig):
+        return given  # another package's config: its own responsibility
+    return given if given.output is not None and output is not None else given.with_output(output)
+
+
+def _given(layer_quantize_map: dict[str, dict[str, Any]], rewritten: Rewritten) -> dict[str, Any]:
+    """{layer of the rewritten model: the config that the user gave for it}."""
+    entries = {name: entry.get("quantize_config") for name, entry in layer_quantize_map.items()}
+    given = {name: config for name, config in entries.items() if config is not None}
     for name, config in list(given.items()):
         if isinstance(config, SeparableConv2DQuantizeConfig):
-            weights = config.weights
-            parts = {
-                name + "_depthwise": ("depthwise_kernel", "depthwise_kernel"),
-                name: ("kernel", "pointwise_kernel"),
-            }
-            del given[name]
-            for part, (attribute, key) in parts.items():
-                layer = rewritten.model.get_layer(part)
-                config_class = kernel_config_class(layer)
-                assert config_class is not None
-                given[part] = config_class({attribute: weights[key]}, config.output if part == name else None)
+            given |= _split(name, config, rewritten.model)
+    return given
+
+
+def _split(name: str, config: SeparableConv2DQuantizeConfig, model: keras.Model) -> dict[str, Any]:
+    """A config given for a SeparableConv2D, distributed over the two layers that it became."""
+    parts = {name + "_depthwise": ("depthwise_kernel", "depthwise_kernel"), name: ("kernel", "pointwise_kernel")}
+    found = {}
+    for part, (attribute, key) in parts.items():
+        config_class = kernel_config_class(model.get_layer(part))
+        assert config_class is not None
+        found[part] = config_class({attribute: config.weights[key]}, config.output if part == name else None)
+    return found
 
 
 class PlannedRegistry(QuantizeRegistry):

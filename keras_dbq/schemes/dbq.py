@@ -5,8 +5,8 @@ from typing import Any
 from keras_dbq import _checks
 from keras_dbq.compat import keras
 from keras_dbq.quantizers import LinearWeightQuantizer, TernaryBranchQuantizer
-from keras_dbq.schemes import layout
 from keras_dbq.schemes.base import LayerwiseScheme
+from keras_dbq.schemes.plan import Step
 
 L = keras.layers
 
@@ -87,7 +87,7 @@ class DBQScheme(LayerwiseScheme):
         self.ternary_last = _checks.boolean("ternary_last", ternary_last)
         self.ternary_depthwise = _checks.boolean("ternary_depthwise", ternary_depthwise)
 
-    def weight_quantizer(self, step: layout.Step) -> tuple[Any, str]:
+    def weight_quantizer(self, step: Step) -> tuple[Any, str]:
         """The kernel's quantizer (None: stays float) of one kernel layer, and why, in a phrase."""
         layer, options = step.layer, self.choice(step.layer)
         depthwise = isinstance(layer, L.DepthwiseConv2D)
@@ -110,9 +110,9 @@ class DBQScheme(LayerwiseScheme):
         ternary.update({k: v for k, v in options.items() if k not in ("skip", "bits")})
         return TernaryBranchQuantizer(**ternary), "ternary"
 
-    def _linear_reason(self, step: layout.Step, depthwise: bool) -> str:
-        if step.rewritten_from:
-            return step.rewritten_from
+    def _linear_reason(self, step: Step, depthwise: bool) -> str:
+        if step.affine:
+            return step.affine
         if depthwise and not self.ternary_depthwise:
             return "depthwise"
         if step.first and not self.ternary_first:

@@ -5,8 +5,8 @@ from typing import Any
 from keras_dbq import _checks
 from keras_dbq.compat import keras
 from keras_dbq.quantizers import LinearWeightQuantizer
-from keras_dbq.schemes import layout
 from keras_dbq.schemes.base import LayerwiseScheme
+from keras_dbq.schemes.plan import Step
 
 
 class FATScheme(LayerwiseScheme):
@@ -45,7 +45,7 @@ class FATScheme(LayerwiseScheme):
         activation = {"bits": activation_bits, "ranges": "trained", "symmetric": symmetric}
         super().__init__(activation, overrides, on_unsupported, fold=True)
 
-    def weight_quantizer(self, step: layout.Step) -> tuple[Any, str]:
+    def weight_quantizer(self, step: Step) -> tuple[Any, str]:
         options = self.choice(step.layer)
         if options.get("skip"):
             return None, "skipped by choice: weights stay float"
@@ -56,7 +56,7 @@ class FATScheme(LayerwiseScheme):
             threshold="trained",
             round_bias=True,
         )
-        return quantizer, step.rewritten_from
+        return quantizer, step.affine
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "mode": self.mode, "bits": self.bits}

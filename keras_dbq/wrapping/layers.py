@@ -16,6 +16,8 @@ class QuantizeTensor(keras.layers.Layer):
       quantizer: ActivationQuantizer, or its config.
     """
 
+    quantization_role = "output"  # see `network.roles`
+
     def __init__(self, quantizer: ActivationQuantizer | dict[str, Any], **kwargs: Any):
         super().__init__(**kwargs)
         self.quantizer = ActivationQuantizer(**quantizer) if isinstance(quantizer, dict) else quantizer

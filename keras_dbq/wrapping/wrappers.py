@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from keras_dbq.compat import QuantizeWrapper, keras, tf
+from keras_dbq.network.graph import inner
+from keras_dbq.network.kernels import without_activation
 from keras_dbq.quantizers import ActivationQuantizer, LinearWeightQuantizer, TernaryBranchQuantizer
 from keras_dbq.wrapping.layers import QuantizeTensor
 from keras_dbq.wrapping.quantize_configs import LayerQuantizeConfig
@@ -42,11 +44,6 @@ def quantized_output(layer: keras.layers.Layer) -> QuantizedTensor | None:
     return None
 
 
-def inner(layer: keras.layers.Layer) -> keras.layers.Layer:
-    """The plain Keras layer inside a wrapper, or the layer itself."""
-    return layer.layer if isinstance(layer, QuantizeWrapper) else layer
-
-
 def bias(layer: keras.layers.Layer) -> tf.Variable | None:
     """The bias variable of a kernel layer, plain or wrapped (whose attribute `bias` may be a rounded tensor)."""
     plain = inner(layer)
@@ -80,16 +77,6 @@ def check_quantized(model: Any, function: str) -> None:
         raise ValueError(
             f"{function}: model {model.name!r} has no quantized layer; call keras_dbq.quantize_model first"
         )
-
-
-@contextmanager
-def without_activation(layer: keras.layers.Layer) -> Iterator[None]:
-    """A plain kernel layer gives its linear output for a while, before its own activation."""
-    activation, layer.activation = layer.activation, keras.activations.linear
-    try:
-        yield
-    finally:
-        layer.activation = activation
 
 
 @contextmanager
