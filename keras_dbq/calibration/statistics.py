@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 
 from keras_dbq.compat import keras, tf
-from keras_dbq.network import graph
+from keras_dbq.network import batch_norm, kernels
 from keras_dbq.network.batches import Batches
+from keras_dbq.network.graph import Graph, inner, inputs, output, replay
 from keras_dbq.wrapping import wrappers
 
 
@@ -15,37 +16,48 @@ def recalibrate_batch_norm(model: keras.Model, batches: Batches) -> bool:
 
     derived: over batches of n_b values with mean m_b and variance v_b the total is m = sum n_b m_b / n,
     v = sum n_b (v_b + m_b^2) / n - m^2. All layers are measured in one pass: in training mode each normalises with its
-    batch, so the layers behind it see what they will see afterwards.
+    batch, so the layers behind it see what they will see afterwards. A layer that is called several times is measured
+    over all its calls.
 
     Returns:
       Whether there is any batch norm that trains.
     """
-    norms = [layer for layer in wrappers.all_layers(model) if _is_batch_norm(layer)]
-    if not norms:
+    graph = Graph(model)
+    calls = [node for node in graph.nodes if _is_measured(node)]
+    if not calls:
         return False
-    by_layer = {id(node.layer): node for node in graph.nodes(model)}
-    inputs = [by_layer[id(layer)].keras_inputs[0] for layer in norms]
-    sums: list[list[Any]] = [[0.0, 0.0, 0.0] for _ in norms]
-    statistics = keras.Model(model.inputs, inputs)
-    dropout = _without_dropout(model)
-    with wrappers.quantizer_flags(model, activations_bypass=True), dropout:
-        saved = [(layer, layer.get_weights()) for layer in norms]
+    statistics = keras.Model(model.inputs, [inputs(node)[0] for node in calls])
+    layers = {id(node.layer): node.layer for node in calls}
+    sums: dict[int, list[Any]] = {key: [0.0, 0.0, 0.0] for key in layers}
+    with wrappers.quantizer_flags(model, activations_bypass=True), _without_dropout(model):
+        saved = [(layer, layer.get_weights()) for layer in layers.values()]
         for batch in batches.read("batch norm statistics"):
             values = statistics(batch if len(batch) > 1 else batch[0], training=True)
-            for total, value in zip(sums, tf.nest.flatten(values), strict=True):
-                value = tf.reshape(value, [-1, value.shape[-1]])
-                count = float(value.shape[0])
-                total[0] += count
-                total[1] = total[1] + tf.reduce_sum(tf.cast(value, tf.float64), 0).numpy()
-                total[2] = total[2] + tf.reduce_sum(tf.cast(value, tf.float64) ** 2, 0).numpy()
+            for node, value in zip(calls, tf.nest.flatten(values), strict=True):
+                _add_moments(sums[id(node.layer)], value)
         for layer, weights in saved:
             layer.set_weights(weights)
-    for layer, (count, first, second) in zip(norms, sums, strict=True):
-        norm = wrappers.inner(layer)
-        mean = first / count
+    for key, (count, first, second) in sums.items():
+        norm, mean = inner(layers[key]), first / count
         norm.moving_mean.assign(mean.astype(np.float32))
         norm.moving_variance.assign(np.maximum(second / count - mean**2, 0).astype(np.float32))
     return True
+
+
+def _is_measured(node: Any) -> bool:
+    """Whether a call is that of a batch norm over the channels, which trains."""
+    norm = inner(node.layer)
+    if not batch_norm.is_batch_norm(norm) or not norm.trainable:
+        return False
+    return batch_norm.over_channels(norm, len(inputs(node)[0].shape))
+
+
+def _add_moments(total: list[Any], value: Any) -> None:
+    """Adds count, sum and sum of squares of each channel."""
+    value = tf.cast(tf.reshape(value, [-1, value.shape[-1]]), tf.float64)
+    total[0] += float(value.shape[0])
+    total[1] = total[1] + tf.reduce_sum(value, 0).numpy()
+    total[2] = total[2] + tf.reduce_sum(value**2, 0).numpy()
 
 
 def match_outputs(model: keras.Model, batches: Batches) -> None:
@@ -79,26 +91,28 @@ def match_outputs(model: keras.Model, batches: Batches) -> None:
         return call if id(layer) in wanted else layer
 
     with wrappers.quantizer_flags(model, weights_bypass=True, activations_bypass=True):
-        graph.replay(model, batch, measure)
+        replay(model, batch, measure)
     with wrappers.quantizer_flags(model, activations_bypass=True):
-        graph.replay(model, batch, correct)
+        replay(model, batch, correct)
 
 
 def _kernels_without_batch_norm(model: keras.Model) -> list[keras.layers.Layer]:
-    """Wrapped kernel layers with a bias whose output no batch norm reads."""
-    readers = graph.consumers(model)
-    found = []
-    for node in graph.nodes(model):
-        following = readers.get(id(tf.nest.flatten(node.outputs)[0]), [])
-        norm = any(isinstance(wrappers.inner(n.layer), keras.layers.BatchNormalization) for n in following)
-        if wrappers.quantized_weights(node.layer) and node.layer.layer.use_bias and not norm:
-            found.append(node.layer)
-    return found
+    """Wrapped kernel layers with a bias whose output no batch norm reads; each once, in order of execution."""
+    graph = Graph(model)
+    normed = {
+        id(n.layer) for n in graph.nodes if any(batch_norm.is_batch_norm(r.layer) for r in graph.readers(output(n)))
+    }
+    found = {
+        id(node.layer): node.layer
+        for node in graph.nodes
+        if wrappers.quantized_weights(node.layer) and inner(node.layer).use_bias and id(node.layer) not in normed
+    }
+    return list(found.values())
 
 
 def _linear_output(wrapper: Any, x: Any) -> Any:
     """The layer's output before its activation (quantizers of activations pass everything through meanwhile)."""
-    with wrappers.without_activation(wrapper.layer):
+    with kernels.without_activation(wrapper.layer):
         return wrapper(x, training=False)
 
 
@@ -132,19 +146,12 @@ def _restore_bias(wrapper: Any) -> None:
         bias.assign(matched[0])
 
 
-def _is_batch_norm(layer: keras.layers.Layer) -> bool:
-    norm = wrappers.inner(layer)
-    return isinstance(norm, keras.layers.BatchNormalization) and norm.trainable and norm.axis in ([3], [1], 3, 1, -1)
-
-
 class _without_dropout:
     """Sets the rates of dropout layers to zero for a while."""
 
     def __init__(self, model: keras.Model):
         self.layers = [
-            wrappers.inner(layer)
-            for layer in wrappers.all_layers(model)
-            if isinstance(wrappers.inner(layer), keras.layers.Dropout)
+            inner(layer) for layer in wrappers.all_layers(model) if isinstance(inner(layer), keras.layers.Dropout)
         ]
 
     def __enter__(self) -> None:

@@ -12,26 +12,18 @@ import numpy as np
 
 from keras_dbq import _checks
 from keras_dbq._table import Table
-from keras_dbq.calibration import Batches
 from keras_dbq.compat import check_keras_model, keras, tf
-from keras_dbq.network import batch_norm, graph, roles
+from keras_dbq.network import batch_norm, channels, kernels, roles
+from keras_dbq.network.batches import Batches
+from keras_dbq.network.graph import Graph, flat_copy, inputs
 from keras_dbq.ops import branches as branch_ops
+from keras_dbq.prepare.result import Prepared
 
 L = keras.layers
+Filled = Prepared  # its name in 0.1
 _STARTS = np.geomspace(0.02, 1.0, 16)  # of the search for a copy's scale
 _ROUNDS = 8
 ENOUGH = 1e-6  # of the weighted squared weights: copies stop where so little is left to represent
-
-
-class Filled(NamedTuple):
-    """Result of `fill_dead_channels`.
-
-    model: a copy with other weights and the same outputs.
-    table: one row per layer with dead input channels: how many were filled and what it brings, or why none.
-    """
-
-    model: keras.Model
-    table: Table
 
 
 class _Path(NamedTuple):
@@ -43,7 +35,7 @@ class _Path(NamedTuple):
     reader: Any
 
 
-def fill_dead_channels(model: keras.Model, data: Any, *, branches: int = 1) -> Filled:
+def fill_dead_channels(model: keras.Model, data: Any, *, branches: int = 1) -> Prepared:
     """Makes dead channels into copies of live ones, for ternary weights with less error.
 
     Trained networks, small MobileNets above all, often have channels that a ReLU holds at zero for every picture. The
@@ -72,22 +64,23 @@ def fill_dead_channels(model: keras.Model, data: Any, *, branches: int = 1) -> F
     """
     check_keras_model(model, "fill_dead_channels")
     branches = _checks.integer("branches", branches, 1, 3)
-    copy = graph.flat_copy(model)
+    copy = flat_copy(model)
+    graph = Graph(copy)
     table = Table(["layer", "channels from", "channels", "dead", "filled", "error before", "error after", "note"])
-    readers = [node for node in graph.nodes(copy) if _mixes_channels(node.layer)]
+    readers = [node for node in graph.nodes if kernels.mixes_channels(node.layer)]
     measured = _mean_squares(copy, readers, data)
     for node in reversed(readers):  # a producer gets its columns before its own rows are looked at
         power = measured[node.layer.name]
         dead = np.flatnonzero(power == 0)
         if not len(dead):
             continue
-        path = _path(copy, node)
+        path = _path(graph, node)
         if isinstance(path, str):
             table.add(node.layer.name, "-", len(power), len(dead), 0, 0.0, 0.0, f"left alone: {path}")
             continue
         filled, before, after = _fill(path, dead, power, branches)
         table.add(node.layer.name, path.producer.name, len(power), len(dead), filled, before, after, "")
-    return Filled(copy, table)
+    return Prepared(copy, table)
 
 
 def split_rows(
@@ -158,17 +151,12 @@ def _nearest(rows: np.ndarray, levels: np.ndarray) -> np.ndarray:
     return best
 
 
-def _mixes_channels(layer: Any) -> bool:
-    """Whether each input channel meets a row of weights of its own, and all of them are summed."""
-    return type(layer) in (L.Conv2D, L.Dense) and getattr(layer, "groups", 1) == 1
-
-
 def _mean_squares(model: keras.Model, readers: list[Any], data: Any) -> dict[str, np.ndarray]:
     """{reader: mean square of each channel of its input over the data, float64 [C]}."""
     batches = Batches(data, model)
     if not readers:
         return {}
-    reads = keras.Model(model.inputs, [tf.nest.flatten(node.keras_inputs)[0] for node in readers])
+    reads = keras.Model(model.inputs, [inputs(node)[0] for node in readers])
     sums: list[Any] = [0.0] * len(readers)
     count = 0
     for batch in batches.read("mean squares of the channels"):
@@ -179,49 +167,62 @@ def _mean_squares(model: keras.Model, readers: list[Any], data: Any) -> dict[str
     return {node.layer.name: total / count for node, total in zip(readers, sums, strict=True)}
 
 
-def _path(model: keras.Model, reader: Any) -> _Path | str:
+def _path(graph: Graph, reader: Any) -> _Path | str:
     """The way of the reader's channels, or why none may be filled."""
-    consumers, outputs, calls = graph.consumers(model), graph.output_ids(model), graph.nodes(model)
-    between: list[Any] = []
-    scaled, homogeneous = None, True
+    way = _back_to_producer(graph, reader)
+    if isinstance(way, str):
+        return way
+    weighted = [layer for layer in way if kernels.mixes_channels(layer) or _per_channel(layer)]
+    scaled = weighted[0]  # the nearest to the reader: a copy's scale goes into its weights
+    crossed = way[: way.index(scaled) + 1]
+    if not all(_is_homogeneous(layer) for layer in crossed) or not _scalable(scaled):
+        return f"no factor may pass from {scaled.name} to it"
+    return _Path(way[-1], weighted[-2::-1], scaled, reader.layer)
+
+
+def _back_to_producer(graph: Graph, reader: Any) -> list[Any] | str:
+    """The layers from the one before the reader back to the one that makes its channels, or why there is no way."""
+    way: list[Any] = []
     node = reader
     while True:
-        if sum(n.layer is node.layer for n in calls) > 1:
+        if len(graph.calls(node.layer)) > 1:
             return f"{node.layer.name} is called several times"
-        inputs = tf.nest.flatten(node.keras_inputs)
-        tensor = inputs[0]
-        if len(consumers[id(tensor)]) > 1 or id(tensor) in outputs:
-            return f"several layers read {tensor._keras_history.layer.name}"
-        layer = tensor._keras_history.layer
-        found = [n for n in calls if n.layer is layer]
-        if len(inputs) > 1 or not found:
-            return f"{layer.name} makes its channels" if not found else f"{node.layer.name} has several inputs"
-        node = found[0]
-        activation = roles.activation_name(layer.activation) if hasattr(layer, "activation") else "linear"
-        if activation == "softmax":  # of all channels together
-            return f"{layer.name} (softmax) is on the way"
-        if scaled is None and activation not in ("linear", "relu"):
-            homogeneous = False
-        ends = _mixes_channels(layer)
-        if ends or _per_channel(layer, tensor):
-            if scaled is None:
-                if not homogeneous or not _scalable(layer):
-                    return f"no factor may pass from {layer.name} to it"
-                scaled = layer
-            if ends:
-                return _Path(layer, between[::-1], scaled, reader.layer)
-            between.append(layer)
-        elif isinstance(layer, L.ReLU) and roles.plain_role(layer) == roles.RELU:
-            homogeneous = homogeneous and layer.max_value is None
-        elif not isinstance(layer, L.Activation) and type(layer) not in roles.HOMOGENEOUS:
-            return f"{layer.name} ({type(layer).__name__}) is on the way"
+        if node is not reader:
+            if not _passes(node.layer):
+                return f"{node.layer.name} ({_type_or_softmax(node.layer)}) is on the way"
+            way.append(node.layer)
+            if kernels.mixes_channels(node.layer):
+                return way
+        node = channels.before(graph, node)
+        if isinstance(node, channels.Blocked):
+            return node.reason
 
 
-def _per_channel(layer: Any, output: Any) -> bool:
+def _passes(layer: Any) -> bool:
+    """Whether each channel behind the layer comes from one channel before it, or the layer makes the channels."""
+    if _type_or_softmax(layer) == "softmax":  # of all channels together
+        return False
+    weighted = kernels.mixes_channels(layer) or _per_channel(layer)
+    return weighted or isinstance(layer, L.Activation) or channels.crossing(layer) in ("linear", "relu", "relu6")
+
+
+def _type_or_softmax(layer: Any) -> str:
+    softmax = roles.activation_name(getattr(layer, "activation", None)) == "softmax"
+    return "softmax" if softmax else type(layer).__name__
+
+
+def _is_homogeneous(layer: Any) -> bool:
+    """Whether a factor above 0 passes the layer's activation, or the layer where it is one."""
+    if roles.activation_name(getattr(layer, "activation", None)) not in ("linear", "relu"):
+        return False
+    return channels.crossing(layer) != "relu6"
+
+
+def _per_channel(layer: Any) -> bool:
     """Layers with weights of their own for each channel."""
     if isinstance(layer, L.BatchNormalization):
-        return batch_norm.over_channels(layer, len(output.shape))
-    return type(layer) is L.DepthwiseConv2D and layer.depth_multiplier == 1
+        return batch_norm.over_channels(layer, len(layer.input_shape))
+    return kernels.is_depthwise(layer) and layer.depth_multiplier == 1
 
 
 def _scalable(layer: Any) -> bool:
@@ -232,10 +233,9 @@ def _scalable(layer: Any) -> bool:
 def _fill(path: _Path, dead: np.ndarray, power: np.ndarray, branches: int) -> tuple[int, float, float]:
     """Copies the channels along the path; (number of copies, error before, after)."""
     kernel, *bias = path.reader.get_weights()
-    # (h, w, C, M) or (C, M): rows [C, taps, M].
-    rows = np.moveaxis(kernel.reshape(-1, *kernel.shape[-2:]), 0, 1).astype(np.float64)
+    rows = kernels.rows(kernel).astype(np.float64)
     rows, copies, before, after = split_rows(rows, power, dead, branches)
-    path.reader.set_weights([np.moveaxis(rows, 1, 0).reshape(kernel.shape), *bias])
+    path.reader.set_weights([kernels.from_rows(rows, kernel.shape), *bias])
     channels, sources, scales = (list(v) for v in zip(*copies, strict=True)) if copies else ([], [], [])
     for layer in (path.producer, *path.between):
         weights = layer.get_weights()

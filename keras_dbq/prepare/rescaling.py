@@ -12,26 +12,17 @@ import numpy as np
 
 from keras_dbq import _checks
 from keras_dbq._table import Table
-from keras_dbq.calibration import Batches
 from keras_dbq.compat import check_keras_model, keras, tf
-from keras_dbq.network import graph, roles
-from keras_dbq.wrapping import wrappers
+from keras_dbq.network import channels, kernels, roles
+from keras_dbq.network.batches import Batches
+from keras_dbq.network.graph import Graph, flat_copy, inputs
+from keras_dbq.prepare.result import Prepared
 
-L = keras.layers
+Rescaled = Prepared  # its name in 0.1
 CEILING = 6.0
+_RULES = ("linear", "relu", "relu6")  # what a factor may cross; the later one says more
 LOCKED_ABOVE = 5.9  # source: FAT: a channel that reached this before ReLU6 may not be scaled
 DEAD = 1e-7  # of the largest filter: nothing to gain, and much to divide by
-
-
-class Rescaled(NamedTuple):
-    """Result of `rescale_depthwise` and `equalize`.
-
-    model: a copy with other weights and the same outputs.
-    table: one row per layer that was looked at: what was done, or why it was left alone.
-    """
-
-    model: keras.Model
-    table: Table
 
 
 class _Pair(NamedTuple):
@@ -39,10 +30,10 @@ class _Pair(NamedTuple):
 
     first: Any
     following: Any
-    rule: str  # "relu6", "relu" or "linear"
+    rule: str  # of _RULES
 
 
-def rescale_depthwise(model: keras.Model, data: Any, *, headroom: float = 1.2) -> Rescaled:
+def rescale_depthwise(model: keras.Model, data: Any, *, headroom: float = 1.2) -> Prepared:
     """Brings the filters of each depthwise layer to one size, and undoes it in the layer behind.
 
     source (Goncharenko et al., FAT): per channel k with filter size T_k = max|w_k|. With ReLU6 behind it, X_k is the
@@ -66,16 +57,16 @@ def rescale_depthwise(model: keras.Model, data: Any, *, headroom: float = 1.2) -
     """
     check_keras_model(model, "rescale_depthwise")
     headroom = _checks.number("headroom", headroom, 1.0, 1e6)
-    copy = graph.flat_copy(model)
-    pairs = {layer.name: _pair(copy, layer) for layer in copy.layers if isinstance(layer, L.DepthwiseConv2D)}
+    copy = flat_copy(model)
+    pairs = _pairs(copy, kernels.is_depthwise)
 
     def factors(pair: _Pair, reached: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         return scale_factors(_filter_sizes(pair.first), reached, headroom)
 
-    return Rescaled(copy, _rescaled(copy, pairs, data, factors, 1))
+    return Prepared(copy, _rescaled(copy, pairs, data, factors, 1))
 
 
-def equalize(model: keras.Model, data: Any, *, headroom: float = 1.2, rounds: int = 1) -> Rescaled:
+def equalize(model: keras.Model, data: Any, *, headroom: float = 1.2, rounds: int = 1) -> Prepared:
     """Brings filters and the weights that read them to one size in all pairs of layers, for one threshold per tensor.
 
     source (Nagel et al., ICCV 2019, cross-layer equalisation): with T_k = max|w_k| of the filter of channel k and R_k
@@ -96,13 +87,13 @@ def equalize(model: keras.Model, data: Any, *, headroom: float = 1.2, rounds: in
     check_keras_model(model, "equalize")
     headroom = _checks.number("headroom", headroom, 1.0, 1e6)
     rounds = _checks.integer("rounds", rounds, 1, 100)
-    copy = graph.flat_copy(model)
-    pairs = {layer.name: _pair(copy, layer) for layer in copy.layers if roles.is_kernel_layer(layer)}
+    copy = flat_copy(model)
+    pairs = _pairs(copy, kernels.is_kernel_layer)
 
     def factors(pair: _Pair, reached: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         return equalizing_factors(_filter_sizes(pair.first), _reader_sizes(pair.following), reached, headroom)
 
-    return Rescaled(copy, _rescaled(copy, pairs, data, factors, rounds))
+    return Prepared(copy, _rescaled(copy, pairs, data, factors, rounds))
 
 
 def _rescaled(
@@ -137,15 +128,12 @@ def _rescaled(
 
 def _filter_sizes(layer: Any) -> np.ndarray:
     """T_k = max|w_k| of each output channel; float64 [M]."""
-    kernel = np.abs(layer.get_weights()[0]).astype(np.float64)
-    channels = kernel.shape[-2] * kernel.shape[-1] if isinstance(layer, L.DepthwiseConv2D) else kernel.shape[-1]
-    return kernel.reshape(-1, channels).max(0)
+    return kernels.columns(layer, np.abs(layer.get_weights()[0]).astype(np.float64)).max(0)
 
 
 def _reader_sizes(layer: Any) -> np.ndarray:
     """R_k, the largest weight that reads each input channel; float64 [C]."""
-    kernel = np.abs(layer.get_weights()[0]).astype(np.float64)
-    return kernel.reshape(-1, *kernel.shape[-2:]).max((0, 2))
+    return kernels.rows(np.abs(layer.get_weights()[0]).astype(np.float64)).max((1, 2))
 
 
 def _spread(sizes: np.ndarray) -> float:
@@ -203,44 +191,36 @@ def _capped(factors: np.ndarray, reached: np.ndarray | None, headroom: float) ->
     return np.minimum(factors, np.maximum(cap, 1.0))
 
 
-def _pair(model: keras.Model, layer: Any) -> _Pair | str:
+def _pairs(model: keras.Model, is_first: Callable[[Any], bool]) -> dict[str, _Pair | str]:
+    """{name of a layer: the pair that it is the first of, or why it has none}."""
+    graph = Graph(model)
+    return {layer.name: _pair(graph, layer) for layer in model.layers if is_first(layer)}
+
+
+def _pair(graph: Graph, layer: Any) -> _Pair | str:
     """The layers that a factor would move between, or why it may not."""
-    consumers, outputs = graph.consumers(model), graph.output_ids(model)
-    calls = [node for node in graph.nodes(model) if node.layer is layer]
-    if len(calls) > 1:
+    node, *more = graph.calls(layer)
+    if more:
         return "called several times"
     rule = roles.activation_name(layer.activation)
-    tensor = tf.nest.flatten(calls[0].outputs)[0]
-    while rule in ("linear", "relu", "relu6"):
-        readers = consumers.get(id(tensor), [])
-        if len(readers) != 1 or id(tensor) in outputs:
-            return "several layers read it" if readers else "an output of the model"
-        node = readers[0]
-        following = node.layer
-        if roles.is_kernel_layer(following):
-            if sum(n.layer is following for n in graph.nodes(model)) > 1:
-                return f"{following.name} is called several times"
-            if getattr(following, "groups", 1) != 1:
-                return f"{following.name} is a grouped convolution"
-            return _Pair(layer, following, rule)
-        met = _passed(node)
-        if met not in ("linear", "relu", "relu6"):
-            return f"{following.name} ({met}) may not be crossed"
-        rule = "relu6" if "relu6" in (rule, met) else "relu" if "relu" in (rule, met) else "linear"
-        tensor = tf.nest.flatten(node.outputs)[0]
+    while rule in _RULES:
+        node = channels.after(graph, node)
+        if isinstance(node, channels.Blocked):
+            return node.reason
+        if kernels.is_kernel_layer(node.layer):
+            return _why_not_read(graph, node.layer) or _Pair(layer, node.layer, rule)
+        met = channels.crossing(node.layer)
+        if met not in _RULES:
+            return f"{node.layer.name} ({met}) may not be crossed"
+        rule = max(rule, met, key=_RULES.index)
     return f"its activation {rule} may not be crossed"
 
 
-def _passed(node: Any) -> str:
-    """What a node does to a factor: "linear", "relu", "relu6", or the name of what it may not cross."""
-    layer = node.layer
-    if isinstance(layer, L.ReLU) and roles.plain_role(layer) == roles.RELU:
-        return "relu" if layer.max_value is None else "relu6"
-    if isinstance(layer, L.Activation):
-        return roles.activation_name(layer.activation)
-    if type(layer) in roles.HOMOGENEOUS and getattr(layer, "interpolation", "nearest") == "nearest":
-        return "linear"
-    return type(layer).__name__
+def _why_not_read(graph: Graph, following: Any) -> str:
+    """Why the input channels of a kernel layer may not be divided; empty where they may."""
+    if len(graph.calls(following)) > 1:
+        return f"{following.name} is called several times"
+    return f"{following.name} is a grouped convolution" if getattr(following, "groups", 1) != 1 else ""
 
 
 def _largest(model: keras.Model, layers: list[Any], data: Any) -> dict[str, np.ndarray]:
@@ -248,13 +228,13 @@ def _largest(model: keras.Model, layers: list[Any], data: Any) -> dict[str, np.n
     batches = Batches(data, model)
     if not layers:
         return {}
-    nodes = {id(node.layer): node for node in graph.nodes(model)}
-    reads = keras.Model(model.inputs, [tf.nest.flatten(nodes[id(layer)].keras_inputs)[0] for layer in layers])
+    graph = Graph(model)
+    reads = keras.Model(model.inputs, [inputs(graph.calls(layer)[0])[0] for layer in layers])
     found = {layer.name: np.full(layer.output_shape[-1], -np.inf) for layer in layers}
     for batch in batches.read("largest values before ReLU6"):
-        inputs = reads(batch if len(batch) > 1 else batch[0], training=False)
-        for layer, x in zip(layers, tf.nest.flatten(inputs), strict=True):
-            with wrappers.without_activation(layer):
+        read = reads(batch if len(batch) > 1 else batch[0], training=False)
+        for layer, x in zip(layers, tf.nest.flatten(read), strict=True):
+            with kernels.without_activation(layer):
                 y = layer.call(x)
             found[layer.name] = np.maximum(found[layer.name], tf.reduce_max(y, [0, 1, 2]).numpy())
     return found
@@ -263,8 +243,6 @@ def _largest(model: keras.Model, layers: list[Any], data: Any) -> dict[str, np.n
 def _apply(pair: _Pair, factors: np.ndarray) -> None:
     """Multiplies filters and biases, divides the next kernel's input channels."""
     kernel, *bias = (w.astype(np.float64) for w in pair.first.get_weights())
-    kernel = kernel * (factors.reshape(kernel.shape[-2:]) if isinstance(pair.first, L.DepthwiseConv2D) else factors)
-    pair.first.set_weights([kernel, *(b * factors for b in bias)])
+    pair.first.set_weights([kernels.scale_outputs(pair.first, kernel, factors), *(b * factors for b in bias)])
     kernel, *bias = (w.astype(np.float64) for w in pair.following.get_weights())
-    # Input channels: the last axis but one in every kernel (h, w, C, M), (h, w, C, multiplier), (K, M).
-    pair.following.set_weights([kernel / factors[:, None], *bias])
+    pair.following.set_weights([kernels.scale_inputs(kernel, 1 / factors), *bias])
