@@ -97,17 +97,17 @@ def match_outputs(model: keras.Model, batches: Batches) -> None:
 
 
 def _kernels_without_batch_norm(model: keras.Model) -> list[keras.layers.Layer]:
-    """Wrapped kernel layers with a bias whose output no batch norm reads; each once, in order of execution."""
+    """Wrapped kernel layers with a bias, called once, whose output no batch norm reads; in order of execution."""
     graph = Graph(model)
-    normed = {
-        id(n.layer) for n in graph.nodes if any(batch_norm.is_batch_norm(r.layer) for r in graph.readers(output(n)))
-    }
-    found = {
-        id(node.layer): node.layer
-        for node in graph.nodes
-        if wrappers.quantized_weights(node.layer) and inner(node.layer).use_bias and id(node.layer) not in normed
-    }
-    return list(found.values())
+
+    def wanted(node: Any) -> bool:
+        layer = node.layer
+        normed = any(batch_norm.is_batch_norm(reader.layer) for reader in graph.readers(output(node)))
+        # One correction cannot suit several calls.
+        once = len(graph.calls(layer)) == 1
+        return bool(wrappers.quantized_weights(layer)) and once and inner(layer).use_bias and not normed
+
+    return [node.layer for node in graph.nodes if wanted(node)]
 
 
 def _linear_output(wrapper: Any, x: Any) -> Any:
