@@ -7,12 +7,15 @@ import os
 from dataclasses import replace
 
 from keras_dbq import _checks
+from keras_dbq._files import check_path, write_file
 from keras_dbq.compat import keras
 from keras_dbq.export.biases import round_biases
 from keras_dbq.export.convert import Conversion, convert
 from keras_dbq.tflite import flatbuffer as fb
-from keras_dbq.tflite.pack import FORMAT_VERSION, ROUNDING, pack_bytes
-from keras_dbq.tflite.report import BUILTIN_OPS, ExportReport, warn_sparse
+from keras_dbq.tflite.operators import BUILTIN_OPS
+from keras_dbq.tflite.pack import ROUNDING, pack_bytes
+from keras_dbq.tflite.params import FORMAT_VERSION
+from keras_dbq.tflite.report import ExportReport, warn_sparse
 
 ENCODINGS = ("packed", "int8")
 
@@ -41,10 +44,13 @@ def export_tflite(
 
     Raises:
       TypeError: not a Keras model.
-      ValueError: not quantized; unknown encoding; strict and not met (it names the layers).
+      ValueError: not quantized; unknown encoding; a path in no folder (before anything is done); strict and not met
+        (it names the layers).
     """
     _checks.one_of("encoding", encoding, ENCODINGS)
     _checks.boolean("strict", strict)
+    if path is not None:
+        check_path(path)
     conversion = convert(q_model)
     if strict and conversion.floating:
         raise ValueError(
@@ -58,7 +64,7 @@ def export_tflite(
         report = _int8_report(data, report)
     report = replace(report, findings=_findings(conversion))
     if path is not None:
-        fb.write_file(path, report.data)
+        write_file(path, report.data)
     if round_model_biases:
         round_biases(q_model, conversion.biases)
     warn_sparse(report)

@@ -12,8 +12,9 @@ import numpy as np
 
 from keras_dbq.compat import keras, tf
 from keras_dbq.export.inference import TOKEN, InferenceGraph, KernelRecord, build
-from keras_dbq.export.integerize import KERNEL_OPS, UNCLAMPED, Grid, Kernel, integerize
+from keras_dbq.export.integerize import Kernel, integerize
 from keras_dbq.tflite import flatbuffer as fb
+from keras_dbq.tflite.operators import KERNELS, UNCLAMPED, Grid
 from keras_dbq.tflite.slim import drop_metadata, drop_unused, share_buffers
 
 
@@ -99,7 +100,7 @@ class _KernelFinder:
             return None
         tensors = model.subgraphs[0].tensors
         weights = fb.constant(model, int(operator.inputs[1]))
-        axis = KERNEL_OPS[op]
+        axis = KERNELS[op].axis
         columns = np.moveaxis(weights, axis, -1).reshape(-1, weights.shape[axis])
         bias = self._bias(model, operator, columns.shape[1])
         equal = [t for t, r in self.inference.kernels.items() if _same(r, columns, bias)]

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from keras_dbq.compat import keras, tf
-from keras_dbq.export.integerize import Grid
 from keras_dbq.network import graph, roles
 from keras_dbq.ops import activations as activation_ops
 from keras_dbq.prepare import folding
+from keras_dbq.tflite.operators import Grid
 from keras_dbq.wrapping import naming, wrappers
 from keras_dbq.wrapping.layers import QuantizeTensor
 

@@ -11,47 +11,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from keras_dbq.limits import BIAS_LIMIT, LEAST_ROOM, bias_room
 from keras_dbq.tflite import flatbuffer as fb
 from keras_dbq.tflite.levels import find_branches
-
-# Output codes are the input's codes, moved or selected.
-SAME_GRID = frozenset(
-    "MAX_POOL_2D AVERAGE_POOL_2D PAD MIRROR_PAD RESHAPE SQUEEZE EXPAND_DIMS STRIDED_SLICE SLICE TRANSPOSE SPLIT "
-    "SPLIT_V GATHER RESIZE_NEAREST_NEIGHBOR REDUCE_MAX REDUCE_MIN SPACE_TO_DEPTH DEPTH_TO_SPACE SPACE_TO_BATCH_ND "
-    "BATCH_TO_SPACE_ND TILE REVERSE_V2 UNPACK".split()
+from keras_dbq.tflite.operators import (
+    FIXED,
+    INT8_OPS,
+    JOIN,
+    KERNELS,
+    PASSES_GRID_BACK,
+    SAME_GRID,
+    UNCLAMPED,
+    Grid,
+    int8_version,
 )
-# All inputs have to be on the output's grid.
-JOIN = frozenset("CONCATENATION MAXIMUM MINIMUM PACK".split())
-# Every tensor has a grid of its own.
-FREE = frozenset(
-    "CONV_2D DEPTHWISE_CONV_2D FULLY_CONNECTED ADD SUB MUL MEAN RELU RELU6 LEAKY_RELU PRELU HARD_SWISH".split()
-)
-KERNEL_OPS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}  # and the channels' axis
-
-
-class Grid(NamedTuple):
-    """real = scale * (code - zero_point), codes int8 from `bottom` on."""
-
-    scale: float  # a float32 value
-    zero_point: int
-    bottom: int = -128  # above -128: under 8 bits, where no ReLU clips
-
-
-# The operator writes this grid whatever was asked. source: TFLite's quantization specification.
-FIXED = {"SOFTMAX": Grid(1 / 256, -128), "LOGISTIC": Grid(1 / 256, -128), "TANH": Grid(1 / 128, 0)}
-INT8_OPS = SAME_GRID | JOIN | FREE | set(FIXED)
-
-# Operator versions that mean int8. measured: what TensorFlow 2.21's converter writes.
-OP_VERSIONS = {
-    "CONV_2D": 3,
-    "DEPTHWISE_CONV_2D": 3,
-    "FULLY_CONNECTED": 4,
-    "RESIZE_NEAREST_NEIGHBOR": 3,
-} | dict.fromkeys(("RESHAPE", "SPLIT", "LEAKY_RELU", "PRELU", "HARD_SWISH", "SQUEEZE", "EXPAND_DIMS"), 1)
 
 
 @dataclass
@@ -146,8 +123,7 @@ class _Integerizer:
         wanted = set()
         for operator in self.readers.get(index, []):
             name = fb.op_name(self.model, operator)
-            passes = name in JOIN or (name in SAME_GRID and name != "AVERAGE_POOL_2D")
-            wanted.add(self._asked(int(operator.outputs[0])) if passes else None)
+            wanted.add(self._asked(int(operator.outputs[0])) if name in PASSES_GRID_BACK else None)
         return wanted.pop() if len(wanted) == 1 and index not in self._graph_outputs() else None
 
     def _graph_outputs(self) -> set[int]:
@@ -179,7 +155,7 @@ class _Integerizer:
             self.operators.append(operator)  # shape arithmetic
             return
         native = self._native_grid(name, operator)
-        kernel = self.find_kernel(self.model, operator, name) if name in KERNEL_OPS else None
+        kernel = self.find_kernel(self.model, operator, name) if name in KERNELS else None
         reason = self._why_float(name, operator, native, kernel)
         if reason:
             self.found.floating.append(f"{name} {fb.text(self.graph.tensors[outputs[0]].name)!r}: {reason}")
@@ -212,7 +188,7 @@ class _Integerizer:
     def _why_float(self, name: str, operator: Any, native: Grid | None, kernel: Kernel | None) -> str:
         if name not in INT8_OPS:
             return "no int8 form here"
-        if name in KERNEL_OPS and kernel is None:
+        if name in KERNELS and kernel is None:
             return "its weights are not quantized"
         if any(index not in self.grid for index in self._data_inputs(operator)):
             return "an input is not quantized"
@@ -230,7 +206,7 @@ class _Integerizer:
             operator.inputs[position] = self.as_float[index]
 
     def _make_int8(self, name: str, operator: Any, native: Grid, kernel: Kernel | None) -> None:
-        operator.opcodeIndex = fb.operator_code(self.model, name, OP_VERSIONS.get(name, 2))
+        operator.opcodeIndex = fb.operator_code(self.model, name, int8_version(name))
         if kernel is not None:
             self._write_kernel(name, operator, kernel)
             return
@@ -275,8 +251,8 @@ class _Integerizer:
 
     def _write_kernel(self, name: str, operator: Any, kernel: Kernel) -> None:
         """Weights, scales and bias = rint(b / (s_in * s_w)), which `fit_bias` made fit int32."""
-        weights, scale, bias = fit_bias(kernel, KERNEL_OPS[name], self.grid[int(operator.inputs[0])].scale)
-        axis = KERNEL_OPS[name] if len(scale) > 1 else 0
+        weights, scale, bias = fit_bias(kernel, KERNELS[name].axis, self.grid[int(operator.inputs[0])].scale)
+        axis = KERNELS[name].axis if len(scale) > 1 else 0
         source_scale = np.float32(self.grid[int(operator.inputs[0])].scale)
         self.found.biases[kernel.name] = bias * np.float64(source_scale) * scale.astype(np.float64)
         operator.inputs = np.array([
@@ -310,10 +286,6 @@ class _Integerizer:
             tensor.quantization = fb.quantization(np.float32(grid.scale), grid.zero_point)
 
 
-UNCLAMPED = "/unclamped"  # ending of the names of tensors before a MAXIMUM of ours
-BIAS_LIMIT = 2**31 - 1
-
-
 def fit_bias(kernel: Kernel, axis: int, source_scale: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(int8 weights, float32 scale, int32 bias) of a kernel for an input of scale `source_scale`.
 
@@ -324,8 +296,8 @@ def fit_bias(kernel: Kernel, axis: int, source_scale: float) -> tuple[np.ndarray
     """
     channels = kernel.weights.shape[axis]
     length = kernel.weights.size // channels
-    room = BIAS_LIMIT - length * 127 * 255 - 1
-    if room < 2**24:
+    room = bias_room(length)
+    if room < LEAST_ROOM:
         raise ValueError(
             f"layer {kernel.name!r}: expected a dot product that fits int32, got {length} weights a channel; "
             "split the layer"

@@ -13,7 +13,7 @@ import numpy as np
 from keras_dbq import _checks
 from keras_dbq._table import Table
 from keras_dbq.tflite import flatbuffer as fb
-from keras_dbq.tflite.report import CUSTOM_OPS
+from keras_dbq.tflite.operators import BUILTIN_OPS
 from keras_dbq.tflite.unpack import unpack_tflite
 
 TOP1_AGREEMENT = 0.995
@@ -217,7 +217,7 @@ def verify(
 
 def _is_packed(data: bytes) -> bool:
     model = fb.load_model(data)
-    return any(fb.op_name(model, operator) in CUSTOM_OPS.values() for operator in model.subgraphs[0].operators)
+    return any(fb.op_name(model, operator) in BUILTIN_OPS for operator in model.subgraphs[0].operators)
 
 
 def _int8_twin(data: bytes, int8_file: str | os.PathLike | bytes | None) -> bytes:
