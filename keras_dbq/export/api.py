@@ -58,8 +58,7 @@ def export_tflite(
             f"{'; '.join(conversion.floating)}; quantize those layers, or export with strict=False"
         )
     data = _with_metadata(conversion.data, encoding)
-    ternary = [name for name in conversion.ternary_layers if name not in _float_layers(conversion)]
-    report = pack_bytes(data, strict, ternary)
+    report = pack_bytes(data, strict, conversion.ternary_layers)
     if encoding == "int8":
         report = _int8_report(data, report)
     report = replace(report, findings=_findings(conversion))
@@ -77,11 +76,6 @@ def _with_metadata(data: bytes, encoding: str) -> bytes:
     entry = {"encoding": encoding, "format_version": FORMAT_VERSION, "rounding": ROUNDING}
     fb.set_metadata(model, fb.METADATA_NAME, json.dumps(entry, separators=(",", ":"), sort_keys=True).encode())
     return fb.save_model(model)
-
-
-def _float_layers(conversion: Conversion) -> set[str]:
-    """Ternary layers whose operator stayed float: they are in the findings, not in the packer's list."""
-    return set(conversion.kernels) - set(conversion.biases)
 
 
 def _int8_report(data: bytes, packed: ExportReport) -> ExportReport:
