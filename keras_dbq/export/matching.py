@@ -31,15 +31,20 @@ class GridFinder:
         self.grids = inference.grids
 
     def __call__(self, name: str, written: Grid) -> Grid:
-        """The trained grid; `written` (the converter's) where the fake-quant is none of ours (a user's own)."""
+        """The trained grid; `written` (the converter's) where the fake-quant is none of ours (a user's own).
+
+        A name that holds several of our fake-quants is that of the one which the converter wrote.
+        """
         ours = {self.grids[token] for token in GRID.findall(name)}
         if not ours:
             return written
-        assert len(ours) == 1, f"{name}: expected one fake-quant, got {len(ours)}"
-        grid = ours.pop()
-        close = abs(grid.scale / written.scale - 1) < _SCALE_TOLERANCE
-        assert grid.zero_point == written.zero_point and close, f"{name}: expected {grid}, got {written}"
-        return grid
+        found = [grid for grid in ours if _is_written_as(grid, written)]
+        assert len(found) == 1, f"{name}: expected a grid out of {ours}, got {written}"
+        return found[0]
+
+
+def _is_written_as(grid: Grid, written: Grid) -> bool:
+    return grid.zero_point == written.zero_point and abs(grid.scale / written.scale - 1) < _SCALE_TOLERANCE
 
 
 class KernelFinder:
