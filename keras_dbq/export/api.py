@@ -7,12 +7,15 @@ import os
 from dataclasses import replace
 
 from keras_dbq import _checks
+from keras_dbq._files import check_path, write_file
 from keras_dbq.compat import keras
 from keras_dbq.export.biases import round_biases
 from keras_dbq.export.convert import Conversion, convert
 from keras_dbq.tflite import flatbuffer as fb
-from keras_dbq.tflite.pack import FORMAT_VERSION, ROUNDING, pack_bytes
-from keras_dbq.tflite.report import BUILTIN_OPS, ExportReport, warn_sparse
+from keras_dbq.tflite.operators import BUILTIN_OPS
+from keras_dbq.tflite.pack import ROUNDING, pack_bytes
+from keras_dbq.tflite.params import FORMAT_VERSION
+from keras_dbq.tflite.report import ExportReport, warn_sparse
 
 ENCODINGS = ("packed", "int8")
 
@@ -41,10 +44,13 @@ def export_tflite(
 
     Raises:
       TypeError: not a Keras model.
-      ValueError: not quantized; unknown encoding; strict and not met (it names the layers).
+      ValueError: not quantized; unknown encoding; a path in no folder (before anything is done); strict and not met
+        (it names the layers).
     """
     _checks.one_of("encoding", encoding, ENCODINGS)
     _checks.boolean("strict", strict)
+    if path is not None:
+        check_path(path)
     conversion = convert(q_model)
     if strict and conversion.floating:
         raise ValueError(
@@ -52,13 +58,12 @@ def export_tflite(
             f"{'; '.join(conversion.floating)}; quantize those layers, or export with strict=False"
         )
     data = _with_metadata(conversion.data, encoding)
-    ternary = [name for name in conversion.ternary_layers if name not in _float_layers(conversion)]
-    report = pack_bytes(data, strict, ternary)
+    report = pack_bytes(data, strict, conversion.ternary_layers)
     if encoding == "int8":
         report = _int8_report(data, report)
     report = replace(report, findings=_findings(conversion))
     if path is not None:
-        fb.write_file(path, report.data)
+        write_file(path, report.data)
     if round_model_biases:
         round_biases(q_model, conversion.biases)
     warn_sparse(report)
@@ -71,11 +76,6 @@ def _with_metadata(data: bytes, encoding: str) -> bytes:
     entry = {"encoding": encoding, "format_version": FORMAT_VERSION, "rounding": ROUNDING}
     fb.set_metadata(model, fb.METADATA_NAME, json.dumps(entry, separators=(",", ":"), sort_keys=True).encode())
     return fb.save_model(model)
-
-
-def _float_layers(conversion: Conversion) -> set[str]:
-    """Ternary layers whose operator stayed float: they are in the findings, not in the packer's list."""
-    return set(conversion.kernels) - set(conversion.biases)
 
 
 def _int8_report(data: bytes, packed: ExportReport) -> ExportReport:

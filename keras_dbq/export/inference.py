@@ -14,32 +14,17 @@ from typing import Any
 import numpy as np
 
 from keras_dbq.compat import keras, tf
-from keras_dbq.export.integerize import Grid
+from keras_dbq.export.kernels import Kernel
 from keras_dbq.network import graph, kernels, roles
 from keras_dbq.network.batch_norm import affine
 from keras_dbq.ops import activations as activation_ops
+from keras_dbq.tflite.operators import Grid
 from keras_dbq.wrapping import naming, wrappers
 from keras_dbq.wrapping.layers import QuantizeTensor
 
 L = keras.layers
 TOKEN = re.compile(r"\bn\d{4}\b")
-
-
-@dataclass
-class KernelRecord:
-    """Weights of one call of a kernel layer, batch norm folded in. One channel is one column."""
-
-    name: str
-    columns: np.ndarray  # int8 [K, M]
-    scale: np.ndarray  # float32 [M]
-    bias: np.ndarray  # float64 [M]
-    branches: int  # 0: linear
-    bits: int
-
-    @property
-    def float_columns(self) -> np.ndarray:
-        """float32 [K, M]: what the converter sees, one float32 product per weight."""
-        return self.columns.astype(np.float32) * self.scale
+GRID = re.compile(r"\b(n\d{4})/grid")  # the fake-quant behind a call, and its token
 
 
 @dataclass
@@ -47,7 +32,7 @@ class InferenceGraph:
     """A function for the converter, and what its names mean."""
 
     function: Any  # concrete tf.function
-    kernels: dict[str, KernelRecord] = field(default_factory=dict)  # token -> record
+    kernels: dict[str, Kernel] = field(default_factory=dict)  # token -> record
     grids: dict[str, Grid] = field(default_factory=dict)  # token -> grid of the layer's output
     names: dict[str, str] = field(default_factory=dict)  # token -> layer name
     tensor_names: dict[str, str] = field(default_factory=dict)  # token of a quantizer -> name of the tensor in the file
@@ -118,7 +103,7 @@ class _Builder:
             self.result.tensor_names[token] = self.tensor_names[id(node)]
         # Bounds that give back the same grid, on all 256 codes: the converter computes (high - low) / 255.
         low, high = (np.float32((code - zero_point) * np.float64(scale)) for code in (-128, 127))
-        return tf.quantization.fake_quant_with_min_max_args(value, low, high, num_bits=8)
+        return tf.quantization.fake_quant_with_min_max_args(value, low, high, num_bits=8, name="grid")
 
     def _emitter(self, layer: keras.layers.Layer) -> Callable[..., Any]:
         """(token, *args) -> the layer's float result before its output quantizer."""
@@ -149,7 +134,7 @@ class _Builder:
         if layer.padding == "same" and not _tiles(x.shape[1:3], layer.pool_size, strides):
             return layer.call(x)
         channels = x.shape[-1]
-        record = KernelRecord(
+        record = Kernel(
             name=layer.name,
             columns=np.full((height * width, channels), 127, np.int8),
             scale=np.full(channels, 1 / (127 * height * width), np.float32),
@@ -228,7 +213,7 @@ def _kernel_variable(layer: keras.layers.Layer) -> Any:
     return inner.depthwise_kernel if isinstance(inner, L.DepthwiseConv2D) else inner.kernel
 
 
-def kernel_record(layer: keras.layers.Layer, batch_norm: keras.layers.Layer | None) -> KernelRecord | None:
+def kernel_record(layer: keras.layers.Layer, batch_norm: keras.layers.Layer | None) -> Kernel | None:
     """The integers of a kernel layer with its batch norm folded; None when its weights are not quantized.
 
     derived: factor = gamma / sqrt(variance + epsilon); a weight factor * (n * s) is (sign(factor) * n) *
@@ -246,7 +231,7 @@ def kernel_record(layer: keras.layers.Layer, batch_norm: keras.layers.Layer | No
         alive = np.abs(factor) * scale > np.finfo(np.float32).tiny
         columns = columns * np.where(alive, np.sign(factor), 0).astype(np.int8)
         scale, bias = np.where(alive, np.abs(factor), 1) * scale, shift
-    return KernelRecord(
+    return Kernel(
         name=naming.plain_name(layer),
         columns=columns.astype(np.int8),
         scale=scale.astype(np.float32),

@@ -1,284 +1,142 @@
 """Turns the converter's float `.tflite` with QUANTIZE / DEQUANTIZE pairs into a file of integers.
 
 choice: the stock converter runs without its own quantizer. It then fuses bias, batch norm and activations, and leaves
-a QUANTIZE / DEQUANTIZE pair at exactly each fake-quant of the model. What follows is bookkeeping: a pair marks its
-tensor, operators between marked tensors become int8, and weights are the integers that the model trained. Nothing is
-measured or rounded a second time, so no rule of the converter's (which scale a channel gets, what feeds a
+a QUANTIZE / DEQUANTIZE pair at exactly each fake-quant of the model. What follows is bookkeeping: `grids.decide` says
+which tensor is on which grid, and here the operators are written that way, with the integers that the model trained.
+Nothing is measured or rounded a second time, so no rule of the converter's (which scale a channel gets, what feeds a
 concatenation) can disagree with the training.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from keras_dbq.export.grids import Codes, Plan, Step
+from keras_dbq.export.kernels import Kernel, fit_bias
+from keras_dbq.limits import TOP_LEVEL
 from keras_dbq.tflite import flatbuffer as fb
-from keras_dbq.tflite.levels import find_branches
-
-# Output codes are the input's codes, moved or selected.
-SAME_GRID = frozenset(
-    "MAX_POOL_2D AVERAGE_POOL_2D PAD MIRROR_PAD RESHAPE SQUEEZE EXPAND_DIMS STRIDED_SLICE SLICE TRANSPOSE SPLIT "
-    "SPLIT_V GATHER RESIZE_NEAREST_NEIGHBOR REDUCE_MAX REDUCE_MIN SPACE_TO_DEPTH DEPTH_TO_SPACE SPACE_TO_BATCH_ND "
-    "BATCH_TO_SPACE_ND TILE REVERSE_V2 UNPACK".split()
-)
-# All inputs have to be on the output's grid.
-JOIN = frozenset("CONCATENATION MAXIMUM MINIMUM PACK".split())
-# Every tensor has a grid of its own.
-FREE = frozenset(
-    "CONV_2D DEPTHWISE_CONV_2D FULLY_CONNECTED ADD SUB MUL MEAN RELU RELU6 LEAKY_RELU PRELU HARD_SWISH".split()
-)
-KERNEL_OPS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}  # and the channels' axis
+from keras_dbq.tflite.operators import JOIN, KERNELS, UNCLAMPED, Grid, from_columns, int8_version
 
 
-class Grid(NamedTuple):
-    """real = scale * (code - zero_point), codes int8 from `bottom` on."""
+def integerize(model: Any, plan: Plan) -> dict[str, np.ndarray]:
+    """Rewrites a float ModelT in place, as its plan says.
 
-    scale: float  # a float32 value
-    zero_point: int
-    bottom: int = -128  # above -128: under 8 bits, where no ReLU clips
-
-
-# The operator writes this grid whatever was asked. source: TFLite's quantization specification.
-FIXED = {"SOFTMAX": Grid(1 / 256, -128), "LOGISTIC": Grid(1 / 256, -128), "TANH": Grid(1 / 128, 0)}
-INT8_OPS = SAME_GRID | JOIN | FREE | set(FIXED)
-
-# Operator versions that mean int8. measured: what TensorFlow 2.21's converter writes.
-OP_VERSIONS = {
-    "CONV_2D": 3,
-    "DEPTHWISE_CONV_2D": 3,
-    "FULLY_CONNECTED": 4,
-    "RESIZE_NEAREST_NEIGHBOR": 3,
-} | dict.fromkeys(("RESHAPE", "SPLIT", "LEAKY_RELU", "PRELU", "HARD_SWISH", "SQUEEZE", "EXPAND_DIMS"), 1)
-
-
-@dataclass
-class Kernel:
-    """Integer weights and float bias for one operator, given by the caller."""
-
-    name: str
-    weights: np.ndarray  # int8, in the operator's layout
-    scale: np.ndarray  # float32 [M], or [1] for all channels
-    bias: np.ndarray  # float64 [M], real values
-
-
-@dataclass
-class Integerized:
-    """What was found on the way."""
-
-    floating: list[str] = field(default_factory=list)  # operators that stayed float, and why
-    requantized: list[str] = field(default_factory=list)  # tensors that needed an int8 -> int8 QUANTIZE
-    biases: dict[str, np.ndarray] = field(default_factory=dict)  # layer -> real values of its int32 bias, float64 [M]
-
-
-KernelFinder = Callable[[Any, Any, str], Kernel | None]
-GridFinder = Callable[[str, Grid], Grid]
-
-
-def integerize(model: Any, find_kernel: KernelFinder, find_grid: GridFinder) -> Integerized:
-    """Rewrites a float ModelT in place.
-
-    Args:
-      model: ModelT of the converter, float, with QUANTIZE / DEQUANTIZE pairs.
-      find_kernel: (model, operator, its name) -> the integers of its weights, or None to leave the operator float.
-      find_grid: (name of a QUANTIZE output, the converter's grid) -> the exact grid.
+    Returns:
+      {layer name: what the int32 bias of its operator stands for, float64 [M]}.
     """
-    return _Integerizer(model, find_kernel, find_grid).run()
+    return _Writer(model, plan).write()
 
 
-class _Integerizer:
-    def __init__(self, model: Any, find_kernel: KernelFinder, find_grid: GridFinder):
-        self.model, self.graph = model, model.subgraphs[0]
-        self.find_kernel, self.find_grid = find_kernel, find_grid
-        self.found = Integerized()
+class _Writer:
+    def __init__(self, model: Any, plan: Plan):
+        self.model, self.graph, self.plan = model, model.subgraphs[0], plan
         self.operators: list[Any] = []  # the new list
-        self.marks: dict[int, list[tuple[Grid, list[int]]]] = {}  # float tensor -> grids asked for, and their readers
-        self.grid: dict[int, Grid] = {}  # tensors that are int8 now
-        self.alias: dict[int, int] = {}  # dequantized tensor -> the tensor that replaces it
+        self.grids = dict(plan.grids)  # of the tensors of the file
+        self.copies: dict[Codes, int] = {}  # the tensor that holds another tensor's numbers on another grid
         self.as_float: dict[int, int] = {}  # int8 tensor -> its dequantized copy
-        self.readers: dict[int, list[Any]] = {}
+        self.biases: dict[str, np.ndarray] = {}
 
-    def run(self) -> Integerized:
-        computing = self._take_pairs()
-        for operator in computing:
-            for index in operator.inputs:
-                self.readers.setdefault(int(index), []).append(operator)
+    def write(self) -> dict[str, np.ndarray]:
         for index in self.graph.inputs:
-            self._settle(int(index), self._asked(int(index)))
-        for operator in computing:
-            self._place(operator)
-        self.graph.outputs = np.array([self.alias.get(int(i), int(i)) for i in self.graph.outputs], np.int32)
+            self._write_copies(int(index))
+        for step in self.plan.steps:
+            self._write(step)
+        self.graph.outputs = np.array([self._read(int(index)) for index in self.graph.outputs], np.int32)
         self.graph.operators = self.operators
-        self._write_grids()
-        return self.found
+        for index, grid in self.grids.items():
+            self.graph.tensors[index].type = fb.schema.TensorType.INT8
+            self.graph.tensors[index].quantization = _parameters(grid)
+        return self.biases
 
-    # reading the pairs
+    def _read(self, index: int) -> int:
+        """The tensor of the file that a reader of `index` reads."""
+        codes = self.plan.reads.get(index)
+        return index if codes is None else self.copies.get(codes, codes.tensor)
 
-    def _take_pairs(self) -> list[Any]:
-        """Collects QUANTIZE / DEQUANTIZE pairs into `marks` and returns the other operators."""
-        names = [fb.op_name(self.model, operator) for operator in self.graph.operators]
-        after: dict[int, list[int]] = {}
-        for operator, name in zip(self.graph.operators, names, strict=True):
-            if name == "DEQUANTIZE":
-                after.setdefault(int(operator.inputs[0]), []).append(int(operator.outputs[0]))
-        for operator, name in zip(self.graph.operators, names, strict=True):
-            if name == "QUANTIZE":
-                tensor = self.graph.tensors[operator.outputs[0]]
-                written = self._converter_grid(tensor)
-                grid = self.find_grid(fb.text(tensor.name), written)
-                mark = (grid, after.get(int(operator.outputs[0]), []))
-                self.marks.setdefault(int(operator.inputs[0]), []).append(mark)
-        return [o for o, n in zip(self.graph.operators, names, strict=True) if n not in ("QUANTIZE", "DEQUANTIZE")]
-
-    @staticmethod
-    def _converter_grid(tensor: Any) -> Grid:
-        offset = 128 if tensor.type == fb.schema.TensorType.UINT8 else 0
-        return Grid(float(fb.scales_of(tensor)[0]), int(fb.zero_points_of(tensor)[0]) - offset)
-
-    # deciding
-
-    def _asked(self, index: int) -> Grid | None:
-        """The grid that a tensor's marks ask for; without marks, the one on which all its readers agree."""
-        if index in self.marks:
-            return self.marks[index][0][0]
-        wanted = set()
-        for operator in self.readers.get(index, []):
-            name = fb.op_name(self.model, operator)
-            passes = name in JOIN or (name in SAME_GRID and name != "AVERAGE_POOL_2D")
-            wanted.add(self._asked(int(operator.outputs[0])) if passes else None)
-        return wanted.pop() if len(wanted) == 1 and index not in self._graph_outputs() else None
-
-    def _graph_outputs(self) -> set[int]:
-        return {int(index) for index in self.graph.outputs}
-
-    def _settle(self, index: int, native: Grid | None) -> None:
-        """Gives a tensor its grid, and each differing mark an operator that requantizes (or quantizes) it."""
-        if native is not None:
-            self.grid[index] = native
-        for grid, replaced in self.marks.get(index, []):
-            target = index
-            if native != grid:
-                target = self._copy_tensor(index)
-                self.grid[target] = grid
-                self._append("QUANTIZE", 2 if native else 1, [index], [target])
-                self._clamp(self.operators[-1], 0, grid)
-                where = fb.text(self.graph.tensors[index].name)
-                if native is not None:
-                    self.found.requantized.append(where)
-            self.alias.update(dict.fromkeys(replaced, target))
-
-    # placing one operator
-
-    def _place(self, operator: Any) -> None:
-        name = fb.op_name(self.model, operator)
-        operator.inputs = np.array([self.alias.get(int(i), int(i)) for i in operator.inputs], np.int32)
-        outputs = [int(index) for index in operator.outputs]
-        if not any(self._is_float(index) for index in outputs):
-            self.operators.append(operator)  # shape arithmetic
-            return
-        native = self._native_grid(name, operator)
-        kernel = self.find_kernel(self.model, operator, name) if name in KERNEL_OPS else None
-        reason = self._why_float(name, operator, native, kernel)
-        if reason:
-            self.found.floating.append(f"{name} {fb.text(self.graph.tensors[outputs[0]].name)!r}: {reason}")
+    def _write(self, step: Step) -> None:
+        operator, outputs = step.operator, [int(index) for index in step.operator.outputs]
+        operator.inputs = np.array([self._read(int(index)) for index in operator.inputs], np.int32)
+        if step.why_float:
             self._dequantize_inputs(operator)
-            native = None
-        else:
-            assert native is not None
-            self._make_int8(name, operator, native, kernel)
+        elif step.grid is not None:
+            self._make_int8(step, step.grid)
         self.operators.append(operator)
         for position, index in enumerate(outputs):
-            if native is not None and name not in SAME_GRID | JOIN:
-                self._clamp(operator, position, native)
-            self._settle(index, native)
+            if step.clamps and step.grid is not None:
+                self._clamp(operator, position, step.grid)
+            self._write_copies(index)
 
-    def _is_float(self, index: int) -> bool:
-        return index >= 0 and self.graph.tensors[index].type == fb.schema.TensorType.FLOAT32
+    def _write_copies(self, index: int) -> None:
+        """The same numbers on the further grids that are asked for."""
+        for grid in self.plan.copies.get(index, []):
+            self.copies[Codes(index, grid)] = self._quantize(index, grid)
 
-    def _data_inputs(self, operator: Any) -> list[int]:
-        """Float inputs that are no constants."""
-        return [int(i) for i in operator.inputs if self._is_float(int(i)) and not fb.is_constant(self.model, int(i))]
-
-    def _native_grid(self, name: str, operator: Any) -> Grid | None:
-        if name in FIXED:
-            return FIXED[name]
-        data = self._data_inputs(operator)
-        if name in SAME_GRID:
-            return self.grid.get(data[0]) if data else None
-        return self._asked(int(operator.outputs[0]))
-
-    def _why_float(self, name: str, operator: Any, native: Grid | None, kernel: Kernel | None) -> str:
-        if name not in INT8_OPS:
-            return "no int8 form here"
-        if name in KERNEL_OPS and kernel is None:
-            return "its weights are not quantized"
-        if any(index not in self.grid for index in self._data_inputs(operator)):
-            return "an input is not quantized"
-        if native is None:
-            return "its output is not quantized"
-        return ""
-
-    def _dequantize_inputs(self, operator: Any) -> None:
-        for position, index in enumerate(int(i) for i in operator.inputs):
-            if index not in self.grid:
-                continue
-            if index not in self.as_float:
-                self.as_float[index] = self._copy_tensor(index)
-                self._append("DEQUANTIZE", 2, [index], [self.as_float[index]])
-            operator.inputs[position] = self.as_float[index]
-
-    def _make_int8(self, name: str, operator: Any, native: Grid, kernel: Kernel | None) -> None:
-        operator.opcodeIndex = fb.operator_code(self.model, name, OP_VERSIONS.get(name, 2))
-        if kernel is not None:
-            self._write_kernel(name, operator, kernel)
-            return
-        for position, index in enumerate(int(i) for i in operator.inputs):
-            if not self._is_float(index):
-                continue
-            if fb.is_constant(self.model, index):
-                operator.inputs[position] = self._quantize_constant(index, native if name in JOIN else None)
-            elif name in JOIN and self.grid[index] != native:
-                operator.inputs[position] = self._requantize(index, native)
-
-    def _requantize(self, index: int, grid: Grid) -> int:
-        target = self._copy_tensor(index)
-        self.grid[target] = grid
-        self._append("QUANTIZE", 2, [index], [target])
-        self._clamp(self.operators[-1], 0, grid)
-        self.found.requantized.append(fb.text(self.graph.tensors[index].name))
+    def _quantize(self, index: int, grid: Grid) -> int:
+        """A new tensor with the numbers of a float or int8 tensor on a grid."""
+        target = self._new_tensor(index)
+        self.grids[target] = grid
+        self._append("QUANTIZE", 2 if index in self.grids else 1, [index], [target])
+        if grid.bottom > -128:
+            self._clamp(self.operators[-1], 0, grid)
         return target
 
     def _clamp(self, operator: Any, position: int, grid: Grid) -> None:
-        """Where codes start above -128: the operator just placed writes a new tensor, and MAXIMUM clips its codes."""
-        if grid.bottom == -128:
-            return
+        """Under 8 bits: the operator just placed writes a new tensor instead, and MAXIMUM clips its codes."""
         index = int(operator.outputs[position])
-        raw = self._copy_tensor(index)
-        self.graph.tensors[raw].name = fb.text(self.graph.tensors[index].name) + UNCLAMPED
-        self.grid[raw] = grid
+        raw = self._new_tensor(index, UNCLAMPED)
+        self.grids[raw] = grid
         operator.outputs = np.array(operator.outputs, np.int32)  # the converter's is read-only
         operator.outputs[position] = raw
-        parameters = fb.quantization(np.float32(grid.scale), grid.zero_point)
-        bound = fb.add_tensor(self.model, np.array([grid.bottom], np.int8), "bottom_code", parameters)
-        self._append("MAXIMUM", 2, [raw, bound], [index])
+        bottom = fb.add_tensor(self.model, np.array([grid.bottom], np.int8), "bottom_code", _parameters(grid))
+        self._append("MAXIMUM", 2, [raw, bottom], [index])
+
+    def _dequantize_inputs(self, operator: Any) -> None:
+        for position, index in enumerate(int(i) for i in operator.inputs):
+            if index not in self.grids:
+                continue
+            if index not in self.as_float:
+                self.as_float[index] = self._new_tensor(index)
+                self._append("DEQUANTIZE", 2, [index], [self.as_float[index]])
+            operator.inputs[position] = self.as_float[index]
+
+    # an int8 operator
+
+    def _make_int8(self, step: Step, grid: Grid) -> None:
+        operator = step.operator
+        operator.opcodeIndex = fb.operator_code(self.model, step.name, int8_version(step.name))
+        if step.kernel is not None:
+            self._write_kernel(step, step.kernel)
+            return
+        for position, index in enumerate(int(i) for i in operator.inputs):
+            if position in step.requantize:
+                operator.inputs[position] = self._quantize(index, grid)
+            elif self._is_float_constant(index):
+                operator.inputs[position] = self._quantize_constant(index, grid if step.name in JOIN else None)
+
+    def _is_float_constant(self, index: int) -> bool:
+        is_float = index >= 0 and self.graph.tensors[index].type == fb.schema.TensorType.FLOAT32
+        return is_float and fb.is_constant(self.model, index)
 
     def _quantize_constant(self, index: int, grid: Grid | None) -> int:
         """int8 copy of a float constant, symmetric on its own largest value unless a grid is given."""
         values = fb.constant(self.model, index)
         if grid is None:
-            grid = Grid(float(np.float32(np.abs(values).max(initial=0) or 1) / np.float32(127)), 0)
+            grid = Grid(float(np.float32(np.abs(values).max(initial=0) or 1) / np.float32(TOP_LEVEL)), 0)
         codes = np.clip(np.rint(values / np.float32(grid.scale)) + grid.zero_point, -128, 127).astype(np.int8)
-        parameters = fb.quantization(np.float32(grid.scale), grid.zero_point)
-        return fb.add_tensor(self.model, codes, fb.text(self.graph.tensors[index].name), parameters)
+        return fb.add_tensor(self.model, codes, fb.text(self.graph.tensors[index].name), _parameters(grid))
 
-    def _write_kernel(self, name: str, operator: Any, kernel: Kernel) -> None:
-        """Weights, scales and bias = rint(b / (s_in * s_w)), which `fit_bias` made fit int32."""
-        weights, scale, bias = fit_bias(kernel, KERNEL_OPS[name], self.grid[int(operator.inputs[0])].scale)
-        axis = KERNEL_OPS[name] if len(scale) > 1 else 0
-        source_scale = np.float32(self.grid[int(operator.inputs[0])].scale)
-        self.found.biases[kernel.name] = bias * np.float64(source_scale) * scale.astype(np.float64)
+    def _write_kernel(self, step: Step, kernel: Kernel) -> None:
+        """Weights, scales and an int32 bias in place of float constants."""
+        operator, shape = step.operator, fb.shape_of(self.graph.tensors[step.operator.inputs[1]])
+        source_scale = np.float32(self.grids[int(operator.inputs[0])].scale)
+        # One scale for all channels is what old runtimes read in FULLY_CONNECTED.
+        one = kernel.with_one_scale() if step.name == "FULLY_CONNECTED" else kernel
+        fitted, bias = fit_bias(one, source_scale)
+        scale, axis = fitted.scale, KERNELS[step.name].axis if len(fitted.scale) > 1 else 0
+        self.biases[kernel.name] = bias * np.float64(source_scale) * scale.astype(np.float64)
+        weights = from_columns(fitted.columns, shape, step.name)
         operator.inputs = np.array([
             operator.inputs[0],
             fb.add_tensor(self.model, weights, f"{kernel.name}/weights", fb.quantization(scale, 0, axis)),
@@ -287,10 +145,11 @@ class _Integerizer:
 
     # tensors and operators
 
-    def _copy_tensor(self, index: int) -> int:
-        old, new = self.graph.tensors[index], fb.schema.TensorT()
+    def _new_tensor(self, like: int, ending: str = "") -> int:
+        """An activation of the same shape and type, named as the old one with an ending."""
+        old, new = self.graph.tensors[like], fb.schema.TensorT()
         new.shape, new.shapeSignature, new.type = old.shape, old.shapeSignature, old.type
-        new.name, new.hasRank = fb.text(old.name), old.hasRank
+        new.name, new.hasRank = fb.text(old.name) + ending, old.hasRank
         self.graph.tensors.append(new)
         return len(self.graph.tensors) - 1
 
@@ -303,56 +162,6 @@ class _Integerizer:
         operator.builtinOptions = getattr(fb.schema, kind + "T")()
         self.operators.append(operator)
 
-    def _write_grids(self) -> None:
-        for index, grid in self.grid.items():
-            tensor = self.graph.tensors[index]
-            tensor.type = fb.schema.TensorType.INT8
-            tensor.quantization = fb.quantization(np.float32(grid.scale), grid.zero_point)
 
-
-UNCLAMPED = "/unclamped"  # ending of the names of tensors before a MAXIMUM of ours
-BIAS_LIMIT = 2**31 - 1
-
-
-def fit_bias(kernel: Kernel, axis: int, source_scale: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(int8 weights, float32 scale, int32 bias) of a kernel for an input of scale `source_scale`.
-
-    bias = rint(b / (s_in * s_w)) has to fit int32 beside the accumulator: K * 127 * 255 + |bias| <= 2**31 - 1.
-    derived: a channel with a tiny weight scale (a batch norm gamma near 0) can have a larger one. Its scale is then
-    raised to what the bias needs, and its branch scales (or, for linear weights, its integers) are rounded to the new
-    scale; that moves each weight's share of the sum by at most bias / 2**31 times the input's code.
-    """
-    channels = kernel.weights.shape[axis]
-    length = kernel.weights.size // channels
-    room = BIAS_LIMIT - length * 127 * 255 - 1
-    if room < 2**24:
-        raise ValueError(
-            f"layer {kernel.name!r}: expected a dot product that fits int32, got {length} weights a channel; "
-            "split the layer"
-        )
-    scale = kernel.scale.astype(np.float64)
-    needed = np.abs(kernel.bias) / (np.float64(source_scale) * room)
-    raised = np.maximum(scale, needed if len(scale) > 1 else needed.max(initial=0))
-    weights = kernel.weights
-    if np.any(raised > scale):
-        weights = _shrink(weights, axis, np.broadcast_to(scale / raised, channels))
-        raised = np.nextafter(raised.astype(np.float32), np.float32(np.inf))
-    final = np.where(raised > scale, raised, kernel.scale).astype(np.float32)
-    bias = np.rint(kernel.bias / (np.float64(source_scale) * final.astype(np.float64)))
-    return weights, final, np.clip(bias, -BIAS_LIMIT, BIAS_LIMIT).astype(np.int32)
-
-
-def _shrink(weights: np.ndarray, axis: int, ratio: np.ndarray) -> np.ndarray:
-    """int8 weights times a ratio [M] in (0, 1] per channel; a channel of two branches keeps two branches."""
-    columns = np.moveaxis(weights, axis, -1).reshape(-1, len(ratio)).astype(np.int64)
-    for channel in np.flatnonzero(ratio < 1):
-        found = find_branches(columns[:, channel : channel + 1].astype(np.int8))
-        if found is None:
-            columns[:, channel] = np.rint(columns[:, channel] * ratio[channel])
-            continue
-        scales = np.rint(found.scales[:, 0] * ratio[channel]).astype(np.int64)
-        if len(scales) == 2 and scales[1] >= scales[0]:
-            scales[1] = max(scales[0] - 1, 0)
-        columns[:, channel] = (found.codes[:, :, 0] * scales[:, None]).sum(0)
-    moved = np.moveaxis(weights, axis, -1).shape
-    return np.ascontiguousarray(np.moveaxis(columns.reshape(moved), -1, axis)).astype(np.int8)
+def _parameters(grid: Grid) -> Any:
+    return fb.quantization(np.float32(grid.scale), grid.zero_point)

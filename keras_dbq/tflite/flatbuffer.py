@@ -6,13 +6,14 @@ Nothing here knows about ternary branches: these are the few verbs the converter
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import flatbuffers
 import numpy as np
+
+from keras_dbq._files import write_file as write_file  # this module's own in version 0.1
 
 try:
     from ai_edge_litert import schema_py_generated as schema
@@ -88,20 +89,6 @@ def save_model(model: Any, share: bool = False) -> bytes:
     builder = (_SharingBuilder if share else flatbuffers.Builder)(1 << 16)
     builder.Finish(model.Pack(builder), file_identifier=FILE_IDENTIFIER)
     return bytes(builder.Output())
-
-
-def write_file(path: str | os.PathLike, data: bytes) -> None:
-    """Writes data under a temporary name beside `path`, then renames: a reader sees the old file or the new one."""
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def text(value: str | bytes | None) -> str:

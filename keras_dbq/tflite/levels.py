@@ -11,7 +11,8 @@ from functools import lru_cache
 
 import numpy as np
 
-TOP_LEVEL = 127
+from keras_dbq.limits import TOP_LEVEL
+
 TRITS_PER_BYTE = 5
 LARGEST_CODE = 3**TRITS_PER_BYTE - 1  # 242
 _POWERS = 3 ** np.arange(TRITS_PER_BYTE)

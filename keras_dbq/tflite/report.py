@@ -9,14 +9,9 @@ from typing import Any
 
 from keras_dbq._table import Table
 from keras_dbq.tflite import flatbuffer as fb
+from keras_dbq.tflite.operators import has_weights
 
 SPARSITY_WARNING = 0.95
-CUSTOM_OPS = {
-    "CONV_2D": "DbqConv2D",
-    "DEPTHWISE_CONV_2D": "DbqDepthwiseConv2D",
-    "FULLY_CONNECTED": "DbqFullyConnected",
-}
-BUILTIN_OPS = {custom: builtin for builtin, custom in CUSTOM_OPS.items()}
 
 
 @dataclass(frozen=True)
@@ -134,8 +129,3 @@ def account_bytes(data: bytes) -> tuple[dict[int, int], dict[str, int]]:
     }
     other["structure"] = len(data) - sum(layers.values()) - sum(other.values())
     return layers, other
-
-
-def has_weights(op: str) -> bool:
-    """True for the operators that get a row of their own."""
-    return op in CUSTOM_OPS or op in CUSTOM_OPS.values()

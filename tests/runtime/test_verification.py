@@ -1,14 +1,12 @@
 """verify: passes on what was exported, names the first layer that differs on what was not."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
 import keras_dbq
 from keras_dbq.export import VerificationError
 from keras_dbq.tflite import flatbuffer as fb
-from keras_dbq.wrapping import naming, wrappers
+from keras_dbq.wrapping import wrappers
 from tests import nets
 
 
@@ -32,6 +30,7 @@ def int8(q_model):
 def test_passes(q_model, packed, int8):
     x = nets.pictures(40, seed=2)
     report = keras_dbq.verify(q_model, packed, x, int8_file=int8, batch_size=7)
+    assert report.top1_equal_by_layer == 40 and report.notes == []
     assert report.passed and report.examples == 40 and report.packed and report.first_difference is None
     assert report.output_interpreter == report.output_int8 == 0 and report.top1_agreement == 1
     rows = {row.name: row for row in report.rows}
@@ -102,35 +101,6 @@ def test_a_changed_layer_inside_is_named(q_model, packed):
         kernel.assign(kept)
     assert [row.name for row in report.rows if not row.keras_agrees] == ["pw0"] and not report.passed
     assert "'pw0' computes something else" in report.problems()[0]
-
-
-def test_agreement_counts_alone_or_layer_by_layer(q_model, packed):
-    report = keras_dbq.verify(q_model, packed, nets.pictures(40))
-    assert report.top1_equal_by_layer == 40 and report.notes == []
-    grown = dataclasses.replace(report, top1_equal=30)
-    assert grown.passed and "75.00 % of the examples only" in grown.notes[0] and grown.notes[0] in str(grown)
-    apart = dataclasses.replace(report, top1_equal=30, top1_equal_by_layer=39)
-    assert apart.problems() == ["top-1 agreement of Keras and the file is 75.00 %, expected at least 99.50 %"]
-    # A tensor that could not be compared leaves open what separates the two.
-    assert not dataclasses.replace(grown, unmatched=["pw0"]).passed
-
-
-def test_a_changed_range_is_reported(q_model, packed):
-    tensor = next(tensor for tensor in naming.quantized_outputs(q_model) if tensor.name == "pw0")
-    high = wrappers.quantized_output(tensor.node.layer).variables["high"]
-    kept = high.numpy()
-    try:
-        high.assign(kept * 1.5)
-        report = keras_dbq.verify(q_model, packed, nets.pictures(8), raise_on_failure=False)
-        assert any("on a grid that the file does not have" in note for note in report.notes)
-    finally:
-        high.assign(kept)
-
-
-def test_problems_are_nan_safe(q_model, packed):
-    report = keras_dbq.verify(q_model, packed, nets.pictures(4))
-    nan = float("nan")
-    assert dataclasses.replace(report, top1_equal=nan, top1_equal_by_layer=nan).problems()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import warnings
 
 import numpy as np
@@ -167,7 +168,7 @@ def long_bias(model, operator, tensors):
         (grouped, "grouped convolution"),
         (tanh, "fused activation TANH"),
         (float_output, "input, weights, output are INT8, INT8, FLOAT32, not INT8"),
-        (large_bias, "accumulator bound .* is over 2147483647"),
+        (large_bias, "a bias of 2147483647, int32 has room for 2146026321 beside 45 products"),
         (computed_weights, "weights are computed by the graph"),
         (long_bias, "bias is not a constant int32 vector"),
     ],
@@ -268,8 +269,14 @@ def test_files_are_written_whole(tmp_path):
     assert target.read_bytes() == report.data
     assert unpack_tflite(target, source) == source.read_bytes()
     assert sorted(os.listdir(tmp_path)) == ["int8.tflite", "packed.tflite"]
-    with pytest.raises(FileNotFoundError):
-        pack_tflite(source, tmp_path / "missing" / "packed.tflite")
+
+
+def test_a_missing_folder_is_refused_before_any_work(tmp_path):
+    target = tmp_path / "missing" / "packed.tflite"
+    message = f"path: expected a file in an existing folder, got '{target}'; create '{target.parent}'"
+    for write in (pack_tflite, unpack_tflite):
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):  # the source would be an error of its own
+            write(b"no file", target)
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):

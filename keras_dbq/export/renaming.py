@@ -1,0 +1,70 @@
+"""Short, unique names for the tensors of a converted file: an activation is called after its Keras layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras_dbq.export.inference import InferenceGraph
+from keras_dbq.export.matching import tokens
+from keras_dbq.tflite import flatbuffer as fb
+from keras_dbq.tflite.operators import UNCLAMPED
+
+
+def rename(model: Any, inference: InferenceGraph, placed: dict[str, str]) -> None:
+    """Gives every tensor its name.
+
+    An activation is called after the layer whose operator computes it: a convolution with batch norm and ReLU fused is
+    called as the convolution. Further tensors of one layer get #2, #3, ...
+
+    Args:
+      placed: {output tensor's old name: name of the layer whose weights its operator has}.
+    """
+    graph, taken = model.subgraphs[0], _Names()
+    ends = dict(zip([int(i) for i in graph.inputs], _input_names(model, inference), strict=True))
+    for index, name in ends.items():
+        graph.tensors[index].name = taken.unique(name)
+    # Activations before constants: the plain name is the activation's.
+    activations = [int(index) for operator in graph.operators for index in operator.outputs]
+    constants = [int(index) for operator in graph.operators for index in operator.inputs if index >= 0]
+    for index in dict.fromkeys([*activations, *constants]):
+        if index not in ends:
+            tensor = graph.tensors[index]
+            tensor.name = taken.unique(_short_name(fb.text(tensor.name), inference, placed))
+
+
+class _Names:
+    """Names given so far."""
+
+    def __init__(self) -> None:
+        self.taken: set[str] = set()
+
+    def unique(self, name: str) -> str:
+        """The name, or the first of name#2, name#3, ... that is free."""
+        suffix, candidate = 1, name
+        while candidate in self.taken:
+            suffix += 1
+            candidate = f"{name}#{suffix}"
+        self.taken.add(candidate)
+        return candidate
+
+
+def _short_name(old: str, inference: InferenceGraph, placed: dict[str, str]) -> str:
+    if old.endswith(UNCLAMPED):
+        return _short_name(old.removesuffix(UNCLAMPED), inference, placed) + UNCLAMPED
+    if old in placed:
+        return placed[old]
+    found = tokens(old)
+    if found:
+        return inference.tensor_names.get(found[0]) or inference.names[found[0]]
+    if old.rsplit("/", 1)[0] in placed.values():
+        return old  # the constants that `integerize` named
+    return old.split(";")[0].split("/")[-1]
+
+
+def _input_names(model: Any, inference: InferenceGraph) -> list[str]:
+    """Names of the graph's inputs; the converter keeps the function's argument names input0, input1, ..."""
+    names = []
+    for position, index in enumerate(model.subgraphs[0].inputs):
+        digits = fb.text(model.subgraphs[0].tensors[index].name).split("input")[-1].split(":")[0]
+        names.append(inference.input_names[int(digits) if digits.isdigit() else position])
+    return names

@@ -1,0 +1,143 @@
+"""The quantized activations of a Keras model as int8 codes, by the names of the file's tensors."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from keras_dbq.compat import keras, tf
+from keras_dbq.network import graph
+from keras_dbq.reference import Engine
+from keras_dbq.wrapping import naming
+
+_Key = tuple[str, float, int]  # layer's name, scale, zero point
+
+
+class Match(NamedTuple):
+    """A quantized activation of Keras, and the tensor of the file that it is."""
+
+    name: str  # in the file
+    keras: naming.QuantizedOutput
+
+    def to_codes(self, real: np.ndarray) -> np.ndarray:
+        """int32 codes of numbers on the grid."""
+        return to_codes(real, self.keras.scale, self.keras.zero_point)
+
+    def to_real(self, codes: np.ndarray) -> np.ndarray:
+        """float32 numbers of codes, as Keras' fake-quant writes them."""
+        return (codes.astype(np.float32) - np.float32(self.keras.zero_point)) * self.keras.scale
+
+
+class KerasRun(NamedTuple):
+    """What Keras computed from one batch."""
+
+    codes: dict[str, np.ndarray]  # by the file's tensor names, int32
+    outputs: list[np.ndarray]  # float32
+
+
+NOTHING = KerasRun({}, [])
+
+
+def to_codes(real: np.ndarray, scale: np.float32, zero_point: int) -> np.ndarray:
+    """int32 codes of numbers that lie on a grid already (but for float32 rounding)."""
+    return (np.rint(real.astype(np.float64) / np.float64(scale)) + zero_point).astype(np.int32)
+
+
+class KerasCodes:
+    """A quantized Keras model beside its file.
+
+    `missing` names what Keras quantizes on a grid that the file does not have.
+    """
+
+    def __init__(self, q_model: keras.Model, engine: Engine):
+        self.model = q_model
+        matches, self.missing = _match(naming.quantized_outputs(q_model), engine)
+        inputs = {tensor.name for tensor in engine.inputs}
+        self._by_node = {id(match.keras.node): match for match in matches}
+        self._inputs = [match for match in matches if match.name in inputs]
+        outputs = [[match.keras.tensor for match in self._inputs], tf.nest.flatten(q_model.outputs)]
+        self._free = keras.Model(q_model.inputs, outputs)
+
+    def run(self, batch: list[np.ndarray]) -> KerasRun:
+        """The model on its own; codes of its inputs."""
+        quantized, outputs = self._free(batch if len(batch) > 1 else batch[0], training=False)
+        codes: dict[str, np.ndarray] = {}
+        for match, value in zip(self._inputs, quantized, strict=True):
+            codes.setdefault(match.name, match.to_codes(value.numpy()))
+        return KerasRun(codes, [output.numpy() for output in outputs])
+
+    def run_by_layer(self, batch: list[np.ndarray], file_codes: dict[str, np.ndarray]) -> KerasRun:
+        """Each layer on the file's codes of its inputs; codes of every quantized activation that the file has."""
+        exchange = _Exchange(self._by_node, file_codes)
+        layers = _in_order_of_calls(self.model, exchange)
+        outputs = graph.replay(self.model, [tf.constant(x) for x in batch], layers)
+        return KerasRun(exchange.codes, [output.numpy() for output in tf.nest.flatten(outputs)])
+
+
+def _match(outputs: list[naming.QuantizedOutput], engine: Engine) -> tuple[list[Match], list[str]]:
+    """(what the file has, names of what it has not).
+
+    A layer may own several tensors of the file: `pool`, and `pool#2` behind it on another grid, or one for each call of
+    a shared layer. The one with the Keras quantizer's grid is meant, and among those of several calls, which have equal
+    grids, they follow each other as the calls do.
+    """
+    in_file, seen = _tensors_by_key(engine), Counter[_Key]()
+    calls = Counter(_key(output.name, output.scale, output.zero_point) for output in outputs)
+    matches, missing = [], []
+    for output in outputs:
+        key = _key(output.name, output.scale, output.zero_point)
+        names = in_file.get(key, [])
+        if names:
+            matches.append(Match(names[seen[key] * len(names) // calls[key]], output))
+        else:
+            missing.append(output.name)
+        seen[key] += 1
+    return matches, missing
+
+
+def _key(name: str, scale: Any, zero_point: Any) -> _Key:
+    return name.split("#")[0], float(np.float32(scale)), int(zero_point)
+
+
+def _tensors_by_key(engine: Engine) -> dict[_Key, list[str]]:
+    """{(layer's name, scale, zero point): tensors of the file, in the order in which they are computed}."""
+    found: dict[_Key, list[str]] = {}
+    computed = [index for operator in engine.model.operators for index in operator.outputs]
+    for index in dict.fromkeys([*engine.model.inputs, *computed]):
+        tensor = engine.model.tensors[index]
+        if tensor.quantization is not None and tensor.quantization.scale.size == 1:
+            key = _key(tensor.name, tensor.scale, tensor.zero_point)
+            found.setdefault(key, []).append(tensor.name)
+    return found
+
+
+class _Exchange:
+    """Takes the codes of what a layer computed, and hands the file's numbers on in its place."""
+
+    def __init__(self, by_node: dict[int, Match], file_codes: dict[str, np.ndarray]):
+        self.by_node, self.file_codes = by_node, file_codes
+        self.codes: dict[str, np.ndarray] = {}
+
+    def __call__(self, node: Any, value: Any) -> Any:
+        """What the readers of a node get instead of `value`; the same where the file has no such tensor."""
+        match = self.by_node.get(id(node))
+        file_codes = None if match is None else self.file_codes.get(match.name)
+        if match is None or file_codes is None or file_codes.size != np.prod(value.shape):
+            return value
+        self.codes.setdefault(match.name, match.to_codes(value.numpy()))
+        return tf.constant(match.to_real(file_codes).reshape(value.shape))
+
+
+def _in_order_of_calls(model: keras.Model, exchange: _Exchange) -> Callable[[Any], Callable[..., Any]]:
+    """For `graph.replay`: a layer -> the layer with `exchange` behind each of its calls, the nodes in their order."""
+    nodes = graph.nodes(model)
+
+    def replace(layer: Any) -> Callable[..., Any]:
+        calls = iter([node for node in nodes if node.layer is layer])
+        inference = {"training": False} if layer._expects_training_arg else {}
+        return lambda *args, **kwargs: exchange(next(calls), layer(*args, **{**kwargs, **inference}))
+
+    return replace
