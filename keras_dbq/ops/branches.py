@@ -152,6 +152,7 @@ def ternary_codes(w: tf.Tensor, alpha: tf.Tensor, thresholds: tf.Tensor, gamma1:
     codes = tf.gather(by_channel, tf.transpose(region), batch_dims=1)  # [M, K, B]
     return tf.cast(tf.transpose(codes, [2, 1, 0]), tf.int8)
 
+
 __all__ = [
     "FORWARD_MODES",
     "LEVEL_SUM",

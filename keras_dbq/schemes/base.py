@@ -110,7 +110,7 @@ class LayerwiseScheme(QuantizeScheme):
     def output_quantizer(self, step: layout.Step) -> ActivationQuantizer:
         """The quantizer of a layer's output tensor."""
         if step.role == FIXED:
-            return ActivationQuantizer(**self.activation, fixed=roles.fixed_range(step.layer))
+            return ActivationQuantizer(fixed=roles.fixed_range(step.layer))
         # What no kernel layer reads, the network's answer, has 8 bits in any case, and so has its input.
         activation = {**self.activation, "bits": 8} if step.last else self.activation
         return ActivationQuantizer(**activation, unsigned=step.unsigned)
