@@ -45,6 +45,7 @@ __all__ = [
     "check_keras_model",
     "keras",
     "register",
+    "registered",
     "smart_cond",
     "tf",
     "tfmot",
@@ -55,6 +56,13 @@ def register(cls: Any) -> Any:
     """Class decorator: saved models name the class "keras_dbq>" and its name, and find it by that."""
     keras.utils.get_custom_objects().pop(f"keras_dbq>{cls.__name__}", None)  # a stand-in (`_stand_ins`)
     return keras.utils.register_keras_serializable(package="keras_dbq")(cls)
+
+
+def registered() -> dict[str, Any]:
+    """{class name: class} of every class that `register` has seen."""
+    package = "keras_dbq>"
+    objects = keras.utils.get_custom_objects()
+    return {name.removeprefix(package): value for name, value in objects.items() if name.startswith(package)}
 
 
 def check_keras_model(model: Any, function: str) -> None:

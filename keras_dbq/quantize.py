@@ -108,10 +108,12 @@ def initialize(
     ternary = False
     for layer in wrappers.all_layers(q_model):
         for weight in wrappers.quantized_weights(layer):
-            ternary |= isinstance(weight.quantizer, wrappers.TernaryBranchQuantizer)
-            if hasattr(weight.quantizer, "initialize"):
-                errors[wrappers.inner(layer).name] = weight.quantizer.initialize(
-                    weight.variable.numpy(), weight.variables, method.fits_weights
+            quantizer = weight.quantizer
+            ternary |= getattr(quantizer, "branches", 0) > 0
+            if hasattr(quantizer, "initialize"):
+                way = "least_error" if method.fits_weights and "least_error" in quantizer.fits else None
+                errors[wrappers.inner(layer).name] = quantizer.initialize(
+                    weight.variable.numpy(), weight.variables, way
                 )
     if verbose:
         for name, error in errors.items():

@@ -9,6 +9,7 @@ from keras_dbq.network import batch_norm, kernels
 from keras_dbq.network.batches import Batches
 from keras_dbq.network.graph import Graph, inner, inputs, output, replay
 from keras_dbq.wrapping import wrappers
+from keras_dbq.wrapping.bias import match_bias, restore_bias
 
 
 def recalibrate_batch_norm(model: keras.Model, batches: Batches) -> bool:
@@ -72,7 +73,7 @@ def match_outputs(model: keras.Model, batches: Batches) -> None:
     """
     batch = batches.first()
     for layer in _kernels_without_batch_norm(model):
-        _restore_bias(layer)
+        restore_bias(layer)
     wanted = {id(layer) for layer in _kernels_without_batch_norm(model)}
     moments: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
@@ -133,17 +134,7 @@ def _correct(wrapper: Any, wanted: tuple[np.ndarray, np.ndarray], got: tuple[np.
         ratio = np.clip(wanted[1] / np.maximum(got[1], 1e-12), 0.5, 2.0)
         scale.assign(scale * ratio.astype(np.float32))
     old = bias.numpy()
-    bias.assign((wanted[0] - ratio * (got[0] - old)).astype(np.float32))
-    weight.quantizer.matched_bias = (old, bias.numpy())
-
-
-def _restore_bias(wrapper: Any) -> None:
-    """Undoes an earlier correction that nothing has trained since, so that initialising again gives the same."""
-    matched = wrappers.quantized_weights(wrapper)[0].quantizer.matched_bias
-    bias = wrappers.bias(wrapper)
-    assert bias is not None  # of `_kernels_without_batch_norm`
-    if matched is not None and np.array_equal(matched[1], bias.numpy()):
-        bias.assign(matched[0])
+    match_bias(wrapper, (wanted[0] - ratio * (got[0] - old)).astype(np.float32))
 
 
 class _without_dropout:

@@ -9,15 +9,16 @@ from keras_dbq.compat import QuantizeWrapper, keras, tf
 from keras_dbq.network import graph, roles
 from keras_dbq.quantizers import IntegerWeights, TernaryWeights
 from keras_dbq.wrapping import wrappers
-from keras_dbq.wrapping.layers import QuantizeTensor
-from keras_dbq.wrapping.wrappers import TernaryBranchQuantizer
+from keras_dbq.wrapping.freezing import freeze  # noqa: F401
+from keras_dbq.wrapping.strip import quantized_values, strip  # noqa: F401
+from keras_dbq.wrapping.temperature import set_temperature  # noqa: F401
 
 
-def _only_weight(layer: keras.layers.Layer, function: str, kind: type | None = None) -> wrappers.QuantizedWeight:
+def _only_weight(layer: keras.layers.Layer, function: str, ternary: bool = False) -> wrappers.QuantizedWeight:
     for weight in wrappers.quantized_weights(layer):
-        if kind is None or isinstance(weight.quantizer, kind):
+        if not ternary or weight.quantizer.branches:
             return weight
-    what = "ternary weights" if kind is TernaryBranchQuantizer else "quantized weights"
+    what = "ternary weights" if ternary else "quantized weights"
     raise ValueError(
         f"{function}: layer {getattr(layer, 'name', layer)!r} has no {what}; keras_dbq.summary(q_model) lists the "
         "layers that have"
@@ -36,7 +37,7 @@ def get_ternary_weights(layer: keras.layers.Layer) -> TernaryWeights:
     Raises:
       ValueError: the layer has no ternary weights.
     """
-    weight = _only_weight(layer, "get_ternary_weights", TernaryBranchQuantizer)
+    weight = _only_weight(layer, "get_ternary_weights", ternary=True)
     return weight.quantizer.ternary_weights(weight.variable.numpy(), weight.variables)
 
 
@@ -50,24 +51,10 @@ def integer_weights(layer: keras.layers.Layer) -> IntegerWeights:
     return weight.quantizer.integer_weights(weight.variable.numpy(), weight.variables)
 
 
-def set_temperature(q_model: keras.Model, temperature: float) -> None:
-    """Sets T of every ternary layer; the next step in `smooth` or `hard` mode uses it.
-
-    Raises:
-      ValueError: temperature not above zero, or the model has no quantized layer.
-    """
-    if not float(temperature) > 0:
-        raise ValueError(f"set_temperature: expected a temperature above 0, got {temperature!r}")
-    for layer in wrappers.all_layers(q_model):
-        for weight in wrappers.quantized_weights(layer):
-            if "temperature" in weight.variables:
-                weight.variables["temperature"].assign(temperature)
-
-
 def forward_modes(q_model: keras.Model) -> set[str]:
     """The forward passes that the ternary layers train with; empty without ternary layers."""
     weights = (w for layer in wrappers.all_layers(q_model) for w in wrappers.quantized_weights(layer))
-    return {w.quantizer.forward for w in weights if isinstance(w.quantizer, TernaryBranchQuantizer)}
+    return {w.quantizer.forward for w in weights if w.quantizer.branches}
 
 
 def sparsity(q_model: keras.Model) -> list[float]:
@@ -76,7 +63,7 @@ def sparsity(q_model: keras.Model) -> list[float]:
     total: dict[int, int] = {}
     for layer in wrappers.all_layers(q_model):
         for weight in wrappers.quantized_weights(layer):
-            if isinstance(weight.quantizer, TernaryBranchQuantizer):
+            if weight.quantizer.branches:
                 codes = weight.quantizer.ternary_weights(weight.variable.numpy(), weight.variables).codes
                 for branch, plane in enumerate(codes):
                     zeros[branch] = zeros.get(branch, 0) + int((plane == 0).sum())
@@ -119,14 +106,13 @@ def _summary_row(layer: keras.layers.Layer) -> list[Any]:
         count = int(np.prod(weight.variable.shape))
         quantizer = weight.quantizer
         kernel_macs += _macs(plain, count)
-        if isinstance(quantizer, TernaryBranchQuantizer):
+        kind = quantizer.describe()
+        if quantizer.branches:
             ternary = True
             codes = get_ternary_weights(layer).codes
-            kind = f"{quantizer.branches} ternary branch{'es' if quantizer.branches > 1 else ''}"
             shares = " ".join(f"{(plane == 0).mean():.2f}" for plane in codes)
             size = quantizer.branches * -(-count // 5)
         else:
-            kind = f"{getattr(quantizer, 'bits', '?')} bit"
             size = count
     if kind == "-" and roles.is_kernel_layer(plain):
         kind = "float"
@@ -223,89 +209,3 @@ def _ends_quantized(node: Any, readers: dict[int, list[Any]]) -> bool:
     following = readers.get(id(tf.nest.flatten(node.outputs)[0]), [])
     fuses = _role(node) in (roles.FOLD, roles.RELU, roles.JOIN)
     return fuses and len(following) == 1 and _ends_quantized(following[0], readers)
-
-
-def freeze(
-    q_model: keras.Model,
-    weights: bool = False,
-    scales: bool = False,
-    ranges: bool = False,
-    batch_norm: bool = False,
-    layers: Any = None,
-) -> keras.Model:
-    """Freezes parts of the quantized layers, for real: they leave `trainable_weights` and no step changes them.
-
-    Args:
-      weights: kernels (and biases) of quantized layers.
-      scales: branch scales, thresholds, pre and post scales.
-      ranges: activation ranges, and the factors that train them.
-      batch_norm: batch norm layers run with their moving statistics and do not train.
-      layers: names of (plain) layers to freeze in; None for all.
-
-    Returns:
-      The same model, changed in place; compile it again before fit. Freezing survives saving and loading.
-
-    Raises:
-      ValueError: nothing chosen, or an unknown layer name.
-    """
-    wrappers.check_quantized(q_model, "freeze")
-    if not (weights or scales or ranges or batch_norm):
-        raise ValueError("freeze: expected at least one of weights, scales, ranges, batch_norm to be True, got none")
-    names = {wrappers.inner(layer).name for layer in wrappers.all_layers(q_model)}
-    chosen = names if layers is None else set([layers] if isinstance(layers, str) else layers)
-    if chosen - names:
-        raise ValueError(f"freeze: expected names of layers, got unknown {sorted(chosen - names)}")
-    for layer in wrappers.all_layers(q_model):
-        plain = wrappers.inner(layer)
-        if plain.name not in chosen:
-            continue
-        if batch_norm and isinstance(plain, keras.layers.BatchNormalization):
-            layer.trainable = False
-        for weight in wrappers.quantized_weights(layer):
-            parts = [part for part, on in (("weights", weights), ("scales", scales)) if on]
-            weight.quantizer.frozen = tuple(sorted({*weight.quantizer.frozen, *parts}))
-            weight.quantizer.apply_freeze(layer, weight.variable, weight.variables)
-        tensor = wrappers.quantized_output(layer)
-        if ranges and tensor is not None:
-            tensor.quantizer.frozen = ("ranges",)
-            tensor.quantizer.apply_freeze(layer, tensor.variables)
-    _forget_compiled(q_model)
-    return q_model
-
-
-def _forget_compiled(model: keras.Model) -> None:
-    """Traced functions hold the old choice of trainable variables."""
-    model.train_function = model.test_function = model.predict_function = None
-
-
-def strip(q_model: keras.Model) -> keras.Model:
-    """A plain Keras model: the inner layers with their quantized weights, no quantizers, nothing of tfmot or ours.
-
-    Activations are no longer quantized; batch norm stays a layer of its own.
-    """
-    wrappers.check_quantized(q_model, "strip")
-    pairs: list[tuple[Any, Any]] = []
-
-    def replace(layer: keras.layers.Layer) -> Any:
-        if isinstance(layer, QuantizeTensor):
-            return lambda x, **_: x
-        new = graph.clone(wrappers.inner(layer))
-        pairs.append((layer, new))
-        return new
-
-    plain = graph.rebuild(q_model, replace, name=q_model.name)
-    for old, new in pairs:
-        new.set_weights(quantized_values(old))
-    return plain
-
-
-def quantized_values(layer: keras.layers.Layer) -> list[np.ndarray]:
-    """Weights of the (inner) layer in a plain layer's order, the kernel with the values that the file will hold.
-
-    The wrapper has replaced `layer.kernel` by a tensor, so the inner layer no longer lists it; in a plain layer the
-    kernel comes first, then the bias.
-    """
-    quantized = wrappers.quantized_weights(layer)
-    variables = {id(weight.variable) for weight in quantized}
-    kernels = [weight.quantizer(weight.variable, False, weight.variables).numpy() for weight in quantized]
-    return kernels + [v.numpy() for v in wrappers.inner(layer).weights if id(v) not in variables]

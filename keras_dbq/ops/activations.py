@@ -59,18 +59,26 @@ def fake_quant_unsigned(x: tf.Tensor, high: tf.Tensor, bits: int = 8) -> tf.Tens
     return quantize(x, high)
 
 
+def grid_scale(low: Any, high: Any, bits: int = 8) -> Any:
+    """(high - low) / (2**bits - 1), the width of one code: float32, of numpy scalars or of tensors.
+
+    source: TensorFlow's fake-quant operator, whose float32 arithmetic this is.
+    """
+    return (high - low) / np.float32(2**bits - 1)
+
+
 def nudged_grid(low: float, high: float, bits: int = 8) -> tuple[np.float32, int]:
     """Scale (float32) and int8 zero point of the grid that fake_quant uses for [low, high].
 
-    source: TensorFlow's fake-quant operator: scale = (high - low) / (2**bits - 1); the zero point 0 - low / scale is
-    rounded half away from zero and clipped to the codes. choice: codes end at 127 whatever the bits (`bottom_code`).
+    source: TensorFlow's fake-quant operator: the scale is `grid_scale`; the zero point 0 - low / scale is rounded half
+    away from zero and clipped to the codes. choice: codes end at 127 whatever the bits (`bottom_code`).
     """
-    bottom, top = np.float32(low), np.float32(2**bits - 1)
-    scale = np.float32((np.float32(high) - bottom) / top)
+    bottom = np.float32(low)
+    scale = np.float32(grid_scale(bottom, np.float32(high), bits))
     if not scale > 0:
         return np.float32(1.0), bottom_code(bits)
     code = np.float32(0) - bottom / scale
-    return scale, int(np.clip(np.floor(code + np.float32(0.5)), 0, top)) + bottom_code(bits)
+    return scale, int(np.clip(np.floor(code + np.float32(0.5)), 0, 2**bits - 1)) + bottom_code(bits)
 
 
 def bottom_code(bits: int) -> int:

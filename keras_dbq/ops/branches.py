@@ -10,15 +10,13 @@ choice: integer branch scales. With S = sum_j alpha_j the ratio alpha_j / S is s
 to 127), so that a weight is exactly n * unit with n = sum_j p_j * b_j an int8 and unit = gamma2 * S / 127.
 """
 
-import functools
-import itertools
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from keras_dbq.compat import tf
+from keras_dbq.limits import TOP_LEVEL
+from keras_dbq.ops.fitting import digit_table, fit_branch_scales, float_levels, optimal_ternary
 
-LEVEL_SUM = 127  # sum of the integer branch scales: the largest int8 level
+LEVEL_SUM = TOP_LEVEL  # what the integer branch scales of a channel sum to
 FORWARD_MODES = ("smooth", "hard", "straight_through")
 
 
@@ -31,12 +29,6 @@ class Staircase(NamedTuple):
 
     levels: tf.Tensor
     digits: tf.Tensor
-
-
-@functools.cache
-def _digit_table(branches: int) -> np.ndarray:
-    """All codes as float32 [3**B, B]; branch 1 varies slowest, so the order is ascending when p_j >= 2 * p_{j+1}."""
-    return np.array(list(itertools.product((-1, 0, 1), repeat=branches)), np.float32)
 
 
 def integer_branch_scales(alpha: tf.Tensor) -> tf.Tensor:
@@ -56,7 +48,7 @@ def integer_branch_scales(alpha: tf.Tensor) -> tf.Tensor:
 def staircase(integer_scales: tf.Tensor) -> Staircase:
     """Sorted integer levels and their digits for integer branch scales p [B, M]. No gradient."""
     branches = integer_scales.shape[0]
-    digits = tf.constant(_digit_table(branches))
+    digits = tf.constant(digit_table(branches))
     levels = tf.matmul(digits, integer_scales)
     if branches == 1:
         return Staircase(levels, tf.broadcast_to(digits[:, :, None], [3, 1, tf.shape(levels)[1]]))
@@ -161,58 +153,16 @@ def ternary_codes(w: tf.Tensor, alpha: tf.Tensor, thresholds: tf.Tensor, gamma1:
     return tf.cast(tf.transpose(codes, [2, 1, 0]), tf.int8)
 
 
-def optimal_ternary(w: np.ndarray) -> np.ndarray:
-    """Branch scale alpha [1, M] of the least-squares ternary of each column of w [K, M].
-
-    derived: with |w| sorted descending, r* = argmax_r (sum of top r)**2 / r, alpha = mean of the top r*; the threshold
-    alpha / 2 selects exactly these r*. A column of zeros gets alpha = 1 (all codes are 0 whatever the scale).
-    """
-    magnitude = -np.sort(-np.abs(np.asarray(w, np.float64)), 0)
-    total = np.cumsum(magnitude, 0)
-    best = np.argmax(total**2 / np.arange(1, len(w) + 1)[:, None], 0)
-    alpha = total[best, np.arange(w.shape[1])] / (best + 1)
-    return np.where(alpha > 0, alpha, 1.0)[None]
-
-
-def float_levels(alpha: np.ndarray) -> np.ndarray:
-    """The levels of branch scales alpha [B, M] before they are snapped to integers: float64 [3**B, M], not sorted."""
-    return _digit_table(len(alpha)).astype(np.float64) @ alpha
-
-
-def fit_branch_scales(w: np.ndarray, branches: int, iterations: int = 30) -> np.ndarray:
-    """Branch scales float64 [B, M] that fit the columns of w [K, M] best.
-
-    B = 1: the optimum. More branches: from (0.9, 0.3, ...) times that, alternates nearest level and least squares on
-    alpha (derived), keeps the best of all rounds, and orders the scales descending. Deterministic.
-    """
-    w = np.asarray(w, np.float64)
-    start = optimal_ternary(w)
-    if branches == 1:
-        return start
-    alpha = np.concatenate([start * 0.9 / 3**j for j in range(branches)])
-    best, best_error = alpha, np.full(w.shape[1], np.inf)
-    digits = _digit_table(branches).astype(np.float64)
-    ridge = 1e-9 * np.eye(branches)
-    for _ in range(iterations):
-        codes, error = _nearest_codes(w, alpha, digits)
-        better = error < best_error
-        best, best_error = np.where(better, alpha, best), np.where(better, error, best_error)
-        normal = np.einsum("kbm,kcm->mbc", codes, codes) + ridge
-        target = np.einsum("kbm,km->mb", codes, w)
-        alpha = np.linalg.solve(normal, target[..., None])[..., 0].T
-        alpha = -np.sort(-np.abs(alpha), 0)
-        alpha = np.where(alpha[:1] > 0, alpha, best)
-    return best
-
-
-def _nearest_codes(w: np.ndarray, alpha: np.ndarray, digits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Codes [K, B, M] of the level nearest to each weight, and the squared error [M]."""
-    levels = float_levels(alpha)
-    order = np.argsort(levels, 0)
-    ordered = np.take_along_axis(levels, order, 0)
-    middle = (ordered[1:] + ordered[:-1]) / 2
-    region = (w[None] > middle[:, None]).sum(0)  # [K, M]
-    chosen = np.take_along_axis(order, region, 0)
-    codes = digits[chosen].transpose(0, 2, 1)
-    error = ((w - np.einsum("kbm,bm->km", codes, alpha)) ** 2).sum(0)
-    return codes, error
+__all__ = [
+    "FORWARD_MODES",
+    "LEVEL_SUM",
+    "Staircase",
+    "fit_branch_scales",
+    "float_levels",
+    "integer_branch_scales",
+    "midpoint_thresholds",
+    "optimal_ternary",
+    "staircase",
+    "ternary_branch",
+    "ternary_codes",
+]

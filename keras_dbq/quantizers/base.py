@@ -1,9 +1,15 @@
-"""What weight quantizers share: columns of channels, freezing, and the place of their variables on the wrapper."""
+"""What quantizers share: their variables, and a kernel seen as columns of channels.
 
+A quantizer acts on one tensor, given to it, with variables that it built. It knows neither the layer nor the graph that
+it stands in: where it is placed, what is frozen there and how the layer's bias is rounded are facts of `wrapping/`.
+"""
+
+import inspect
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from keras_dbq import _checks
 from keras_dbq.compat import Quantizer, keras, register, tf
 
 Variables = dict[str, tf.Variable]
@@ -24,19 +30,6 @@ class IntegerWeights(NamedTuple):
     bits: int
 
 
-def adopt_inner_weights(wrapper: keras.layers.Layer) -> None:
-    """Lists the inner layer's variables before the quantizer's, as tfmot does for a layer that is built already.
-
-    When a model is loaded the inner layer is built later, and without this the order of the weights, and so what a
-    file or the optimizer's saved state means, would differ.
-    """
-    known = {id(v) for v in wrapper._trainable_weights}
-    inner = getattr(wrapper, "layer", None)
-    for variable in inner.trainable_weights if inner is not None else []:
-        if id(variable) not in known:
-            wrapper._trainable_weights.append(variable)
-
-
 @register
 class IntervalConstraint(keras.constraints.Constraint):
     """Keeps a variable in [low, high] (projection, so that no gradient dies)."""
@@ -51,70 +44,116 @@ class IntervalConstraint(keras.constraints.Constraint):
         return {"low": self.low, "high": self.high}
 
 
-class WeightQuantizer(Quantizer):
-    """Shared by weight quantizers: a kernel seen as columns [K, M], per channel or (M = 1) per tensor."""
+def add_variable(
+    layer: keras.layers.Layer, name: str, value: Any, trainable: bool = False, constraint: Any = None
+) -> tf.Variable:
+    """A float32 variable of the shape of `value`, which it starts with; never cast in mixed precision."""
+    return layer.add_weight(
+        name=name,
+        shape=np.shape(value),
+        dtype=tf.float32,
+        initializer=keras.initializers.Constant(value),
+        trainable=trainable,
+        constraint=constraint,
+        experimental_autocast=False,
+        aggregation=tf.VariableAggregation.MEAN,
+    )
 
-    per_channel: bool
-    depthwise: bool
-    # While True the tensor passes through unchanged (calibration on the float weights).
+
+class ConfiguredQuantizer(Quantizer):
+    """A quantizer whose config is the arguments of its constructor, each kept in an attribute of its name."""
+
+    # Parts of it that do not train, among `parts` (set by `keras_dbq.freeze`).
+    frozen: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+    # While True the tensor passes through unchanged.
     bypass = False
+
+    def _frozen(self, frozen: Any) -> tuple[str, ...]:
+        return tuple(_checks.one_of("frozen", part, self.parts) for part in frozen)
+
+    def describe(self) -> str:
+        """How the tensor is quantized, in a phrase."""
+        return type(self).__name__
+
+    def get_config(self) -> dict[str, Any]:
+        values = {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+class WeightQuantizer(ConfiguredQuantizer):
+    """A kernel seen as columns [K, M], per channel or (M = 1) per tensor.
+
+    A new one defines `build`, `quantize`, and for export `integer_weights`; where it has something to fit, `fits` and
+    `fit` as well.
+    """
+
+    per_channel = True
+    depthwise = False  # the kernel is (h, w, C, multiplier), its channels are the last two axes
+    parts = ("weights", "scales")
+    branches = 0  # ternary branches of a weight, if that is what it is
+    bits = 0  # of a linear grid, if that is what it is
+    # The layer that holds the weights adds its bias on the grid of its accumulator, of steps of `unit`.
+    round_bias = False
+    # Ways in which `initialize` can choose what it fits; the first one is the usual one.
+    fits: tuple[str, ...] = ()
     # While True the forward pass of training is used also with training=False (training with fixed statistics).
     training_forward = False
-    _wrapper: Any = None  # weak reference to the wrapper that owns the variables
-    _unfrozen: Any = None  # lists of weights before anything was frozen
-    matched_bias: Any = None  # the layer's bias before and after `calibration.match_outputs`
 
-    def _channels(self, shape: Any) -> int:
-        return self._output_channels(shape) if self.per_channel else 1
+    def quantize(self, columns: tf.Tensor, training: Any, variables: Variables) -> tf.Tensor:
+        """The quantized columns of float32 columns [K, M], with a gradient."""
+        raise NotImplementedError
 
-    def _output_channels(self, shape: Any) -> int:
-        return int(shape[-1] * shape[-2]) if self.depthwise else int(shape[-1])
+    def __call__(self, inputs: Any, training: Any, weights: Variables, **kwargs: Any) -> Any:
+        if self.bypass:
+            return inputs
+        quantized = self.quantize(tf.cast(self.columns(inputs), tf.float32), training, weights)
+        return tf.cast(tf.reshape(quantized, tf.shape(inputs)), inputs.dtype)
 
-    def _reconstruction_error(self, kernel: np.ndarray, variables: Variables) -> float:
-        """Relative squared error ||w - w_q||^2 / ||w||^2; 0 for a kernel of zeros."""
+    def initialize(self, kernel: np.ndarray, variables: Variables, fit: str | None = None) -> float:
+        """Fits the variables to the float kernel.
+
+        Args:
+          kernel: float32, the layer's kernel.
+          variables: what `build` made.
+          fit: one of `fits`; None for the first.
+
+        Returns:
+          the relative squared error ||w - w_q||^2 / ||w||^2; 0 for a kernel of zeros.
+
+        Raises:
+          ValueError: this quantizer has no such way to fit.
+        """
+        if fit is not None or self.fits:
+            self.fit(kernel, variables, _checks.one_of("fit", fit or self.fits[0], self.fits))
         quantized = self(tf.constant(kernel, tf.float32), False, variables).numpy()
         power = float(np.sum(np.square(kernel, dtype=np.float64)))
         return float(np.sum(np.square(kernel - quantized, dtype=np.float64)) / power) if power else 0.0
 
-    def apply_freeze(self, wrapper: keras.layers.Layer, kernel: tf.Variable, variables: Variables) -> None:
-        """Moves frozen variables from the trainable to the non-trainable weights of the wrapper and its layer.
+    def fit(self, kernel: np.ndarray, variables: Variables, way: str) -> None:
+        """Assigns the variables; `way` is one of `fits`."""
+        raise NotImplementedError
 
-        Works from the lists as they were before any freezing, so that the order of weights, and with it saved files,
-        depends on what is frozen and not on when it was. (`layer.trainable = False` cannot be used: tfmot's wrapper
-        keeps a list of its own.)
+    def integer_weights(self, kernel: np.ndarray, variables: Variables) -> IntegerWeights:
+        """The kernel as it will stand in the file.
+
+        Raises:
+          ValueError: this quantizer has no integer form.
         """
-        lists = [
-            (wrapper._trainable_weights, wrapper._non_trainable_weights),
-            (wrapper.layer._trainable_weights, wrapper.layer._non_trainable_weights),
-        ]
-        if self._unfrozen is None:
-            self._unfrozen = [(list(trainable), list(fixed)) for trainable, fixed in lists]
-        frozen = {id(kernel), *(id(v) for v in self._unfrozen[1][0])} if "weights" in self.frozen else set()
-        if "scales" in self.frozen:
-            frozen |= {id(v) for v in variables.values()}
-        # A frozen bias is listed by the inner layer alone (h5 takes no name twice), the kernel by the wrapper alone.
-        owned = (
-            {id(kernel), *(id(v) for v in variables.values())},
-            {id(v) for v in self._unfrozen[1][0]} - {id(kernel)},
+        raise ValueError(
+            f"{type(self).__name__}: expected a quantizer with an integer form, got one without; define "
+            "integer_weights(kernel, variables), or give the layer another quantizer"
         )
-        for (trainable, fixed), (was_trainable, was_fixed), own in zip(lists, self._unfrozen, owned, strict=True):
-            moved = {id(v): v for v in was_trainable if id(v) in frozen}
-            trainable[:] = [v for v in was_trainable if id(v) not in frozen]
-            fixed[:] = was_fixed + [v for key, v in moved.items() if key in own]
-            for variable in moved.values():
-                variable._trainable = False  # loading a .keras file sorts the variables again, by this
-
-    def quantizer_lists(self) -> Any:
-        """(trainable, other) weights of the wrapper as they were before anything was frozen, or None."""
-        return self._unfrozen[0] if self._unfrozen is not None else None
-
-    def _refreeze(self, kernel: Any, variables: Variables) -> None:
-        """After loading: what the config says is frozen is frozen at the first call, when all variables exist."""
-        wrapper = self._wrapper() if self._wrapper is not None else None
-        if self.frozen and self._unfrozen is None and wrapper is not None and isinstance(kernel, tf.Variable):
-            self.apply_freeze(wrapper, kernel, variables)
 
     def columns(self, kernel: Any) -> Any:
         """Kernel -> [K, M]; works on numpy arrays and tensors."""
         reshape = np.reshape if isinstance(kernel, np.ndarray) else tf.reshape
-        return reshape(kernel, [-1, self._channels(kernel.shape)])
+        return reshape(kernel, [-1, self.channels(kernel.shape)])
+
+    def channels(self, shape: Any) -> int:
+        """M for a kernel of that shape: sets of parameters."""
+        return self.output_channels(shape) if self.per_channel else 1
+
+    def output_channels(self, shape: Any) -> int:
+        """Output channels of a kernel of that shape, whatever `per_channel` is."""
+        return int(shape[-1] * shape[-2]) if self.depthwise else int(shape[-1])

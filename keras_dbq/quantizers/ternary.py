@@ -1,14 +1,15 @@
 """Weights as sums of ternary branches (DBQ)."""
 
-import weakref
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from keras_dbq import _checks
 from keras_dbq.compat import keras, register, tf
+from keras_dbq.limits import TOP_LEVEL
 from keras_dbq.ops import branches as branch_ops
-from keras_dbq.quantizers.base import IntegerWeights, Variables, WeightQuantizer, adopt_inner_weights
+from keras_dbq.quantizers.base import IntegerWeights, Variables, WeightQuantizer, add_variable
+from keras_dbq.quantizers.registry import announce
 
 
 class TernaryWeights(NamedTuple):
@@ -45,7 +46,7 @@ class AscendingConstraint(keras.constraints.Constraint):
         return tf.sort(thresholds, axis=0)
 
 
-@register
+@announce
 class TernaryBranchQuantizer(WeightQuantizer):
     """Weights as a sum of ternary branches (DBQ); see `branch_ops.ternary_branch` for the equations.
 
@@ -61,6 +62,8 @@ class TernaryBranchQuantizer(WeightQuantizer):
         thresholds and alpha, so the default fixes them to 1 / std and std of the float weights).
       frozen: parts that do not train, of "weights" and "scales" (set by `keras_dbq.freeze`).
     """
+
+    fits = ("least_error",)
 
     def __init__(
         self,
@@ -82,65 +85,49 @@ class TernaryBranchQuantizer(WeightQuantizer):
         self.temperature = _checks.number("temperature", temperature, 1e-3, 1e6)
         self.train_pre_scale = _checks.boolean("train_pre_scale", train_pre_scale)
         self.train_post_scale = _checks.boolean("train_post_scale", train_post_scale)
-        self.frozen = tuple(frozen)
+        self.frozen = self._frozen(frozen)
+
+    def describe(self) -> str:
+        return f"{self.branches} ternary branch{'es' if self.branches > 1 else ''}"
 
     def build(self, tensor_shape: Any, name: str, layer: keras.layers.Layer) -> Variables:
-        self._wrapper = weakref.ref(layer)
-        adopt_inner_weights(layer)
-        channels = self._channels(tensor_shape)
-        regions = 3**self.branches - 1
+        channels = self.channels(tensor_shape)
 
-        def add(suffix: str, shape: Any, value: Any, trainable: bool, constraint: Any = None) -> tf.Variable:
-            return layer.add_weight(
-                name=f"{name}_{suffix}",
-                shape=shape,
-                dtype=tf.float32,
-                initializer=keras.initializers.Constant(value),
-                trainable=trainable,
-                constraint=constraint,
-                experimental_autocast=False,
-                aggregation=tf.VariableAggregation.MEAN,
-            )
+        def add(suffix: str, start: Any, trainable: bool, constraint: Any = None) -> tf.Variable:
+            return add_variable(layer, f"{name}_{suffix}", start, trainable, constraint)
 
-        # alpha = 3**-j / 1.5 until `initialize` fits it: a descending set, so that the levels are distinct.
+        # Until `initialize` fits them, scales in descending order, so that the levels are distinct.
         start = np.repeat(3.0 ** -np.arange(self.branches)[:, None], channels, 1)
         variables = {
-            "branch_scales": add("branch_scales", start.shape, start, True, BranchScaleConstraint()),
-            "pre_scale": add("pre_scale", (channels,), 1.0, self.train_pre_scale),
-            "post_scale": add("post_scale", (channels,), 1.0, self.train_post_scale),
-            "temperature": add("temperature", (), self.temperature, False),
+            "branch_scales": add("branch_scales", start, True, BranchScaleConstraint()),
+            "pre_scale": add("pre_scale", np.ones(channels), self.train_pre_scale),
+            "post_scale": add("post_scale", np.ones(channels), self.train_post_scale),
+            "temperature": add("temperature", self.temperature, False),
         }
         if self.thresholds == "trained":
-            spread = np.repeat(np.linspace(-1, 1, regions)[:, None], channels, 1)
-            variables["thresholds"] = add("thresholds", spread.shape, spread, True, AscendingConstraint())
+            spread = np.repeat(np.linspace(-1, 1, 3**self.branches - 1)[:, None], channels, 1)
+            variables["thresholds"] = add("thresholds", spread, True, AscendingConstraint())
         return variables
 
-    def __call__(self, inputs: Any, training: Any, weights: Variables, **kwargs: Any) -> Any:
-        if self.bypass:
-            return inputs
-        self._refreeze(inputs, weights)
-        columns = tf.cast(self.columns(inputs), tf.float32)
-        quantized = branch_ops.ternary_branch(
+    def quantize(self, columns: tf.Tensor, training: Any, variables: Variables) -> tf.Tensor:
+        return branch_ops.ternary_branch(
             columns,
-            tf.convert_to_tensor(weights["branch_scales"]),
-            self._thresholds(weights),
-            tf.convert_to_tensor(weights["pre_scale"]),
-            tf.convert_to_tensor(weights["post_scale"]),
-            tf.convert_to_tensor(weights["temperature"]),
+            tf.convert_to_tensor(variables["branch_scales"]),
+            self._thresholds(variables),
+            tf.convert_to_tensor(variables["pre_scale"]),
+            tf.convert_to_tensor(variables["post_scale"]),
+            tf.convert_to_tensor(variables["temperature"]),
             forward=self.forward if training or self.training_forward else "hard",
         )
-        return tf.cast(tf.reshape(quantized, tf.shape(inputs)), inputs.dtype)
 
     def _thresholds(self, variables: Variables) -> tf.Tensor:
         if self.thresholds == "trained":
             return tf.convert_to_tensor(variables["thresholds"])
         return branch_ops.midpoint_thresholds(tf.convert_to_tensor(variables["branch_scales"]))
 
-    def initialize(self, kernel: np.ndarray, variables: Variables, least_error: bool = False) -> float:
-        """Fits all parameters to the float kernel, by least squared error in any case.
-
-        Returns:
-          the relative squared error ||w - w_q||^2 / ||w||^2.
+    def fit(self, kernel: np.ndarray, variables: Variables, way: str) -> None:
+        """Least squared error ("least_error", the only way): scales in units of each channel's standard deviation, and
+        thresholds halfway between their levels.
         """
         w = np.asarray(self.columns(np.asarray(kernel, np.float32)), np.float64)
         deviation = w.std(0)
@@ -152,7 +139,6 @@ class TernaryBranchQuantizer(WeightQuantizer):
         variables["post_scale"].assign(deviation.astype(np.float32))
         if "thresholds" in variables:
             variables["thresholds"].assign(branch_ops.midpoint_thresholds(constrained))
-        return self._reconstruction_error(kernel, variables)
 
     def ternary_weights(self, kernel: np.ndarray, variables: Variables) -> TernaryWeights:
         """Codes, scales and thresholds that the hard forward uses for this kernel."""
@@ -171,7 +157,7 @@ class TernaryBranchQuantizer(WeightQuantizer):
 
     def _unit(self, variables: Variables) -> np.ndarray:
         """Real value of integer level 1, float32 [M]: the same operations as in `ternary_branch`."""
-        unit = variables["post_scale"] * tf.reduce_sum(variables["branch_scales"], 0) / branch_ops.LEVEL_SUM
+        unit = variables["post_scale"] * tf.reduce_sum(variables["branch_scales"], 0) / TOP_LEVEL
         return unit.numpy()
 
     def integer_weights(self, kernel: np.ndarray, variables: Variables) -> IntegerWeights:
@@ -179,19 +165,6 @@ class TernaryBranchQuantizer(WeightQuantizer):
         ternary = self.ternary_weights(kernel, variables)
         codes = ternary.codes.reshape(self.branches, -1, ternary.integer_scales.shape[1]).astype(np.int32)
         values = (codes * ternary.integer_scales[:, None, :]).sum(0).reshape(kernel.shape)
-        channels = self._output_channels(kernel.shape)
+        channels = self.output_channels(kernel.shape)
         scale = np.broadcast_to(self._unit(variables), (channels,)).copy()
         return IntegerWeights(values.astype(np.int8), scale, self.branches, 0)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "branches": self.branches,
-            "forward": self.forward,
-            "thresholds": self.thresholds,
-            "per_channel": self.per_channel,
-            "depthwise": self.depthwise,
-            "temperature": self.temperature,
-            "train_pre_scale": self.train_pre_scale,
-            "train_post_scale": self.train_post_scale,
-            "frozen": list(self.frozen),
-        }

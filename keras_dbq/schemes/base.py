@@ -111,7 +111,7 @@ class LayerwiseScheme(QuantizeScheme):
     def output_quantizer(self, step: Step) -> ActivationQuantizer:
         """The quantizer of a layer's output tensor."""
         if step.meaning.role == FIXED:
-            return ActivationQuantizer(**self.activation, fixed=step.meaning.range)
+            return ActivationQuantizer(fixed=step.meaning.range)
         # What no kernel layer reads, the network's answer, has 8 bits in any case, and so has its input.
         activation = {**self.activation, "bits": 8} if step.last else self.activation
         return ActivationQuantizer(**activation, unsigned=step.unsigned)

@@ -3,7 +3,8 @@
 from typing import Any
 
 from keras_dbq.compat import keras, register, smart_cond
-from keras_dbq.quantizers import ActivationQuantizer
+from keras_dbq.quantizers import ActivationQuantizer, deserialize, serialize
+from keras_dbq.wrapping import freezing
 
 
 @register
@@ -13,19 +14,22 @@ class QuantizeTensor(keras.layers.Layer):
     tfmot's QuantizeLayer does not mark itself as built, so that a `.keras` file loads its variables twice; hence this.
 
     Args:
-      quantizer: ActivationQuantizer, or its config.
+      quantizer: ActivationQuantizer or another quantizer of activations, or its config.
     """
 
     quantization_role = "output"  # see `network.roles`
 
-    def __init__(self, quantizer: ActivationQuantizer | dict[str, Any], **kwargs: Any):
+    def __init__(self, quantizer: Any, **kwargs: Any):
         super().__init__(**kwargs)
-        self.quantizer = ActivationQuantizer(**quantizer) if isinstance(quantizer, dict) else quantizer
+        if isinstance(quantizer, dict) and "class_name" not in quantizer:  # an ActivationQuantizer's stands alone
+            quantizer = ActivationQuantizer.from_config(quantizer)
+        self.quantizer = deserialize(quantizer)
 
     def build(self, input_shape: Any) -> None:
         if not self.built:
             self.quantizer_vars = self.quantizer.build(input_shape, "tensor", self)
         super().build(input_shape)
+        freezing.freeze_once(self)
 
     def call(self, inputs: Any, training: Any = None) -> Any:
         if training is None:
@@ -37,4 +41,6 @@ class QuantizeTensor(keras.layers.Layer):
         )
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "quantizer": self.quantizer.get_config()}
+        alone = type(self.quantizer) is ActivationQuantizer
+        config = self.quantizer.get_config() if alone else serialize(self.quantizer)
+        return {**super().get_config(), "quantizer": config}

@@ -7,25 +7,8 @@ One class says it all: weight attributes by name, and at most one output quantiz
 from typing import Any
 
 from keras_dbq.compat import QuantizeConfig, Quantizer, keras, register
-from keras_dbq.quantizers import ActivationQuantizer, LinearWeightQuantizer, TernaryBranchQuantizer
-
-
-def _serialize(quantizer: Quantizer | None) -> dict[str, Any] | None:
-    if quantizer is None:
-        return None
-    return {"class_name": type(quantizer).__name__, "config": quantizer.get_config()}
-
-
-_QUANTIZERS = {q.__name__: q for q in (ActivationQuantizer, LinearWeightQuantizer, TernaryBranchQuantizer)}
-
-
-def _deserialize(config: Any) -> Quantizer | None:
-    if config is None or isinstance(config, Quantizer):
-        return config
-    name = config["class_name"].split(">")[-1]
-    if name in _QUANTIZERS:
-        return _QUANTIZERS[name](**config["config"])
-    return keras.utils.deserialize_keras_object(config)
+from keras_dbq.quantizers import LinearWeightQuantizer, TernaryBranchQuantizer, deserialize, serialize
+from keras_dbq.wrapping.placed import PlacedQuantizer
 
 
 @register
@@ -46,8 +29,8 @@ class LayerQuantizeConfig(QuantizeConfig):
         note: str = "",
     ):
         given = self.default_weights() if weights is None else self._by_attribute(weights)
-        self.weights = {name: _deserialize(quantizer) for name, quantizer in given.items()}
-        self.output = _deserialize(output)
+        self.weights = {name: deserialize(quantizer) for name, quantizer in given.items()}
+        self.output = deserialize(output)
         self.note = note
 
     def default_weights(self) -> dict[str, Quantizer]:
@@ -60,11 +43,11 @@ class LayerQuantizeConfig(QuantizeConfig):
     def with_output(self, output: Quantizer | None) -> "LayerQuantizeConfig":
         """The same config with another output quantizer (the layout transform decides where outputs are quantized)."""
         config = self.get_config()
-        config["output"] = _serialize(output)
+        config["output"] = serialize(output)
         return type(self).from_config(config)
 
     def get_weights_and_quantizers(self, layer: Any) -> list[tuple[Any, Quantizer]]:
-        return [(getattr(layer, name), quantizer) for name, quantizer in self.weights.items()]
+        return [(getattr(layer, name), PlacedQuantizer(quantizer)) for name, quantizer in self.weights.items()]
 
     def set_quantize_weights(self, layer: Any, quantize_weights: Any) -> None:
         for name, value in zip(self.weights, quantize_weights, strict=True):
@@ -77,12 +60,14 @@ class LayerQuantizeConfig(QuantizeConfig):
         pass
 
     def get_output_quantizers(self, layer: Any) -> list[Quantizer]:
-        return [] if self.output is None else [self.output]
+        # A layer that keeps its weights in float has a place, too: the order of its weights is seen to there.
+        ordered = bool(self.weights) or not layer.weights
+        return [] if self.output is None and ordered else [PlacedQuantizer(self.output)]
 
     def get_config(self) -> dict[str, Any]:
         return {
-            "weights": {name: _serialize(quantizer) for name, quantizer in self.weights.items()},
-            "output": _serialize(self.output),
+            "weights": {name: serialize(quantizer) for name, quantizer in self.weights.items()},
+            "output": serialize(self.output),
             "note": self.note,
         }
 

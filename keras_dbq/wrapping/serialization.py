@@ -2,8 +2,17 @@
 
 from typing import Any
 
-from keras_dbq import quantizers
-from keras_dbq.compat import OutputOnlyConfig, QuantizeLayer, QuantizeWrapper, QuantizeWrapperV2, keras, tfmot
+from keras_dbq.compat import (
+    OutputOnlyConfig,
+    QuantizeLayer,
+    QuantizeWrapper,
+    QuantizeWrapperV2,
+    keras,
+    registered,
+    tfmot,
+)
+
+# Imported so that their classes are registered; a class that is registered later is found when it is asked for.
 from keras_dbq.wrapping import layers, quantize_configs
 
 
@@ -14,26 +23,16 @@ class _OutputOnlyConfig(OutputOnlyConfig):
     def from_config(cls, config: dict[str, Any]) -> OutputOnlyConfig:
         nested = config["quantize_config"]
         if isinstance(nested, dict):
-            name = nested["class_name"].split(">")[-1]
-            nested = getattr(quantize_configs, name).from_config(nested["config"])
+            nested = registered()[nested["class_name"].split(">")[-1]].from_config(nested["config"])
         return OutputOnlyConfig(nested)
 
 
 def custom_objects() -> dict[str, Any]:
     """{class name: class} of everything a quantized model's config can name."""
-    own = [
-        *(getattr(quantize_configs, name) for name in quantize_configs.__all__ if name[0].isupper()),
-        quantizers.TernaryBranchQuantizer,
-        quantizers.LinearWeightQuantizer,
-        quantizers.ActivationQuantizer,
-        quantizers.BranchScaleConstraint,
-        quantizers.AscendingConstraint,
-        quantizers.IntervalConstraint,
-        layers.QuantizeTensor,
-    ]
     with tfmot.quantization.keras.quantize_scope():
         objects = dict(keras.utils.get_custom_objects())
-    objects.update({cls.__name__: cls for cls in (*own, QuantizeLayer, QuantizeWrapper, QuantizeWrapperV2)})
+    objects.update(registered())
+    objects.update({cls.__name__: cls for cls in (QuantizeLayer, QuantizeWrapper, QuantizeWrapperV2)})
     objects["OutputOnlyConfig"] = _OutputOnlyConfig
     return objects
 
@@ -46,3 +45,5 @@ def register_globally() -> None:
 
 
 register_globally()
+
+__all__ = ["custom_objects", "layers", "quantize_configs", "register_globally"]

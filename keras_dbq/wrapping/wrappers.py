@@ -1,57 +1,22 @@
 """Looking into quantized models: wrappers, their quantizers and variables, in one place."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
-from keras_dbq.compat import QuantizeWrapper, keras, tf
-from keras_dbq.network.graph import inner
+from keras_dbq.compat import keras
 from keras_dbq.network.kernels import without_activation
-from keras_dbq.quantizers import ActivationQuantizer, LinearWeightQuantizer, TernaryBranchQuantizer
-from keras_dbq.wrapping.layers import QuantizeTensor
+from keras_dbq.wrapping.lookup import (
+    QuantizedTensor,
+    QuantizedWeight,
+    all_layers,
+    bias,
+    check_quantized,
+    inner,
+    quantized_output,
+    quantized_weights,
+)
 from keras_dbq.wrapping.quantize_configs import LayerQuantizeConfig
-
-
-class QuantizedWeight(NamedTuple):
-    """One quantized weight tensor: the float variable, its quantizer and the quantizer's variables."""
-
-    variable: tf.Variable
-    quantizer: Any
-    variables: dict[str, tf.Variable]
-
-
-class QuantizedTensor(NamedTuple):
-    """One quantized activation: name of the (inner) layer whose output it is, quantizer and variables."""
-
-    layer_name: str
-    quantizer: ActivationQuantizer
-    variables: dict[str, tf.Variable]
-
-
-def quantized_weights(layer: keras.layers.Layer) -> list[QuantizedWeight]:
-    """The quantized weights of a wrapper; empty for any other layer."""
-    if not isinstance(layer, QuantizeWrapper) or not layer.built:
-        return []
-    return [QuantizedWeight(*entry) for entry in layer._weight_vars]
-
-
-def quantized_output(layer: keras.layers.Layer) -> QuantizedTensor | None:
-    """The output (for an input quantizer: the input) that this layer quantizes, or None."""
-    if isinstance(layer, QuantizeTensor) and isinstance(layer.quantizer, ActivationQuantizer):
-        return QuantizedTensor(layer.name, layer.quantizer, layer.quantizer_vars)
-    if isinstance(layer, QuantizeWrapper) and layer.built and layer._output_quantizers:
-        return QuantizedTensor(layer.layer.name, layer._output_quantizers[0], layer._output_quantizer_vars)
-    return None
-
-
-def bias(layer: keras.layers.Layer) -> tf.Variable | None:
-    """The bias variable of a kernel layer, plain or wrapped (whose attribute `bias` may be a rounded tensor)."""
-    plain = inner(layer)
-    for weight in quantized_weights(layer):
-        rounder = getattr(weight.quantizer, "bias", None)
-        if rounder is not None:
-            return rounder.variable
-    return plain.bias if getattr(plain, "use_bias", False) else None
 
 
 def config_of(layer: keras.layers.Layer) -> Any:
@@ -61,26 +26,15 @@ def config_of(layer: keras.layers.Layer) -> Any:
     return nested if isinstance(nested, LayerQuantizeConfig) else config
 
 
-def all_layers(model: keras.Model) -> list[keras.layers.Layer]:
-    """Layers of the model in order, nested models opened."""
-    result: list[keras.layers.Layer] = []
-    for layer in model.layers:
-        result.extend(all_layers(layer) if isinstance(layer, keras.Model) else [layer])
-    return result
-
-
-def check_quantized(model: Any, function: str) -> None:
-    """Raises a one-line error unless the model holds quantized layers."""
-    if not isinstance(model, keras.Model):
-        raise TypeError(f"{function}: expected a quantized tf_keras model, got {type(model).__name__}")
-    if not any(isinstance(layer, (QuantizeWrapper, QuantizeTensor)) for layer in all_layers(model)):
-        raise ValueError(
-            f"{function}: model {model.name!r} has no quantized layer; call keras_dbq.quantize_model first"
-        )
-
-
 @contextmanager
-def quantizer_flags(model: keras.Model, **flags: Any) -> Iterator[None]:
+def quantizer_flags(
+    model: keras.Model,
+    *,
+    weights_bypass: bool = False,
+    weights_training: bool = False,
+    activations_bypass: bool = False,
+    observing: Callable[[dict[str, Any], Any], None] | None = None,
+) -> Iterator[None]:
     """Sets Python flags on all quantizers for a while.
 
     Args:
@@ -91,27 +45,32 @@ def quantizer_flags(model: keras.Model, **flags: Any) -> Iterator[None]:
 
     The flags act when a graph is traced, so call the model eagerly (`model(x, training=...)`) inside.
     """
-    weight_quantizers = [w.quantizer for layer in all_layers(model) for w in quantized_weights(layer)]
-    outputs = [t.quantizer for layer in all_layers(model) if (t := quantized_output(layer)) is not None]
-    changes = [(q, "bypass", flags.get("weights_bypass", False)) for q in weight_quantizers]
-    changes += [(q, "training_forward", flags.get("weights_training", False)) for q in weight_quantizers]
-    changes += [(q, "bypass", flags.get("activations_bypass", False)) for q in outputs]
-    changes += [(q, "observing", flags.get("observing")) for q in outputs]
-    for quantizer, name, value in changes:
-        setattr(quantizer, name, value)
+    layers = all_layers(model)
+    weights = [w.quantizer for layer in layers for w in quantized_weights(layer)]
+    outputs = [t.quantizer for layer in layers if (t := quantized_output(layer)) is not None]
+    with (
+        _attributes(weights, bypass=weights_bypass, training_forward=weights_training),
+        _attributes(outputs, bypass=activations_bypass, observing=observing),
+    ):
+        yield
+
+
+@contextmanager
+def _attributes(quantizers: list[Any], **values: Any) -> Iterator[None]:
+    """Hides attributes of the quantizers' classes behind these values for a while."""
+    for quantizer in quantizers:
+        vars(quantizer).update(values)
     try:
         yield
     finally:
-        for quantizer, name, _ in changes:
-            quantizer.__dict__.pop(name, None)
+        for quantizer in quantizers:
+            for name in values:
+                vars(quantizer).pop(name, None)
 
 
 __all__ = [
-    "ActivationQuantizer",
-    "LinearWeightQuantizer",
     "QuantizedTensor",
     "QuantizedWeight",
-    "TernaryBranchQuantizer",
     "all_layers",
     "bias",
     "check_quantized",

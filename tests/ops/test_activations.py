@@ -56,3 +56,11 @@ def test_unsigned_equals_signed_with_low_zero():
 
 def test_empty_range_has_a_grid():
     assert activation_ops.nudged_grid(0.0, 0.0) == (1.0, -128)
+
+
+@pytest.mark.parametrize("bits", [4, 5, 8])
+def test_the_scale_of_tensors_and_of_numbers_is_the_same(bits):
+    rng = np.random.default_rng(3)
+    for low, high in rng.exponential(size=(20, 2)).astype(np.float32) * np.float32([-1, 1]):
+        scale = activation_ops.grid_scale(tf.constant(low), tf.constant(high), bits).numpy()
+        assert scale == activation_ops.nudged_grid(low, high, bits)[0] and scale.dtype == np.float32

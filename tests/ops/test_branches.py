@@ -232,37 +232,3 @@ def test_unknown_forward_mode():
     tensors = [tf.constant(p) for p in _parameters(1)]
     with pytest.raises(ValueError, match="forward: expected one of smooth, hard, straight_through, got 'soft'"):
         branch_ops.ternary_branch(*tensors, forward="soft")
-
-
-def test_optimal_ternary_beats_every_other_count():
-    w = np.random.default_rng(15).normal(size=(30, 4))
-    alpha = branch_ops.optimal_ternary(w)[0]
-    for m in range(4):
-        column = np.abs(w[:, m])
-
-        def error(a, t, column=column):
-            return ((column - a * (column > t)) ** 2).sum()
-
-        best = error(alpha[m], alpha[m] / 2)
-        for r in range(1, 31):
-            top = -np.sort(-column)[:r]
-            candidate = ((column**2).sum()) - top.sum() ** 2 / r
-            assert best <= candidate + 1e-9
-
-
-def test_fit_is_deterministic_descending_and_better_with_more_branches():
-    w = np.random.default_rng(16).normal(size=(144, 8))
-    errors = []
-    for branches in BRANCHES:
-        alpha = branch_ops.fit_branch_scales(w, branches)
-        np.testing.assert_array_equal(alpha, branch_ops.fit_branch_scales(w, branches))
-        assert np.all(np.diff(alpha, axis=0) <= 0) and np.all(alpha >= 0)
-        errors.append(branch_ops._nearest_codes(w, alpha, branch_ops._digit_table(branches).astype(float))[1].sum())
-    assert errors[0] > 3 * errors[1] > 3 * errors[2]
-
-
-def test_zero_column_gets_finite_scales():
-    w = np.zeros((9, 2))
-    w[:, 1] = 1.0
-    for branches in BRANCHES:
-        assert np.isfinite(branch_ops.fit_branch_scales(w, branches)).all()

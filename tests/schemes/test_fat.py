@@ -116,7 +116,7 @@ def test_round_bias_equals_its_formula():
     scale = tf.constant([0.01, 0.02, 1e-6, 0.5])
     with tf.GradientTape() as tape:
         tape.watch(bias)
-        rounded = round_bias(bias, tf.constant(0.3), scale)
+        rounded = round_bias(bias, tf.constant(0.3), scale, 9)
     step = 0.3 * scale.numpy().astype(np.float64)
     expected = np.rint(bias.numpy() / step) * step
     expected[2] = 1e9  # beyond int32: the exporter raises the channel's scale instead
