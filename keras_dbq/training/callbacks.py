@@ -5,9 +5,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from keras_dbq import _checks
+from keras_dbq import _checks, inspection
 from keras_dbq.compat import keras, tf
-from keras_dbq.inspection import inspection
 from keras_dbq.training.schedules import Exponential
 
 
