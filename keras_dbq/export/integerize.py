@@ -133,7 +133,7 @@ class _Writer:
         source_scale = np.float32(self.grids[int(operator.inputs[0])].scale)
         # One scale for all channels is what old runtimes read in FULLY_CONNECTED.
         one = kernel.with_one_scale() if step.name == "FULLY_CONNECTED" else kernel
-        fitted, bias = fit_bias(one, source_scale)
+        fitted, bias = fit_bias(one, float(source_scale))
         scale, axis = fitted.scale, KERNELS[step.name].axis if len(fitted.scale) > 1 else 0
         self.biases[kernel.name] = bias * np.float64(source_scale) * scale.astype(np.float64)
         weights = from_columns(fitted.columns, shape, step.name)
