@@ -17,7 +17,8 @@ from keras_dbq.export.grids import Codes, Plan, Step
 from keras_dbq.export.kernels import Kernel, fit_bias
 from keras_dbq.limits import TOP_LEVEL
 from keras_dbq.tflite import flatbuffer as fb
-from keras_dbq.tflite.operators import JOIN, KERNELS, UNCLAMPED, Grid, from_columns, int8_version
+from keras_dbq.tflite.names import UNCLAMPED
+from keras_dbq.tflite.operators import JOIN, KERNELS, Grid, from_columns, int8_version
 
 
 def integerize(model: Any, plan: Plan) -> dict[str, np.ndarray]:
