@@ -17,21 +17,22 @@ from keras_dbq.wrapping import wrappers
 from keras_dbq.wrapping.naming import folds, plain_name
 
 
-def round_biases(q_model: keras.Model, biases: dict[str, np.ndarray]) -> float:
+def round_biases(q_model: keras.Model, biases: dict[str, list[np.ndarray]]) -> float:
     """Moves each bias of the model onto its file's grid, by at most half an integer step; repeatable.
 
     Args:
       q_model: the exported model.
-      biases: {layer name: real values of the file's bias, float64 [M]}, from `convert`.
+      biases: {layer name: real values of the file's bias, float64 [M], for each call}, from `convert`.
 
     Returns:
-      The largest change of a bias, in real units. A layer without bias or batch norm offset is left alone.
+      The largest change of a bias, in real units. A layer without bias or batch norm offset is left alone, and so is
+      one that is called several times: its one bias cannot be on the grids of all its inputs.
     """
     folded, changes = folds(q_model), [0.0]
     for layer in q_model.layers:
-        target = biases.get(plain_name(layer))
-        if target is not None and wrappers.quantized_weights(layer):
-            changes.append(_move(layer, folded.get(id(layer)), target))
+        targets = biases.get(plain_name(layer), [])
+        if len(targets) == 1 and wrappers.quantized_weights(layer):
+            changes.append(_move(layer, folded.get(id(layer)), targets[0]))
     return max(changes)
 
 

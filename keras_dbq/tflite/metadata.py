@@ -12,10 +12,21 @@ PACKING = "base3"
 ROUNDING = "xnnpack"
 
 
+def read(model: Any) -> dict[str, Any]:
+    """Our entry; empty where there is none."""
+    stored = fb.get_metadata(model, fb.METADATA_NAME)
+    return json.loads(stored) if stored else {}
+
+
+def describe_packed(model: Any) -> None:
+    """Says that the file is packed; the encoding only where the exporter had written one."""
+    encoding = {"encoding": "packed"} if "encoding" in read(model) else {}
+    describe(model, packing=PACKING, **encoding)
+
+
 def describe(model: Any, **facts: str) -> None:
     """Writes format version, rounding and further facts; other keys that an earlier writer put there stay."""
-    stored = fb.get_metadata(model, fb.METADATA_NAME)
-    entry = {**(json.loads(stored) if stored else {}), "format_version": FORMAT_VERSION, "rounding": ROUNDING, **facts}
+    entry = {**read(model), "format_version": FORMAT_VERSION, "rounding": ROUNDING, **facts}
     fb.set_metadata(model, fb.METADATA_NAME, json.dumps(entry, separators=(",", ":"), sort_keys=True).encode())
 
 

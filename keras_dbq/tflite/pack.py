@@ -71,7 +71,7 @@ def pack_bytes(
         _check_strict({name: reasons[index] for index, name in names.items() if name in wanted and index in reasons})
     for layer in layers:
         rewrite(model, layer)
-    metadata.describe(model, packing=metadata.PACKING)
+    metadata.describe_packed(model)
     slim(model, slim_steps)
     after = fb.save_model(model, share="vectors" in slim_steps)
     noted = {index: reason for index, reason in reasons.items() if names[index] in wanted}
