@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import replace
 
@@ -12,9 +11,9 @@ from keras_dbq.compat import keras
 from keras_dbq.export.biases import round_biases
 from keras_dbq.export.convert import Conversion, convert
 from keras_dbq.tflite import flatbuffer as fb
+from keras_dbq.tflite import metadata
 from keras_dbq.tflite.operators import BUILTIN_OPS
-from keras_dbq.tflite.pack import ROUNDING, pack_bytes
-from keras_dbq.tflite.params import FORMAT_VERSION
+from keras_dbq.tflite.pack import pack_bytes
 from keras_dbq.tflite.report import ExportReport, warn_sparse
 
 ENCODINGS = ("packed", "int8")
@@ -52,11 +51,8 @@ def export_tflite(
     if path is not None:
         check_path(path)
     conversion = convert(q_model)
-    if strict and conversion.floating:
-        raise ValueError(
-            f"strict: expected integers between input and output, got {len(conversion.floating)} float operators: "
-            f"{'; '.join(conversion.floating)}; quantize those layers, or export with strict=False"
-        )
+    if strict:
+        _check_strict(conversion.floating)
     data = _with_metadata(conversion.data, encoding)
     report = pack_bytes(data, strict, conversion.ternary_layers)
     if encoding == "int8":
@@ -70,11 +66,18 @@ def export_tflite(
     return report
 
 
+def _check_strict(floating: list[str]) -> None:
+    if floating:
+        raise ValueError(
+            f"strict: expected integers between input and output, got {len(floating)} float operators: "
+            f"{'; '.join(floating)}; quantize those layers, or export with strict=False"
+        )
+
+
 def _with_metadata(data: bytes, encoding: str) -> bytes:
     """The int8 file with its metadata entry; the packer adds to it."""
     model = fb.load_model(data)
-    entry = {"encoding": encoding, "format_version": FORMAT_VERSION, "rounding": ROUNDING}
-    fb.set_metadata(model, fb.METADATA_NAME, json.dumps(entry, separators=(",", ":"), sort_keys=True).encode())
+    metadata.describe(model, encoding=encoding)
     return fb.save_model(model)
 
 

@@ -29,7 +29,8 @@ class Conversion:
     kernels: dict[str, Kernel] = field(default_factory=dict)  # layer name -> what it should hold
     floating: list[str] = field(default_factory=list)  # operators that stayed float, and why
     requantized: list[str] = field(default_factory=list)  # tensors that needed an int8 -> int8 QUANTIZE
-    biases: dict[str, np.ndarray] = field(default_factory=dict)  # layer name -> what its int32 bias stands for
+    # Layer name -> what the int32 bias of each of its operators (calls) stands for.
+    biases: dict[str, list[np.ndarray]] = field(default_factory=dict)
 
     @property
     def ternary_layers(self) -> list[str]:

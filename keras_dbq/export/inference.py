@@ -15,6 +15,7 @@ import numpy as np
 
 from keras_dbq.compat import keras, tf
 from keras_dbq.export.kernels import Kernel
+from keras_dbq.limits import TOP_LEVEL
 from keras_dbq.network import graph, kernels, roles
 from keras_dbq.network.batch_norm import affine
 from keras_dbq.ops import activations as activation_ops
@@ -136,8 +137,8 @@ class _Builder:
         channels = x.shape[-1]
         record = Kernel(
             name=layer.name,
-            columns=np.full((height * width, channels), 127, np.int8),
-            scale=np.full(channels, 1 / (127 * height * width), np.float32),
+            columns=np.full((height * width, channels), TOP_LEVEL, np.int8),
+            scale=np.full(channels, 1 / (TOP_LEVEL * height * width), np.float32),
             bias=np.zeros(channels),
             branches=0,
             bits=8,

@@ -17,14 +17,15 @@ from keras_dbq.export.grids import Codes, Plan, Step
 from keras_dbq.export.kernels import Kernel, fit_bias
 from keras_dbq.limits import TOP_LEVEL
 from keras_dbq.tflite import flatbuffer as fb
-from keras_dbq.tflite.operators import JOIN, KERNELS, UNCLAMPED, Grid, from_columns, int8_version
+from keras_dbq.tflite.names import UNCLAMPED
+from keras_dbq.tflite.operators import JOIN, KERNELS, Grid, from_columns, int8_version
 
 
-def integerize(model: Any, plan: Plan) -> dict[str, np.ndarray]:
+def integerize(model: Any, plan: Plan) -> dict[str, list[np.ndarray]]:
     """Rewrites a float ModelT in place, as its plan says.
 
     Returns:
-      {layer name: what the int32 bias of its operator stands for, float64 [M]}.
+      {layer name: for each of its operators (calls), what the int32 bias stands for, float64 [M]}.
     """
     return _Writer(model, plan).write()
 
@@ -36,9 +37,9 @@ class _Writer:
         self.grids = dict(plan.grids)  # of the tensors of the file
         self.copies: dict[Codes, int] = {}  # the tensor that holds another tensor's numbers on another grid
         self.as_float: dict[int, int] = {}  # int8 tensor -> its dequantized copy
-        self.biases: dict[str, np.ndarray] = {}
+        self.biases: dict[str, list[np.ndarray]] = {}
 
-    def write(self) -> dict[str, np.ndarray]:
+    def write(self) -> dict[str, list[np.ndarray]]:
         for index in self.graph.inputs:
             self._write_copies(int(index))
         for step in self.plan.steps:
@@ -133,9 +134,10 @@ class _Writer:
         source_scale = np.float32(self.grids[int(operator.inputs[0])].scale)
         # One scale for all channels is what old runtimes read in FULLY_CONNECTED.
         one = kernel.with_one_scale() if step.name == "FULLY_CONNECTED" else kernel
-        fitted, bias = fit_bias(one, source_scale)
+        fitted, bias = fit_bias(one, float(source_scale))
         scale, axis = fitted.scale, KERNELS[step.name].axis if len(fitted.scale) > 1 else 0
-        self.biases[kernel.name] = bias * np.float64(source_scale) * scale.astype(np.float64)
+        real = bias * np.float64(source_scale) * scale.astype(np.float64)
+        self.biases.setdefault(kernel.name, []).append(real)
         weights = from_columns(fitted.columns, shape, step.name)
         operator.inputs = np.array([
             operator.inputs[0],

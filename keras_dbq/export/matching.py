@@ -35,7 +35,7 @@ class GridFinder:
 
         A name that holds several of our fake-quants is that of the one which the converter wrote.
         """
-        ours = {self.grids[token] for token in GRID.findall(name)}
+        ours = {self.grids[token] for token in GRID.findall(name) if token in self.grids}
         if not ours:
             return written
         found = [grid for grid in ours if _is_written_as(grid, written)]

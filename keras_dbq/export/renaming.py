@@ -7,7 +7,7 @@ from typing import Any
 from keras_dbq.export.inference import InferenceGraph
 from keras_dbq.export.matching import tokens
 from keras_dbq.tflite import flatbuffer as fb
-from keras_dbq.tflite.operators import UNCLAMPED
+from keras_dbq.tflite.names import UNCLAMPED, UniqueNames
 
 
 def rename(model: Any, inference: InferenceGraph, placed: dict[str, str]) -> None:
@@ -19,33 +19,17 @@ def rename(model: Any, inference: InferenceGraph, placed: dict[str, str]) -> Non
     Args:
       placed: {output tensor's old name: name of the layer whose weights its operator has}.
     """
-    graph, taken = model.subgraphs[0], _Names()
+    graph, unique = model.subgraphs[0], UniqueNames()
     ends = dict(zip([int(i) for i in graph.inputs], _input_names(model, inference), strict=True))
     for index, name in ends.items():
-        graph.tensors[index].name = taken.unique(name)
+        graph.tensors[index].name = unique.give(name)
     # Activations before constants: the plain name is the activation's.
     activations = [int(index) for operator in graph.operators for index in operator.outputs]
     constants = [int(index) for operator in graph.operators for index in operator.inputs if index >= 0]
     for index in dict.fromkeys([*activations, *constants]):
         if index not in ends:
             tensor = graph.tensors[index]
-            tensor.name = taken.unique(_short_name(fb.text(tensor.name), inference, placed))
-
-
-class _Names:
-    """Names given so far."""
-
-    def __init__(self) -> None:
-        self.taken: set[str] = set()
-
-    def unique(self, name: str) -> str:
-        """The name, or the first of name#2, name#3, ... that is free."""
-        suffix, candidate = 1, name
-        while candidate in self.taken:
-            suffix += 1
-            candidate = f"{name}#{suffix}"
-        self.taken.add(candidate)
-        return candidate
+            tensor.name = unique.give(_short_name(fb.text(tensor.name), inference, placed))
 
 
 def _short_name(old: str, inference: InferenceGraph, placed: dict[str, str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from keras_dbq.compat import keras
+from keras_dbq.models import blocks
 
 # Howard et al., "MobileNets", arXiv 1704.04861: (channels at alpha = 1, stride) of each separable block.
 V1_BLOCKS = (
@@ -20,13 +21,6 @@ V2_STEM_CHANNELS, V2_HEAD_CHANNELS = 32, 1280
 def scaled_channels(channels: int, alpha: float, minimum: int = 8) -> int:
     """MobileNetV1's width rule: `channels * alpha`, cut to an integer, at least `minimum`."""
     return max(int(channels * alpha), minimum)
-
-
-def _relu(activation: str, name: str) -> Any:
-    limits = {"relu": None, "relu6": 6.0}
-    if activation not in limits:
-        raise ValueError(f"activation: expected 'relu' or 'relu6', got {activation!r}; choose one of the two")
-    return keras.layers.ReLU(max_value=limits[activation], name=name)
 
 
 def mobilenet_v1(
@@ -58,8 +52,8 @@ def mobilenet_v1(
         raise ValueError(f"alpha: expected a positive width multiplier, got {alpha}; use 0.25, 0.5, 0.75 or 1.0")
 
     def norm_relu(x: Any, name: str) -> Any:
-        x = keras.layers.BatchNormalization(epsilon=1e-3, momentum=batch_norm_momentum, name=f"{name}_bn")(x)
-        return _relu(activation, f"{name}_relu")(x)
+        x = blocks.norm(x, f"{name}_bn", 1e-3, batch_norm_momentum)
+        return blocks.relu(x, f"{name}_relu", activation)
 
     def conv(x: Any, channels: int, size: int, stride: int, name: str) -> Any:
         layer = keras.layers.Conv2D(
@@ -73,8 +67,7 @@ def mobilenet_v1(
         name = f"block{i}_depthwise"
         x = keras.layers.DepthwiseConv2D(3, stride, padding="same", use_bias=False, name=name)(x)
         x = conv(norm_relu(x, name), channels, 1, 1, f"block{i}_pointwise")
-    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
-    return keras.Model(inputs, keras.layers.Dense(classes, name="logits")(x), name="mobilenet_v1")
+    return blocks.classifier(inputs, x, classes, "logits", "mobilenet_v1")
 
 
 def mobilenet_v2(input_shape: tuple[int, int, int] = (224, 224, 3), classes: int = 1000) -> Any:
@@ -90,7 +83,7 @@ def mobilenet_v2(input_shape: tuple[int, int, int] = (224, 224, 3), classes: int
     """
 
     def relu6(x: Any, name: str) -> Any:
-        return keras.layers.ReLU(max_value=6.0, name=f"{name}_relu")(x)
+        return blocks.relu(x, f"{name}_relu", "relu6")
 
     def conv(x: Any, channels: int, size: int, stride: int, name: str) -> Any:
         return keras.layers.Conv2D(channels, size, stride, padding="same", name=name)(x)
@@ -108,5 +101,4 @@ def mobilenet_v2(input_shape: tuple[int, int, int] = (224, 224, 3), classes: int
             x = keras.layers.Add(name=f"{name}_add")([x, y]) if repeat else y
             block += 1
     x = relu6(conv(x, V2_HEAD_CHANNELS, 1, 1, "head"), "head")
-    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
-    return keras.Model(inputs, keras.layers.Dense(classes, name="logits")(x), name="mobilenet_v2")
+    return blocks.classifier(inputs, x, classes, "logits", "mobilenet_v2")

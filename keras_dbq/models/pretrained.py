@@ -5,7 +5,7 @@ Nothing is downloaded; every loader takes the path of a file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from os import PathLike
 from typing import Any
 
@@ -13,12 +13,12 @@ import numpy as np
 
 from keras_dbq.models.mobilenet import mobilenet_v1, mobilenet_v2
 from keras_dbq.models.resnet import resnet_cifar
+from keras_dbq.tflite import flatbuffer as fb
+from keras_dbq.tflite.operators import KERNELS
 
 # ResNet-20 sees (x / 255 - mean) / std, the ImageNet statistics per RGB channel.
 RESNET20_MEAN = (0.485, 0.456, 0.406)
 RESNET20_STD = (0.229, 0.224, 0.225)
-# source: the TFLite schema's BuiltinOperator.
-_CONV_2D, _DEPTHWISE_CONV_2D, _FULLY_CONNECTED = 3, 4, 9
 
 
 def _stored(arrays: Any, path: Any, key: str) -> np.ndarray:
@@ -35,27 +35,32 @@ def _assign(layer: Any, weights: list[np.ndarray], path: Any) -> None:
     layer.set_weights(weights)
 
 
+def _filled(
+    model: Any, path: str | PathLike[str], weights_of: Callable[[str, Callable[[str], np.ndarray]], list[np.ndarray]]
+) -> Any:
+    """The model with the weights of an .npz; `weights_of` takes a layer's name and a function from key to array."""
+    with np.load(path) as arrays:
+        for layer in model.layers:
+            if layer.weights:
+                _assign(layer, weights_of(layer.name, lambda key: _stored(arrays, path, key)), path)
+    return model
+
+
 def resnet20_from_npz(path: str | PathLike[str]) -> Any:
     """ResNet-20 for CIFAR-10 with the weights of akamaster/pytorch_resnet_cifar10 stored as an .npz (kernels OIHW).
 
     The network takes (x / 255 - RESNET20_MEAN) / RESNET20_STD.
     Raises ValueError where an array is missing or has another shape.
     """
-    model = resnet_cifar(20)
-    with np.load(path) as arrays:
-        for layer in model.layers:
-            name = layer.name
-            if not layer.weights:
-                continue
-            if name == "linear":
-                weights = [_stored(arrays, path, "linear.weight").T, _stored(arrays, path, "linear.bias")]
-            elif name.rpartition(".")[2].startswith("bn"):
-                parts = ("weight", "bias", "running_mean", "running_var")
-                weights = [_stored(arrays, path, f"{name}.{part}") for part in parts]
-            else:
-                weights = [_stored(arrays, path, f"{name}.weight").transpose(2, 3, 1, 0)]
-            _assign(layer, weights, path)
-    return model
+    return _filled(resnet_cifar(20), path, _resnet_weights)
+
+
+def _resnet_weights(name: str, stored: Callable[[str], np.ndarray]) -> list[np.ndarray]:
+    if name == "linear":
+        return [stored("linear.weight").T, stored("linear.bias")]
+    if name.rpartition(".")[2].startswith("bn"):
+        return [stored(f"{name}.{part}") for part in ("weight", "bias", "running_mean", "running_var")]
+    return [stored(f"{name}.weight").transpose(2, 3, 1, 0)]
 
 
 def _slim_name(name: str) -> str:
@@ -68,59 +73,37 @@ def mobilenet_v1_from_npz(path: str | PathLike[str], alpha: float = 0.25, size: 
 
     The network takes x / 127.5 - 1. Raises ValueError where an array is missing or has another shape.
     """
-    model = mobilenet_v1((size, size, 3), classes=1001, alpha=alpha)
-    with np.load(path) as arrays:
-        for layer in model.layers:
-            name = layer.name
-            if not layer.weights:
-                continue
-            if name == "logits":
-                kernel = _stored(arrays, path, "Logits/Conv2d_1c_1x1/weights")
-                weights = [kernel[0, 0], _stored(arrays, path, "Logits/Conv2d_1c_1x1/biases")]
-            elif name.endswith("_bn"):
-                parts = ("gamma", "beta", "moving_mean", "moving_variance")
-                weights = [_stored(arrays, path, f"{_slim_name(name)}/BatchNorm/{part}") for part in parts]
-            else:
-                kind = "depthwise_weights" if name.endswith("_depthwise") else "weights"
-                weights = [_stored(arrays, path, f"{_slim_name(name)}/{kind}")]
-            _assign(layer, weights, path)
-    return model
+    return _filled(mobilenet_v1((size, size, 3), classes=1001, alpha=alpha), path, _slim_weights)
 
 
-def _dequantized(model: Any, tensor: Any) -> np.ndarray:
-    """A constant tensor of a TFLite file (schema object API) as float32."""
-    types = {0: np.float32, 9: np.int8}
-    if tensor.type not in types:
-        raise ValueError(f"tensor {tensor.name!r}: expected float32 or int8 weights, got schema type {tensor.type}")
-    values = np.frombuffer(np.asarray(model.buffers[tensor.buffer].data, np.uint8).tobytes(), types[tensor.type])
-    values = values.reshape(tensor.shape).astype(np.float32)
-    if tensor.type == 0:
-        return values
-    quantization = tensor.quantization
-    scale = np.asarray(quantization.scale, np.float32)
-    if scale.size > 1:
-        shape = [1] * values.ndim
-        shape[quantization.quantizedDimension] = -1
-        scale = scale.reshape(shape)
-    return values * scale  # weights are symmetric: their zero point is 0
+def _slim_weights(name: str, stored: Callable[[str], np.ndarray]) -> list[np.ndarray]:
+    if name == "logits":
+        scope = "Logits/Conv2d_1c_1x1"
+        return [stored(f"{scope}/weights")[0, 0], stored(f"{scope}/biases")]
+    if name.endswith("_bn"):
+        parts = ("gamma", "beta", "moving_mean", "moving_variance")
+        return [stored(f"{_slim_name(name)}/BatchNorm/{part}") for part in parts]
+    kind = "depthwise_weights" if name.endswith("_depthwise") else "weights"
+    return [stored(f"{_slim_name(name)}/{kind}")]
 
 
-def _weighted_operators(path: str | PathLike[str]) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """(builtin code, weight, bias) of every convolution and dense layer of a .tflite file, in execution order."""
-    from ai_edge_litert import schema_py_generated as schema
+def _real(model: Any, index: int) -> np.ndarray:
+    """Weights of a .tflite file as float32."""
+    tensor = model.subgraphs[0].tensors[index]
+    if tensor.type not in (fb.schema.TensorType.FLOAT32, fb.schema.TensorType.INT8):
+        kind = fb.TENSOR_TYPE_NAMES[tensor.type]
+        raise ValueError(f"tensor {fb.text(tensor.name)!r}: expected float32 or int8 weights, got {kind}; wrong file?")
+    return fb.dequantized(model, index)
 
-    with open(path, "rb") as file:
-        data = file.read()
-    if data[4:8] != b"TFL3":
-        raise ValueError(f"{path}: expected a .tflite file (identifier TFL3), got {data[4:8]!r}; check the path")
-    model = schema.ModelT.InitFromPackedBuf(data, 0)
-    graph = model.subgraphs[0]
-    for operator in graph.operators:
-        code = model.operatorCodes[operator.opcodeIndex]
-        code = max(code.builtinCode, code.deprecatedBuiltinCode)
-        if code in (_CONV_2D, _DEPTHWISE_CONV_2D, _FULLY_CONNECTED):
-            weight, bias = (_dequantized(model, graph.tensors[i]) for i in operator.inputs[1:3])
-            yield code, weight, bias
+
+def _weighted_operators(path: str | PathLike[str]) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """(operator's name, weight, bias) of every convolution and dense layer of a .tflite file, in execution order."""
+    model = fb.load_model(fb.read_bytes(path))
+    for operator in model.subgraphs[0].operators:
+        name = fb.op_name(model, operator)
+        if name in KERNELS:
+            weight, bias = (_real(model, int(index)) for index in operator.inputs[1:3])
+            yield name, weight, bias
 
 
 def mobilenet_v2_from_tflite(path: str | PathLike[str]) -> Any:
@@ -134,7 +117,7 @@ def mobilenet_v2_from_tflite(path: str | PathLike[str]) -> Any:
     operators = list(_weighted_operators(path))
     if len(layers) != len(operators):
         raise ValueError(f"{path}: expected {len(layers)} layers with weights, got {len(operators)}; wrong network?")
-    axes = {_CONV_2D: (1, 2, 3, 0), _DEPTHWISE_CONV_2D: (1, 2, 3, 0), _FULLY_CONNECTED: (1, 0)}
-    for layer, (code, weight, bias) in zip(layers, operators, strict=True):
-        _assign(layer, [weight.transpose(axes[code]), bias], path)
+    axes = {"CONV_2D": (1, 2, 3, 0), "DEPTHWISE_CONV_2D": (1, 2, 3, 0), "FULLY_CONNECTED": (1, 0)}
+    for layer, (name, weight, bias) in zip(layers, operators, strict=True):
+        _assign(layer, [weight.transpose(axes[name]), bias], path)
     return model

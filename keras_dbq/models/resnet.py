@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from keras_dbq.compat import keras
+from keras_dbq.models import blocks
 
 STAGE_WIDTHS = (16, 32, 64)
 
@@ -44,8 +45,8 @@ def resnet_cifar(
     Raises:
       ValueError: depth is not 6n + 2, or a size is not divisible by 4.
     """
-    blocks, rest = divmod(depth - 2, 6)
-    if blocks < 1 or rest:
+    blocks_per_stage, rest = divmod(depth - 2, 6)
+    if blocks_per_stage < 1 or rest:
         raise ValueError(f"depth: expected 6n + 2 with n >= 1, got {depth}; use 8, 14, 20, 32, 44 or 56")
     if input_shape[0] % 4 or input_shape[1] % 4:
         raise ValueError(f"input_shape: expected height and width divisible by 4, got {input_shape}; resize or pad")
@@ -55,17 +56,16 @@ def resnet_cifar(
         if stride != 1:  # SAME would pad (0, 1) here
             x, padding = keras.layers.ZeroPadding2D(1, name=f"{conv}_pad")(x), "valid"
         x = keras.layers.Conv2D(width, 3, stride, padding=padding, use_bias=False, name=conv)(x)
-        return keras.layers.BatchNormalization(epsilon=1e-5, momentum=batch_norm_momentum, name=norm)(x)
+        return blocks.norm(x, norm, 1e-5, batch_norm_momentum)
 
     inputs = keras.Input(input_shape, name="image")
-    x = keras.layers.ReLU(name="relu1")(conv_norm(inputs, STAGE_WIDTHS[0], 1, "conv1", "bn1"))
+    x = blocks.relu(conv_norm(inputs, STAGE_WIDTHS[0], 1, "conv1", "bn1"), "relu1")
     for stage, width in enumerate(STAGE_WIDTHS, start=1):
-        for block in range(blocks):
+        for block in range(blocks_per_stage):
             name, stride = f"layer{stage}.{block}", 2 if stage > 1 and block == 0 else 1
             y = conv_norm(x, width, stride, f"{name}.conv1", f"{name}.bn1")
-            y = keras.layers.ReLU(name=f"{name}.relu1")(y)
+            y = blocks.relu(y, f"{name}.relu1")
             y = conv_norm(y, width, 1, f"{name}.conv2", f"{name}.bn2")
             shortcut = x if stride == 1 else _shortcut_a(x, width, f"{name}.shortcut")
-            x = keras.layers.ReLU(name=f"{name}.relu2")(keras.layers.Add(name=f"{name}.add")([shortcut, y]))
-    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
-    return keras.Model(inputs, keras.layers.Dense(classes, name="linear")(x), name=f"resnet{depth}")
+            x = blocks.relu(keras.layers.Add(name=f"{name}.add")([shortcut, y]), f"{name}.relu2")
+    return blocks.classifier(inputs, x, classes, "linear", f"resnet{depth}")

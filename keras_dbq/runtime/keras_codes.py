@@ -11,6 +11,7 @@ import numpy as np
 from keras_dbq.compat import keras, tf
 from keras_dbq.network import graph
 from keras_dbq.reference import Engine
+from keras_dbq.tflite.names import layer_of
 from keras_dbq.wrapping import naming
 
 _Key = tuple[str, float, int]  # layer's name, scale, zero point
@@ -99,7 +100,7 @@ def _match(outputs: list[naming.QuantizedOutput], engine: Engine) -> tuple[list[
 
 
 def _key(name: str, scale: Any, zero_point: Any) -> _Key:
-    return name.split("#")[0], float(np.float32(scale)), int(zero_point)
+    return layer_of(name), float(np.float32(scale)), int(zero_point)
 
 
 def _tensors_by_key(engine: Engine) -> dict[_Key, list[str]]:

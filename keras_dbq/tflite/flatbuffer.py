@@ -46,7 +46,8 @@ def read_bytes(source: bytes | bytearray | str | os.PathLike) -> bytes:
     """
     data = bytes(source) if isinstance(source, bytes | bytearray) else Path(source).read_bytes()
     if data[4:8] != FILE_IDENTIFIER:
-        raise ValueError(f"source: expected a TFLite file (identifier 'TFL3' at byte 4), got {data[4:8]!r}")
+        where = "" if isinstance(source, bytes | bytearray) else f" in {str(source)!r}"
+        raise ValueError(f"source: expected a TFLite file (identifier 'TFL3' at byte 4), got {data[4:8]!r}{where}")
     return data
 
 
@@ -152,6 +153,22 @@ def constant(model: Any, index: int) -> np.ndarray:
             f"tensor {name!r}: expected {wanted} bytes of data for {shape}, got {0 if data is None else len(data)}"
         )
     return np.frombuffer(np.asarray(data, np.uint8).tobytes(), dtype).reshape(shape)
+
+
+def dequantized(model: Any, index: int) -> np.ndarray:
+    """A constant as float32: scale * (value - zero_point), or the values where it is not quantized.
+
+    Raises:
+      ValueError: see `constant`.
+    """
+    tensor, values = model.subgraphs[0].tensors[index], constant(model, index).astype(np.float32)
+    scale, zero_point = scales_of(tensor), zero_points_of(tensor).astype(np.float32)
+    if not scale.size:
+        return values
+    along = [1] * values.ndim
+    if scale.size > 1:
+        along[tensor.quantization.quantizedDimension] = -1
+    return (values - zero_point.reshape(along)) * scale.reshape(along)
 
 
 def shape_of(tensor: Any) -> tuple[int, ...]:

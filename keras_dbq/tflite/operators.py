@@ -56,9 +56,6 @@ _VERSIONS = {
     **{name: kernel.version for name, kernel in KERNELS.items()},
 }
 
-# Ending of the name of a tensor whose codes a MAXIMUM of ours clips from below: an activation under 8 bits.
-UNCLAMPED = "/unclamped"
-
 
 def int8_version(name: str) -> int:
     """Version of a builtin operator that means int8."""

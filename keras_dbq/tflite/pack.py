@@ -5,7 +5,6 @@ The rewrite works on any int8 file, whoever wrote it: what a layer becomes depen
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Collection
 from typing import Any
@@ -14,14 +13,13 @@ import numpy as np
 
 from keras_dbq._files import check_path, write_file
 from keras_dbq.tflite import flatbuffer as fb
-from keras_dbq.tflite.operators import BUILTIN_OPS, CUSTOM_OPS, UNCLAMPED, has_weights
+from keras_dbq.tflite import metadata
+from keras_dbq.tflite.names import UNCLAMPED, UniqueNames
+from keras_dbq.tflite.operators import BUILTIN_OPS, CUSTOM_OPS, has_weights
 from keras_dbq.tflite.packed_layer import NotTernary, PackedLayer, packed_layer
-from keras_dbq.tflite.params import FORMAT_VERSION, Params
+from keras_dbq.tflite.params import Params
 from keras_dbq.tflite.report import ExportReport, LayerRow, account_bytes, warn_sparse
 from keras_dbq.tflite.slim import SLIM_STEPS, slim
-
-PACKING = "base3"
-ROUNDING = "xnnpack"
 
 
 def pack_tflite(
@@ -71,31 +69,23 @@ def pack_bytes(
     wanted = set(names.values()) if ternary_layers is None else set(ternary_layers)
     if strict:
         _check_strict({name: reasons[index] for index, name in names.items() if name in wanted and index in reasons})
-    bytes_before = account_bytes(before)
     for layer in layers:
         rewrite(model, layer)
-    set_format_metadata(model)
+    metadata.describe_packed(model)
     slim(model, slim_steps)
     after = fb.save_model(model, share="vectors" in slim_steps)
     noted = {index: reason for index, reason in reasons.items() if names[index] in wanted}
-    return _report(after, len(before), bytes_before, layers, names, noted)
+    return _report(before, after, layers, names, noted)
 
 
 def layer_names(model: Any) -> dict[int, str]:
     """Operator index -> name of its output tensor, for every operator with weights; repeated names get a suffix."""
-    graph, names = model.subgraphs[0], {}
-    taken: set[str] = set()
-    for index, operator in enumerate(graph.operators):
-        if not has_weights(fb.op_name(model, operator)):
-            continue
-        output = fb.text(graph.tensors[operator.outputs[0]].name).removesuffix(UNCLAMPED)
-        name = base = output or f"op{index}"
-        suffix = 1
-        while name in taken:
-            suffix += 1
-            name = f"{base}#{suffix}"
-        taken.add(name)
-        names[index] = name
+    tensors, unique = model.subgraphs[0].tensors, UniqueNames()
+    names = {}
+    for index, operator in enumerate(model.subgraphs[0].operators):
+        if has_weights(fb.op_name(model, operator)):
+            output = fb.text(tensors[operator.outputs[0]].name).removesuffix(UNCLAMPED)
+            names[index] = unique.give(output or f"op{index}")
     return names
 
 
@@ -128,14 +118,6 @@ def rewrite(model: Any, layer: PackedLayer) -> None:
     operator.builtinOptionsType, operator.builtinOptions = 0, None
 
 
-def set_format_metadata(model: Any) -> None:
-    """Writes the entry "keras_dbq"; other keys that an earlier writer put there stay."""
-    stored = fb.get_metadata(model, fb.METADATA_NAME)
-    entry = json.loads(stored) if stored else {}
-    entry.update(format_version=FORMAT_VERSION, packing=PACKING, rounding=ROUNDING)
-    fb.set_metadata(model, fb.METADATA_NAME, json.dumps(entry, separators=(",", ":"), sort_keys=True).encode())
-
-
 def _check_strict(failed: dict[str, str]) -> None:
     if failed:
         listed = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
@@ -144,32 +126,27 @@ def _check_strict(failed: dict[str, str]) -> None:
 
 
 def _report(
-    after: bytes,
-    file_bytes_before: int,
-    bytes_before: tuple[dict[int, int], dict[str, int]],
-    layers: list[PackedLayer],
-    names: dict[int, str],
-    notes: dict[int, str],
+    before: bytes, after: bytes, layers: list[PackedLayer], names: dict[int, str], notes: dict[int, str]
 ) -> ExportReport:
     """The rewrite keeps the operators and their order, so an operator's index names it in both files."""
     model, packed = fb.load_model(after), {layer.index: layer.branches for layer in layers}
-    layers_after, other_after = account_bytes(after)
-    rows = []
-    for index, name in names.items():
+    (layers_before, other_before), (layers_after, other_after) = account_bytes(before), account_bytes(after)
+
+    def row(index: int, name: str) -> LayerRow:
         operator, branches = model.subgraphs[0].operators[index], packed.get(index)
-        rows.append(
-            LayerRow(
-                name=name,
-                op=fb.op_name(model, operator),
-                encoding=_encoding(model, operator),
-                branches=len(branches.codes) if branches else 0,
-                bytes_before=bytes_before[0][index],
-                bytes_after=layers_after[index],
-                sparsity=branches.sparsity if branches else [],
-                note=notes.get(index, ""),
-            )
+        return LayerRow(
+            name=name,
+            op=fb.op_name(model, operator),
+            encoding=_encoding(model, operator),
+            branches=len(branches.codes) if branches else 0,
+            bytes_before=layers_before[index],
+            bytes_after=layers_after[index],
+            sparsity=branches.sparsity if branches else [],
+            note=notes.get(index, ""),
         )
-    return ExportReport("packed", rows, bytes_before[1], other_after, file_bytes_before, len(after), data=after)
+
+    rows = [row(index, name) for index, name in names.items()]
+    return ExportReport("packed", rows, other_before, other_after, len(before), len(after), data=after)
 
 
 def _encoding(model: Any, operator: Any) -> str:

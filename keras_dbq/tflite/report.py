@@ -97,35 +97,43 @@ def account_bytes(data: bytes) -> tuple[dict[int, int], dict[str, int]]:
       What several operators share (a tensor, a buffer, a vector of zero points) counts for the first.
     """
     model = fb.load_model(data)
-    graph, seen = model.subgraphs[0], set()
+    tensors, count = model.subgraphs[0].tensors, _Counter(model)
+    layers = {
+        index: sum(count.tensor(int(i)) for i in operator.inputs[1:] if fb.is_constant(model, int(i)))
+        for index, operator in enumerate(model.subgraphs[0].operators)
+        if has_weights(fb.op_name(model, operator))
+    }
+    constants = [index for index in range(len(tensors)) if fb.is_constant(model, index)]
+    other = {
+        "other constants": sum(map(count.tensor, constants)),
+        "activation scales": sum(map(count.tensor, range(len(tensors)))),
+        "tensor names": sum(len(fb.text(tensor.name).encode()) for tensor in tensors),
+        "metadata": sum(count.vector(model.buffers[entry.buffer].data) for entry in model.metadata or []),
+    }
+    other["structure"] = len(data) - sum(layers.values()) - sum(other.values())
+    return layers, other
 
-    def once(values: Any, width: int = 1) -> int:
+
+class _Counter:
+    """Bytes of vectors, each counted once."""
+
+    def __init__(self, model: Any):
+        self.model = model
+        self.seen: set[int] = set()
+
+    def vector(self, values: Any, width: int = 1) -> int:
         """Bytes of a vector, 0 if it was counted; the object API's arrays are views, so an address is a place."""
         if values is None or not len(values):
             return 0
         place = values.__array_interface__["data"][0]
-        if place in seen:
+        if place in self.seen:
             return 0
-        seen.add(place)
+        self.seen.add(place)
         return width * len(values)
 
-    def tensor_bytes(index: int) -> int:
-        tensor = graph.tensors[index]
-        q = tensor.quantization
+    def tensor(self, index: int) -> int:
+        """Bytes of a tensor's data and quantization."""
+        tensor = self.model.subgraphs[0].tensors[index]
+        data, q = self.vector(self.model.buffers[tensor.buffer].data), tensor.quantization
         arrays = [] if q is None else [(q.scale, 4), (q.zeroPoint, 8), (q.min, 4), (q.max, 4)]
-        return once(model.buffers[tensor.buffer].data) + sum(once(values, width) for values, width in arrays)
-
-    layers = {
-        index: sum(tensor_bytes(int(i)) for i in operator.inputs[1:] if fb.is_constant(model, int(i)))
-        for index, operator in enumerate(graph.operators)
-        if has_weights(fb.op_name(model, operator))
-    }
-    indices = range(len(graph.tensors))
-    other = {
-        "other constants": sum(tensor_bytes(i) for i in indices if fb.is_constant(model, i)),
-        "activation scales": sum(tensor_bytes(i) for i in indices),
-        "tensor names": sum(len(fb.text(tensor.name).encode()) for tensor in graph.tensors),
-        "metadata": sum(once(model.buffers[entry.buffer].data) for entry in model.metadata or []),
-    }
-    other["structure"] = len(data) - sum(layers.values()) - sum(other.values())
-    return layers, other
+        return data + sum(self.vector(values, width) for values, width in arrays)

@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_dbq._files import check_path, write_file
 from keras_dbq.tflite import flatbuffer as fb
+from keras_dbq.tflite import metadata
 from keras_dbq.tflite.levels import decode_trits
 from keras_dbq.tflite.operators import BUILTIN_OPS, KERNELS, int8_version
 from keras_dbq.tflite.params import Params
@@ -36,7 +37,7 @@ def unpack_tflite(source: bytes | str | os.PathLike, path: str | os.PathLike | N
         name = fb.op_name(model, operator)
         if name in BUILTIN_OPS:
             _rewrite(model, operator, BUILTIN_OPS[name])
-    model.metadata = [entry for entry in model.metadata or [] if fb.text(entry.name) != fb.METADATA_NAME]
+    metadata.forget(model)
     drop_unused(model)
     share_buffers(model)
     data = fb.save_model(model)

@@ -85,14 +85,14 @@ def test_files_of_other_networks_are_refused(tmp_path):
     np.savez(path, **{"conv1.weight": np.zeros((16, 3, 5, 5))})
     with pytest.raises(ValueError, match=r"layer conv1: expected weights of shapes \[\(3, 3, 3, 16\)\]"):
         models.resnet20_from_npz(path)
-    with pytest.raises(ValueError, match="expected a .tflite file"):
+    with pytest.raises(ValueError, match=r"source: expected a TFLite file .*weights.npz'"):
         models.mobilenet_v2_from_tflite(path)
 
 
 def test_another_tflite_network_is_refused(weights_dir):
     with pytest.raises(ValueError, match="expected 53 layers with weights, got"):
         models.mobilenet_v2_from_tflite(weights_dir / "pretrainedResnet.tflite")
-    with pytest.raises(ValueError, match="expected float32 or int8 weights, got schema type 2"):
+    with pytest.raises(ValueError, match="expected float32 or int8 weights, got INT32; wrong file?"):
         models.mobilenet_v2_from_tflite(weights_dir / "vww_96_int8.tflite")
 
 

@@ -1,0 +1,35 @@
+"""The metadata entry of our files: JSON, for people and tools. No reader needs it to run a file (docs/packing.md)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from keras_dbq.tflite import flatbuffer as fb
+from keras_dbq.tflite.params import FORMAT_VERSION
+
+PACKING = "base3"
+ROUNDING = "xnnpack"
+
+
+def read(model: Any) -> dict[str, Any]:
+    """Our entry; empty where there is none."""
+    stored = fb.get_metadata(model, fb.METADATA_NAME)
+    return json.loads(stored) if stored else {}
+
+
+def describe_packed(model: Any) -> None:
+    """Says that the file is packed; the encoding only where the exporter had written one."""
+    encoding = {"encoding": "packed"} if "encoding" in read(model) else {}
+    describe(model, packing=PACKING, **encoding)
+
+
+def describe(model: Any, **facts: str) -> None:
+    """Writes format version, rounding and further facts; other keys that an earlier writer put there stay."""
+    entry = {**read(model), "format_version": FORMAT_VERSION, "rounding": ROUNDING, **facts}
+    fb.set_metadata(model, fb.METADATA_NAME, json.dumps(entry, separators=(",", ":"), sort_keys=True).encode())
+
+
+def forget(model: Any) -> None:
+    """Removes our entry."""
+    model.metadata = [entry for entry in model.metadata or [] if fb.text(entry.name) != fb.METADATA_NAME]
