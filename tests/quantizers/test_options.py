@@ -72,6 +72,8 @@ def test_every_option_changes_something(cls, option):
 
 @pytest.mark.parametrize("cls", CASES)
 def test_every_option_is_tried_and_saved(cls):
+    package = {c for c in quantizers.announced().values() if c.__module__.startswith("keras_dbq.")}
+    assert set(CASES) == package
     options = set(inspect.signature(cls).parameters)
     assert options == set(CASES[cls]) | OF_THE_LAYER[cls]
     assert list(cls().get_config()) == list(inspect.signature(cls).parameters)
