@@ -8,7 +8,7 @@ from typing import Any
 
 from keras_dbq.compat import Quantizer, keras, register
 
-_CLASSES: dict[str, type] = {}
+_CLASSES: dict[str, Any] = {}
 
 
 def announce(cls: Any) -> Any:
@@ -28,7 +28,7 @@ def announce(cls: Any) -> Any:
     return cls
 
 
-def announced() -> dict[str, type]:
+def announced() -> dict[str, Any]:
     """{class name: class} of all quantizers that there are."""
     return dict(_CLASSES)
 
@@ -40,7 +40,7 @@ def serialize(quantizer: Quantizer | None) -> dict[str, Any] | None:
     return {"class_name": type(quantizer).__name__, "config": quantizer.get_config()}
 
 
-def deserialize(config: Any) -> Quantizer | None:
+def deserialize(config: Any) -> Any:
     """The quantizer of what `serialize` gave; a quantizer and None pass through.
 
     Raises:

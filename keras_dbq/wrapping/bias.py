@@ -40,7 +40,10 @@ class BiasRounder:
 
     def __init__(self, layer: keras.layers.Layer):
         self.layer, self.variable = layer, layer.bias
-        self._source: lookup.QuantizedTensor | None = None  # of the layer's input, once it is known
+        # What quantizes the layer's input, and in how many calls of the graph that was looked up: a layer that is
+        # shared gets another call while its model is built.
+        self._source: lookup.QuantizedTensor | None = None
+        self._calls = 0
 
     def round(self, wrapper: Any, quantizer: Any, kernel: Any, variables: Any) -> None:
         """The layer adds from now on its bias rounded under this kernel, or the variable itself: while the weights
@@ -60,8 +63,8 @@ class BiasRounder:
 
     def _input_scale(self, wrapper: Any) -> Any:
         """Scale of the grid that the layer's input is on, a float32 scalar; None where that is not one grid."""
-        if self._source is None:
-            self._source = input_quantizer(wrapper)
+        if self._calls != len(wrapper.inbound_nodes):
+            self._source, self._calls = input_quantizer(wrapper), len(wrapper.inbound_nodes)
         if self._source is None:
             return None
         low, high = self._source.quantizer.range(self._source.variables)
