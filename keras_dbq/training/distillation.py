@@ -6,7 +6,6 @@ optimizer's state at each cycle.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,33 +13,11 @@ import numpy as np
 
 from keras_dbq import _checks
 from keras_dbq.compat import keras, tf
-from keras_dbq.training.callbacks import CosineAnnealing
+from keras_dbq.training.callbacks import CosineAnnealing, LastGoodEpoch
 from keras_dbq.training.distiller import Distiller
 from keras_dbq.training.losses import LOSSES, hidden_loss, logits_loss
 from keras_dbq.training.outputs import HiddenModels, hidden_models, logits_model
 from keras_dbq.training.parts import PARTS, trained_variables
-
-
-class _LastGoodState(keras.callbacks.Callback):
-    """Puts back the weights of the last epoch whose loss was finite when a loss is not, says so, and stops."""
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        self.good = self.model.q_model.get_weights()
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        if np.isfinite((logs or {}).get("loss", 0.0)):
-            return
-        self.model.q_model.set_weights(self.good)
-        self.model.stop_training = True
-        warnings.warn(
-            "distill: the loss is not finite; the weights of the last good epoch were put back and training stopped: "
-            "lower the learning rate",
-            stacklevel=2,
-        )
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        if not self.model.stop_training:
-            self.good = self.model.q_model.get_weights()
 
 
 def distill(
@@ -91,7 +68,7 @@ def distill(
             "endless; use take(n) and apply tf.data.experimental.assert_cardinality)"
         )
     distiller.compile(keras.optimizers.Adam(learning_rate, jit_compile=False))
-    own = [CosineAnnealing(learning_rate, cycle * steps), _LastGoodState()]
+    own = [CosineAnnealing(learning_rate, cycle * steps), LastGoodEpoch()]
     history = distiller.fit(**fit, epochs=epochs, callbacks=[*own, *callbacks], verbose=verbose)
     return history.history
 

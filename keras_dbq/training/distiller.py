@@ -68,7 +68,7 @@ class Distiller(keras.Model):
         self.built = True  # all variables are there
 
     def _keep_untracked(self, **attributes: Any) -> None:
-        """Sets attributes past Keras, which would list their variables as this model's and put them into checkpoints."""
+        """Sets attributes past Keras, which would list their variables as its own and write them into checkpoints."""
         for name, value in attributes.items():
             object.__setattr__(self, name, value)
 
