@@ -55,6 +55,8 @@ class _StepCallback(keras.callbacks.Callback):
 class TemperatureSchedule(_StepCallback):
     """Sets the temperature of all ternary layers before every training step, and adds it to the logs of every epoch.
 
+    To be given before callbacks that write logs (CSVLogger, TensorBoard).
+
     Args:
       schedule: a function of the step, such as `keras_dbq.schedules.Exponential(4, 200, steps)`; or
       start, end, steps: those of an exponential schedule; steps None: all of `fit`'s.
@@ -83,12 +85,7 @@ class TemperatureSchedule(_StepCallback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         super().on_train_begin(logs)
-        if inspection.forward_modes(self.model) <= {"straight_through"}:
-            warnings.warn(
-                "TemperatureSchedule: the model has no ternary layer with a temperature (straight-through training has "
-                'none); choose forward="smooth" or "hard" in the scheme, or leave the callback out',
-                stacklevel=2,
-            )
+        self._check_modes()
         if self._spread is None:
             return
         if self.params.get("steps") is None:
@@ -97,6 +94,14 @@ class TemperatureSchedule(_StepCallback):
                 "not know its length; give steps=..., or apply tf.data.experimental.assert_cardinality"
             )
         self.schedule = Exponential(*self._spread, self.params["steps"] * self.params["epochs"])
+
+    def _check_modes(self) -> None:
+        modes = inspection.forward_modes(self.model)
+        if not modes <= {"straight_through"}:
+            return
+        straight = "every ternary layer trains straight-through, which has no temperature; choose forward="
+        what = f'{straight}"smooth" or "hard" in the scheme, or' if modes else "the model has no ternary layer;"
+        warnings.warn(f"TemperatureSchedule: {what} leave the callback out", stacklevel=3)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         assert self.schedule is not None
