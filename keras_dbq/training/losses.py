@@ -11,6 +11,7 @@ from typing import Any
 
 from keras_dbq import _checks
 from keras_dbq.compat import tf
+from keras_dbq.ops import replicas
 
 LOSSES = ("rmse", "smooth_l1", "kl")
 
@@ -68,7 +69,7 @@ def hidden_loss(student: list[Any], teacher: list[Any]) -> Any:
     for s, t in zip(student, teacher, strict=True):
         s, t = _wide(s), tf.stop_gradient(_wide(t))
         sums += [tf.reduce_sum(tf.math.squared_difference(s, t)), tf.reduce_sum(tf.square(t))]
-    totals = tf.reshape(_over_replicas(tf.stack(sums)), [-1, 2])
+    totals = tf.reshape(replicas.total(tf.stack(sums)), [-1, 2])
     return tf.reduce_mean(totals[:, 0] / (totals[:, 1] + 1e-12))
 
 
@@ -91,24 +92,10 @@ def label_loss(labels: Any, logits: Any, answer: str = "softmax") -> Any:
 
 def batch_mean(values: Any) -> Any:
     """Mean of values [N] over the batch, with the parts that other replicas hold; scalar."""
-    if _replicas() == 1:
+    if replicas.count() == 1:
         return tf.reduce_mean(values)
-    count = tf.cast(tf.size(values), values.dtype)
-    total = _over_replicas(tf.stack([tf.reduce_sum(values), count]))
-    return total[0] / total[1]
-
-
-def _over_replicas(sums: Any) -> Any:
-    """Sums added up over the replicas (derived: with the gradient of a sum, which is a sum over the replicas too)."""
-    if _replicas() == 1:
-        return sums
-    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, sums)
-
-
-def _replicas() -> int:
-    """Parts that the batch is in where this is traced; 1 outside of a replica."""
-    context = tf.distribute.get_replica_context()
-    return 1 if context is None else context.num_replicas_in_sync
+    total, count = tf.unstack(replicas.total(tf.stack([tf.reduce_sum(values), tf.cast(tf.size(values), values.dtype)])))
+    return total / count
 
 
 def _by_picture(values: Any) -> Any:

@@ -75,10 +75,5 @@ class PointwiseFactors(keras.layers.Layer):
         """One update of the factors and of the variables; gradients: dL/dw."""
         scaled = [None if g is None else g * w for g, w in zip(gradients, self.start, strict=True)]
         optimizer.apply_gradients(zip(scaled, self.factors, strict=True))
-        values = [f * w for f, w in zip(self.factors, self.start, strict=True)]
-
-        def write(strategy: Any, values: list[Any]) -> None:
-            for variable, value in zip(self.variables_of_model, values, strict=True):
-                strategy.extended.update(variable, lambda v, new: v.assign(new), args=(value,))
-
-        tf.distribute.get_replica_context().merge_call(write, args=(values,))
+        for variable, factor, start in zip(self.variables_of_model, self.factors, self.start, strict=True):
+            variable.assign(factor * start)  # the same on every replica, as the factors are
