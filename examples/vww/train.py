@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from examples.common import pipeline, report
-from examples.vww import input_pipeline
+import numpy as np
+
+from examples.common import pipeline
 from keras_dbq import models
-from keras_dbq.compat import keras
+from keras_dbq.compat import keras, tf
 
 SIZE = 96  # pixels
 
@@ -33,13 +34,17 @@ def load(path: str) -> Any:
     return logits
 
 
+def prepare(pictures: Any) -> Any:
+    """uint8 [N, H, W, 3] -> float32 in [0, 1]."""
+    return tf.cast(pictures, tf.float32) * np.float32(1 / 255)
+
+
 TASK = pipeline.Task(
     size=SIZE,
     build=build,
     load=load,
-    prepare=input_pipeline.prepare,
-    batches=input_pipeline.batches,
-    metric=report.balanced_accuracy,
-    metric_name="balanced accuracy",
+    prepare=prepare,
+    pad=8,
+    balanced=True,
     hparams={"alpha": 0.25, "batch_size": 64, "optimizer": "adam", "learning_rate": 1e-3, "distill_temperature": 1.0},
 )
