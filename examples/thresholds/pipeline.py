@@ -13,7 +13,7 @@ import numpy as np
 
 import keras_dbq
 from examples.common import options, report
-from examples.common.training import write_atomically
+from keras_dbq._files import write_file
 from examples.thresholds import pictures
 from keras_dbq._table import Table
 from keras_dbq.compat import keras, tf
@@ -180,7 +180,7 @@ class _Work:
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = converter.inference_output_type = tf.int8
         file = self.workdir / "stock.tflite"
-        write_atomically(file, converter.convert())
+        write_file(file, converter.convert())
         self._measured("stock post-training quantization", file, time.perf_counter() - started)
 
     def quantized(self, scheme_options: dict[str, Any], order: list[str]) -> None:
@@ -205,7 +205,7 @@ class _Work:
             self._trained(model, stage)
             last = self._exported(model, stage, f"+ {TITLES[stage]}", time.perf_counter() - started)
         final = self.workdir / "int8.tflite"
-        write_atomically(final, last.read_bytes())
+        write_file(final, last.read_bytes())
         checked = keras_dbq.verify(model, str(final), self.prepare(self.measure.x[:20]))
         self.results["verified"] = str(checked).splitlines()[-1]
 
