@@ -251,7 +251,7 @@ def _train(
         trained = student(own, copy)
         metric = training.LabelledAccuracy(work.train.classes, work.task.balanced)
         loss = None if isinstance(trained, distillation.Distiller) else training.cross_entropy()
-        trained.compile(training.make_optimizer(own.trainable_variables, settings), loss, metrics=[metric])
+        trained.compile(training.make_optimizer(own.trainable_variables, settings), loss=loss, metrics=[metric])
     training.fit(trained, stage, settings, lambda first: _batches(work, first), work.test, "val_accuracy", callbacks)
     if own is not model:
         model.set_weights(own.get_weights())
