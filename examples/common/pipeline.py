@@ -33,6 +33,7 @@ HPARAMS: dict[str, Any] = {
     "fixed_statistics": False,  # DBQ training: keep the calibrated batch norm statistics and activation ranges
     "bfloat16": None,  # True: convolutions of training steps in bfloat16, for CPUs with AMX or AVX512-BF16
 }
+KINDS: dict[str, type] = {"flip": bool, "temperature_end": float, "hidden_weight": float, "bfloat16": bool}
 TEST_BATCH = 250  # pictures; it changes no result
 
 
@@ -45,6 +46,7 @@ class Task:
     load: path -> pretrained float model with logits.
     prepare: uint8 [N, H, W, 3] -> float32, what the network takes; TensorFlow.
     pad: pixels around a training picture before it is cropped at random.
+    cut: how photos of any size become pictures; None resizes them.
     balanced: whether the figure is balanced accuracy.
     hparams: defaults that differ from HPARAMS, and further ones.
     """
@@ -53,7 +55,8 @@ class Task:
     build: Callable[[int, dict[str, Any]], Any]
     load: Callable[[str], Any]
     prepare: input_pipeline.Prepare
-    pad: int
+    pad: int = 0
+    cut: input_pipeline.Cut | None = None
     balanced: bool = False
     hparams: dict[str, Any] = field(default_factory=dict)
 
@@ -116,8 +119,7 @@ def run(task: Task, data: str, workdir: Path, **flags: Any) -> dict[str, Any]:
     """
     arguments = Arguments(data, Path(workdir), **flags)
     strategy = distribution.make_strategy(arguments.strategy)  # before anything else of TensorFlow
-    hparams = _hparams(task, arguments)
-    scheme = checks.check_arguments(arguments)
+    hparams, scheme = _checked(task, arguments)
     work = _load(task, arguments, hparams, strategy)
     keras.utils.set_random_seed(arguments.seed)
     teacher, float_figures = _float_model(work)
@@ -127,20 +129,34 @@ def run(task: Task, data: str, workdir: Path, **flags: Any) -> dict[str, Any]:
     return _measured(work, teacher, model, float_figures | dbq_figures)
 
 
-def _hparams(task: Task, arguments: Arguments) -> dict[str, Any]:
-    hparams = options.parse(arguments.hparams, task.defaults, "hparams")
+def _checked(task: Task, arguments: Arguments) -> tuple[dict[str, Any], Any]:
+    """The settings of --hparams and the scheme; everything that can be checked before the data is loaded is."""
+    hparams = options.parse(arguments.hparams, task.defaults, "hparams", KINDS)
     if hparams["flip"] is None:
         hparams["flip"] = arguments.data != "digits"
-    return hparams
+    checks.number("distill", arguments.distill, 0, 1)
+    checks.number("epochs", arguments.epochs, 1, 10**6)
+    checks.number("branches", arguments.branches, 0, 2)  # three do not pack
+    training.check_optimizer(hparams["optimizer"])
+    checks.number("hparams batch_size", hparams["batch_size"], 1, 10**6)
+    checks.workdir(arguments.workdir)
+    checks.packages(*(["tensorboard"] if arguments.tensorboard else []))
+    if not arguments.branches:
+        return hparams, None
+    checks.delegate()
+    return hparams, checks.scheme(keras_dbq.DBQScheme, arguments.scheme, arguments.branches)
 
 
 def _load(task: Task, arguments: Arguments, hparams: dict[str, Any], strategy: Any) -> Run:
-    train, test = (datasets.stream(arguments.data, split, task.size, 3) for split in ("train", "test"))
+    data, size = arguments.data, None if task.cut else task.size
+    train, test = (datasets.stream(data, split, size, 3) for split in ("train", "test"))
     if not train.labelled and not (arguments.float_model and arguments.distill == 1):
-        raise ValueError(
-            f"--data {arguments.data}: has pictures without a label; they need --float_model and --distill=1"
-        )
-    batches = input_pipeline.test_batches(test, TEST_BATCH, task.prepare)
+        raise ValueError(f"--data {data}: has pictures without a label; they need --float_model and --distill=1")
+    if not test.labelled:
+        raise ValueError(f"--data {data}: expected labels for the test part, which measures, got pictures without")
+    if train.count < hparams["batch_size"]:
+        raise ValueError(f"--data {data}: expected pictures for a batch of {hparams['batch_size']}, got {train.count}")
+    batches = input_pipeline.test_batches(test, TEST_BATCH, task.prepare, task.cut)
     return Run(task, arguments, hparams, train, batches, report.labels(batches), strategy)
 
 
@@ -161,7 +177,7 @@ def _dbq_key(work: Run, teacher: Any) -> dict[str, Any]:
 def _float_model(work: Run) -> tuple[Any, dict[str, Any]]:
     """The pretrained model, or one trained here, and its history."""
     if work.arguments.float_model:
-        return work.task.load(work.arguments.float_model), {}
+        return _pretrained(work), {}
     stage = stages.open_stage(work.arguments.workdir, "float", _key(work), work.chief)
     if stage.finished:
         return stages.load(stage), {"float_history": stages.history(stage)}
@@ -170,6 +186,21 @@ def _float_model(work: Run) -> tuple[Any, dict[str, Any]]:
     settings = _settings(work, work.hparams["float_learning_rate"], work.hparams["float_weight_decay"])
     _train(work, stage, model, settings, lambda model, _: model)
     return model, {"float_history": stages.history(stage)}
+
+
+def _pretrained(work: Run) -> Any:
+    """The model of --float_model, which has to fit the pictures."""
+    path, size = work.arguments.float_model, work.task.size
+    if not Path(path).exists():
+        raise ValueError(f"--float_model {path}: expected a file, found none; leave the flag out to train a model")
+    model = work.task.load(path)
+    shapes = model.input_shape[1:], model.output_shape[1:]
+    if shapes[0] != (size, size, 3) or len(shapes[1]) != 1 or shapes[1][0] < work.train.classes:
+        raise ValueError(
+            f"--float_model {path}: expected a network from {size} x {size} x 3 to {work.train.classes} classes, got "
+            f"{shapes[0]} to {shapes[1]}"
+        )
+    return model
 
 
 def _quantized_model(work: Run, scheme: Any, teacher: Any) -> tuple[Any, dict[str, Any]]:
@@ -192,10 +223,10 @@ def _before_training(work: Run, scheme: Any, teacher: Any) -> tuple[Any, Any]:
     """The float model, with dead channels filled where asked for, and its quantized form."""
     count, prepare = work.hparams["calibration"], work.task.prepare
     if work.hparams["fill_dead_channels"]:
-        pictures = input_pipeline.first_pictures(work.train, 2 * count, prepare)
+        pictures = input_pipeline.first_pictures(work.train, 2 * count, prepare, work.task.cut)
         teacher, table = keras_dbq.fill_dead_channels(teacher, pictures, branches=work.arguments.branches)
         print(table, flush=True)
-    calibration = input_pipeline.first_pictures(work.train, count, prepare)
+    calibration = input_pipeline.first_pictures(work.train, count, prepare, work.task.cut)
     return teacher, keras_dbq.quantize_model(teacher, scheme, calibration_data=calibration)
 
 
@@ -265,8 +296,9 @@ def _batches(work: Run, first: int) -> Any:
     def augment(pictures: Any, seed: Any) -> Any:
         return input_pipeline.crop_and_flip(pictures, seed, work.task.pad, hparams["flip"])
 
+    finish = input_pipeline.Steps(augment, work.task.prepare, work.task.cut)
     return input_pipeline.training_batches(
-        work.train, hparams["batch_size"], arguments.seed, first, arguments.epochs, augment, work.task.prepare
+        work.train, hparams["batch_size"], arguments.seed, range(first, arguments.epochs), finish
     )
 
 

@@ -49,17 +49,22 @@ def make_optimizer(variables: list[Any], settings: Settings) -> Any:
     """
     rate = keras.optimizers.schedules.CosineDecay(settings.learning_rate, settings.epochs * settings.steps_per_epoch)
     decay = settings.weight_decay or None
-    if settings.optimizer == "sgd":
+    if check_optimizer(settings.optimizer) == "sgd":
         decay = decay and decay / (1 - MOMENTUM)
         optimizer = keras.optimizers.SGD(rate, MOMENTUM, weight_decay=decay, jit_compile=False)
-    elif settings.optimizer == "adam":
-        optimizer = keras.optimizers.Adam(rate, weight_decay=decay, jit_compile=False)
     else:
-        raise ValueError(f"optimizer: expected one of {', '.join(OPTIMIZERS)}, got {settings.optimizer!r}")
+        optimizer = keras.optimizers.Adam(rate, weight_decay=decay, jit_compile=False)
     if decay:
         optimizer.exclude_from_weight_decay([v for v in variables if not _is_kernel(v)])
     optimizer.build(variables)
     return optimizer
+
+
+def check_optimizer(name: str) -> str:
+    """Returns the name, or raises ValueError where it is none of OPTIMIZERS."""
+    if name not in OPTIMIZERS:
+        raise ValueError(f"optimizer: expected one of {', '.join(OPTIMIZERS)}, got {name!r}")
+    return name
 
 
 def _is_kernel(variable: Any) -> bool:
@@ -202,7 +207,12 @@ def _files(stage: stages.Stage, settings: Settings, monitor: str, past: list[flo
     return [
         *written,
         kinds.ModelCheckpoint(
-            best, monitor, save_best_only=True, save_weights_only=True, mode="max", initial_value_threshold=max(past, default=None)
+            best,
+            monitor,
+            save_best_only=True,
+            save_weights_only=True,
+            mode="max",
+            initial_value_threshold=max(past, default=None),
         ),
         kinds.BackupAndRestore(str(stage.file("_backup")), delete_checkpoint=False),
     ]

@@ -9,6 +9,7 @@ import numpy as np
 from examples.common import pipeline
 from keras_dbq import models
 from keras_dbq.compat import keras, tf
+from keras_dbq.training import distillation
 
 SIZE = 96  # pixels
 
@@ -20,18 +21,7 @@ def build(classes: int, hparams: dict[str, Any]) -> Any:
 
 def load(path: str) -> Any:
     """A .keras or .h5 model; a softmax in its last layer is left out, so that it gives logits."""
-    model = keras.models.load_model(path, compile=False)
-    last = model.layers[-1]
-
-    def clone(layer: Any) -> Any:
-        config = layer.get_config()
-        if layer.name == last.name and config.get("activation") == "softmax":
-            config["activation"] = "linear"
-        return type(layer).from_config(config)
-
-    logits = keras.models.clone_model(model, clone_function=clone)
-    logits.set_weights(model.get_weights())
-    return logits
+    return distillation.logits_model(keras.models.load_model(path, compile=False))
 
 
 def prepare(pictures: Any) -> Any:

@@ -1,62 +1,54 @@
-"""`stream(spec, split)`: a picture set as a tf.data pipeline, so that one larger than memory can be trained on."""
+"""`stream(spec, split)`: one part of a picture set by name or path, read while it is trained on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
-import numpy as np
-
-from keras_dbq.compat import tf
-from keras_dbq.datasets import images
-
-
-@dataclass(frozen=True)
-class Stream:
-    """One part of a picture set.
-
-    ordered: a seed, int64 [2], or None -> tf.data.Dataset of (picture uint8 [H, W, C], label int64, -1 where there is
-      none); with a seed in an order that follows from it alone, with None as stored.
-    count: pictures.
-    classes: of the whole set.
-    labelled: whether every picture of this part has a label.
-    """
-
-    ordered: Callable[[Any], Any]
-    count: int
-    classes: int
-    labelled: bool = True
-
-
-def from_arrays(x: np.ndarray, y: np.ndarray, classes: int) -> Stream:
-    """The stream of pictures that lie in memory. x: uint8 [N, H, W, C].  y: int64 [N]."""
-    with tf.device("CPU:0"):
-        pictures, labels = tf.constant(x), tf.constant(y)
-
-    def ordered(seed: Any = None) -> Any:
-        indices = tf.range(len(x), dtype=tf.int64)
-        if seed is not None:
-            indices = tf.random.experimental.stateless_shuffle(indices, seed)
-        data = tf.data.Dataset.from_tensor_slices(indices)
-        return data.map(lambda i: (tf.gather(pictures, i), tf.gather(labels, i)))
-
-    return Stream(ordered, len(x), classes, bool((y >= 0).all()))
+from keras_dbq.datasets import arrays, catalogue, folders
+from keras_dbq.datasets.resizing import resize
+from keras_dbq.datasets.stream import Stream, from_arrays
 
 
 def stream(
     spec: str, split: str = "train", size: int | None = None, channels: int | None = None, seed: int = 0
 ) -> Stream:
-    """One part of the set that `load` gives, as a stream.
+    """One part of a picture set as a stream: with tfds names and folders it may be larger than memory.
 
     Args:
-      spec, size, channels, seed: see `load`.
+      spec: see `load`.
       split: "train" or "test".
+      size, channels: see `load`; with size=None the pictures of a tfds set or a folder may differ in size.
+      seed: of the split of "digits".
 
-    Raises ValueError and ImportError as `load` does, and for another split.
+    Raises ValueError and ImportError as `load` does, and ValueError for another split.
     """
-    if split not in ("train", "test"):
+    check(size, channels)
+    if split not in folders.PARTS:
         raise ValueError(f"split: expected 'train' or 'test', got {split!r}")
-    loaded = images.load(spec, size, channels, seed)
-    part = (loaded.x_train, loaded.y_train) if split == "train" else (loaded.x_test, loaded.y_test)
-    return from_arrays(*part, loaded.classes)
+    if is_in_memory(spec):
+        loaded = in_memory(spec, size, channels, seed)
+        x, y = (loaded.x_train, loaded.y_train) if split == "train" else (loaded.x_test, loaded.y_test)
+        return from_arrays(x, y, loaded.classes)
+    if folders.is_folder(spec):
+        return folders.from_folder(Path(spec), split, size, channels)
+    return catalogue.from_tfds(spec, split, size, channels)
+
+
+def check(size: int | None, channels: int | None) -> None:
+    """Raises ValueError for a size or a number of channels that no picture has."""
+    if channels not in (None, 1, 3):
+        raise ValueError(f"channels: expected 1, 3 or None, got {channels!r}")
+    if size is not None and (not isinstance(size, int) or size < 1):
+        raise ValueError(f"size: expected a positive number of pixels or None, got {size!r}")
+
+
+def is_in_memory(spec: str) -> bool:
+    """Whether the set of this name or path is kept as arrays."""
+    return spec == "digits" or spec.endswith(".npz")
+
+
+def in_memory(spec: str, size: int | None, channels: int | None, seed: int) -> arrays.Images:
+    """All pictures of "digits" or of an .npz, resized."""
+    images = arrays.digits(seed) if spec == "digits" else arrays.npz(Path(spec))
+    x_train, x_test = (arrays.with_channels(resize(x, size), channels) for x in (images.x_train, images.x_test))
+    return images._replace(x_train=x_train, x_test=x_test)

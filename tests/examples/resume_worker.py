@@ -47,7 +47,8 @@ def train(network, workdir: Path, seconds_per_step: float = 0.0, callbacks=(), *
     augment = lambda x, key: input_pipeline.crop_and_flip(x, key, 1, True)  # noqa: E731
 
     def batches(first: int):
-        return input_pipeline.training_batches(pictures, 8, 0, first, settings.epochs, augment, prepare)
+        steps = input_pipeline.Steps(augment, prepare)
+        return input_pipeline.training_batches(pictures, 8, 0, range(first, settings.epochs), steps)
 
     optimizer = training.make_optimizer(network.trainable_variables, settings)
     network.compile(optimizer, training.cross_entropy(), metrics=[training.LabelledAccuracy(3)])

@@ -30,7 +30,8 @@ def batches(first=0, epochs=3, seed=0, count=10):
     x = np.random.default_rng(0).integers(0, 256, (count, 4, 4, 3), np.uint8)
     pictures = datasets.from_arrays(x, np.arange(count), classes=count)
     augment = lambda x, key: input_pipeline.crop_and_flip(x, key, 1, True)  # noqa: E731
-    data = input_pipeline.training_batches(pictures, 4, seed, first, epochs, augment, lambda x: tf.cast(x, tf.float32))
+    steps = input_pipeline.Steps(augment, lambda x: tf.cast(x, tf.float32))
+    data = input_pipeline.training_batches(pictures, 4, seed, range(first, epochs), steps)
     return [(x.numpy(), y.numpy()) for x, y in data]
 
 
@@ -58,7 +59,8 @@ def test_augmentation_differs_from_batch_to_batch_and_from_epoch_to_epoch():
     picture = np.arange(48, dtype=np.uint8).reshape(1, 4, 4, 3)
     same = datasets.from_arrays(np.repeat(picture, 8, 0), np.zeros(8, np.int64), classes=1)
     augment = lambda x, key: input_pipeline.crop_and_flip(x, key, 4, True)  # noqa: E731
-    data = [x.numpy() for x, _ in input_pipeline.training_batches(same, 4, 0, 0, 2, augment, lambda x: x)]
+    steps = input_pipeline.Steps(augment, lambda x: x)
+    data = [x.numpy() for x, _ in input_pipeline.training_batches(same, 4, 0, range(2), steps)]
     assert len({x.tobytes() for x in data}) == 4
 
 
