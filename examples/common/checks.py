@@ -42,7 +42,9 @@ def packages(*modules: str) -> None:
     names = {"sklearn": "scikit-learn", "PIL": "pillow"}
     missing = [names.get(m, m) for m in modules if importlib.util.find_spec(m) is None]
     if missing:
-        raise ImportError(f"expected the packages {', '.join(missing)}, found none; run: pip install {' '.join(missing)}")
+        raise ImportError(
+            f"expected the packages {', '.join(missing)}, found none; run: pip install {' '.join(missing)}"
+        )
 
 
 def scheme(kind: type, text: str, branches: int | None = None) -> Any:

@@ -9,7 +9,18 @@ from absl import app, flags, logging
 from examples.common import distribution, pipeline
 
 FLAGS = flags.FLAGS
-NAMES = ("float_model", "epochs", "branches", "scheme", "distill", "seed", "hparams", "strategy", "patience", "tensorboard")
+NAMES = (
+    "float_model",
+    "epochs",
+    "branches",
+    "scheme",
+    "distill",
+    "seed",
+    "hparams",
+    "strategy",
+    "patience",
+    "tensorboard",
+)
 flags.disclaim_key_flags()  # --help of an example shows them as its own
 
 

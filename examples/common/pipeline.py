@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ import keras_dbq
 from examples.common import checks, distribution, input_pipeline, options, report, stages, training
 from keras_dbq import datasets
 from keras_dbq.compat import keras
-from keras_dbq.training import distillation
 from keras_dbq.training.callbacks import TemperatureSchedule
+from keras_dbq.training.distiller import Distiller
 
 # Settings of every example without a flag of their own, given as --hparams name=value,...
 HPARAMS: dict[str, Any] = {
@@ -215,7 +215,7 @@ def _quantized_model(work: Run, scheme: Any, teacher: Any) -> tuple[Any, dict[st
     else:
         settings = _settings(work, work.hparams["learning_rate"], work.hparams["weight_decay"])
         start = scheme.ternary["temperature"]
-        _train(work, stage, model, settings, _student(work, teacher), lambda first: _temperature(work, start, first))
+        _train(work, stage, model, settings, _student(work, teacher), _temperature(work, start))
     return model, {"untrained_accuracy": untrained, "history": stages.history(stage)}
 
 
@@ -235,7 +235,7 @@ def _student(work: Run, teacher: Any) -> Callable[[Any, Any], Any]:
     hparams, distill = work.hparams, work.arguments.distill
     if not distill and not hparams["hidden_weight"] and not hparams["fixed_statistics"]:
         return lambda model, _: model
-    return lambda model, copy: distillation.Distiller(
+    return lambda model, copy: Distiller(
         model,
         copy(teacher),
         train="all",
@@ -261,12 +261,10 @@ def _settings(work: Run, learning_rate: float, weight_decay: float) -> training.
     )
 
 
-def _temperature(work: Run, start: float, first: int) -> list[Any]:
+def _temperature(work: Run, start: float) -> list[Any]:
     """The callback that raises T from `start`; none where it stays."""
     end, steps = work.hparams["temperature_end"], work.train.count // work.hparams["batch_size"]
-    if end is None:
-        return []
-    return [TemperatureSchedule(start=start, end=end, steps=work.arguments.epochs * steps, first_step=first * steps)]
+    return [] if end is None else [TemperatureSchedule(start=start, end=end, steps=work.arguments.epochs * steps)]
 
 
 def _train(
@@ -275,13 +273,13 @@ def _train(
     model: Any,
     settings: training.Settings,
     student: Callable[[Any, Callable[[Any], Any]], Any],
-    callbacks: Callable[[int], list[Any]] = lambda first: [],
+    callbacks: Sequence[Any] = (),
 ) -> None:
     """Trains `model` with `fit` under the run's strategy and finishes the stage."""
     with distribution.replica(work.strategy, model) as (copy, own):
         trained = student(own, copy)
         metric = training.LabelledAccuracy(work.train.classes, work.task.balanced)
-        loss = None if isinstance(trained, distillation.Distiller) else training.cross_entropy()
+        loss = None if isinstance(trained, Distiller) else training.cross_entropy()
         trained.compile(training.make_optimizer(own.trainable_variables, settings), loss=loss, metrics=[metric])
     training.fit(trained, stage, settings, lambda first: _batches(work, first), work.test, "val_accuracy", callbacks)
     if own is not model:

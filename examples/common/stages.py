@@ -1,10 +1,10 @@
 """One trained stage of a run and its files in the work folder, so that a killed run goes on where it was.
 
-  NAME.json     the settings that decide the stage; a run with others is refused
-  NAME_backup/  after each epoch: weights, optimizer, epoch (Keras' BackupAndRestore); gone when the stage is finished
-  NAME.csv      a row of figures an epoch (Keras' CSVLogger)
-  NAME_best/    the weights of the epoch with the best test figure (Keras' ModelCheckpoint)
-  NAME.keras    the trained model; it is written last, so that where it lies the stage is finished
+NAME.json     the settings that decide the stage; a run with others is refused
+NAME_backup/  after each epoch: weights, optimizer, epoch (Keras' BackupAndRestore); gone when the stage is finished
+NAME.csv      a row of figures an epoch (Keras' CSVLogger)
+NAME_best/    the weights of the epoch with the best test figure (Keras' ModelCheckpoint)
+NAME.keras    the trained model; it is written last, so that where it lies the stage is finished
 """
 
 from __future__ import annotations

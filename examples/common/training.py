@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -164,7 +164,7 @@ def fit(
     batches: Callable[[int], Any],
     test: Any,
     monitor: str,
-    callbacks: Callable[[int], list[Any]] = lambda first: [],
+    callbacks: Sequence[Any] = (),
 ) -> None:
     """`model.fit` to `settings.epochs`, from the stage's backup if there is one.
 
@@ -173,7 +173,7 @@ def fit(
       batches: first epoch -> data of all epochs from there on.
       test: data that is measured after each epoch.
       monitor: the figure among the logs that `patience` and the best weights go by; higher is better.
-      callbacks: first epoch -> further callbacks.
+      callbacks: further ones.
     """
     first = stages.first_epoch(stage)
     stages.forget_rows(stage, first)
@@ -188,7 +188,7 @@ def fit(
             epochs=last,
             steps_per_epoch=settings.steps_per_epoch,
             validation_data=test,
-            callbacks=[Seconds(), FiniteLoss(), *precision, *callbacks(first), *_files(stage, settings, monitor, past)],
+            callbacks=[Seconds(), FiniteLoss(), *precision, *callbacks, *_files(stage, settings, monitor, past)],
             verbose=1 if sys.stdout.isatty() else 2,
         )
     if settings.patience and tf.train.latest_checkpoint(str(stage.file("_best"))):

@@ -59,7 +59,9 @@ def npz(path: Path) -> Images:
     Raises ValueError: no such file, a missing key, wrong shapes or types, NaN, or values outside 0..255.
     """
     if not path.is_file():
-        raise ValueError(f"data: expected a file at {path}, found none; give 'digits', the path of an .npz or a folder, or a tfds name")
+        raise ValueError(
+            f"data: expected a file at {path}, found none; give 'digits', the path of an .npz or a folder, or a tfds name"
+        )
     with np.load(path) as stored:
         missing = [key for key in _KEYS if key not in stored.files]
         if missing:

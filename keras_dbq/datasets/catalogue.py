@@ -85,5 +85,7 @@ def _features(name: str, info: Any) -> tuple[Any, Any]:
     keys = info.supervised_keys
     features = [info.features[key] for key in keys] if keys and len(keys) == 2 else []
     if len(features) != 2 or len(features[0].shape) != 3 or not hasattr(features[1], "num_classes"):
-        raise ValueError(f"data {name!r}: expected pictures with a class number each, got {info.features}; choose another")
+        raise ValueError(
+            f"data {name!r}: expected pictures with a class number each, got {info.features}; choose another"
+        )
     return features[0], features[1]

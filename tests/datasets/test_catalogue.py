@@ -45,7 +45,9 @@ def test_parts_sizes_and_classes(made):
     x, y = read(train)
     assert x.shape == (24, 4, 4, 1) and x.dtype == np.uint8
     np.testing.assert_array_equal((x[:, 0, 0, 0] // 10) % 3, y)
-    assert {p.shape for p, _ in datasets.stream(made).ordered(None).as_numpy_iterator()} == {(s, s, 3) for s in (5, 6, 7)}
+    assert {p.shape for p, _ in datasets.stream(made).ordered(None).as_numpy_iterator()} == {
+        (s, s, 3) for s in (5, 6, 7)
+    }
 
 
 def test_order_follows_from_the_seed(made):
@@ -57,7 +59,9 @@ def test_order_follows_from_the_seed(made):
 
 def test_order_inside_of_a_pipeline_over_epochs(made):
     stream = datasets.stream(made, size=4)
-    epochs = tf.data.Dataset.range(2).flat_map(lambda epoch: stream.ordered(tf.stack([tf.constant(7, tf.int64), epoch])))
+    epochs = tf.data.Dataset.range(2).flat_map(
+        lambda epoch: stream.ordered(tf.stack([tf.constant(7, tf.int64), epoch]))
+    )
     labels = [int(y) for _, y in epochs]
     assert labels == [*read(stream, [7, 0])[1], *read(stream, [7, 1])[1]]
 

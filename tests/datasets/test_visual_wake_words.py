@@ -85,7 +85,9 @@ def test_it_is_found_by_its_name(tmp_path, monkeypatch):
     coco.write(tmp_path / "downloads" / "manual", 2017)
     builder = tfds.builder
     monkeypatch.setattr(tfds, "builder", lambda name: builder(name, data_dir=tmp_path))
-    train, test = (datasets.stream("visual_wake_words/manual2017", part, size=8, channels=3) for part in ("train", "test"))
+    train, test = (
+        datasets.stream("visual_wake_words/manual2017", part, size=8, channels=3) for part in ("train", "test")
+    )
     assert (train.count, test.count, train.classes) == (5, 3, 2)
     pictures = list(test.ordered(None))
     assert pictures[0][0].shape == (8, 8, 3) and sorted(int(y) for _, y in pictures) == [0, 0, 1]

@@ -54,7 +54,7 @@ def train(network, workdir: Path, seconds_per_step: float = 0.0, callbacks=(), *
     network.compile(optimizer, training.cross_entropy(), metrics=[training.LabelledAccuracy(3)])
     test = input_pipeline.test_batches(pictures, 16, prepare)
     further = [Slow(seconds_per_step), *callbacks]
-    training.fit(network, stage, settings, batches, test, "val_accuracy", lambda first: further)
+    training.fit(network, stage, settings, batches, test, "val_accuracy", further)
     return stages.history(stage)
 
 

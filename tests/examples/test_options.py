@@ -43,7 +43,9 @@ def test_wrong_names_and_types(text, message):
 
 
 def test_the_names_of_a_scheme_are_its_arguments():
-    chosen = options.scheme_options(keras_dbq.DBQScheme, "overrides={'x': {'bits': 8}, 'y*': {'branches': 1}}", ("branches",))
+    chosen = options.scheme_options(
+        keras_dbq.DBQScheme, "overrides={'x': {'bits': 8}, 'y*': {'branches': 1}}", ("branches",)
+    )
     assert chosen["overrides"] == {"x": {"bits": 8}, "y*": {"branches": 1}} and "branches" not in chosen
     assert keras_dbq.DBQScheme(2, **chosen).weight_bits == keras_dbq.DBQScheme(2).weight_bits
     with pytest.raises(ValueError, match="--scheme: expected one of mode, symmetric, bits, .*, got 'modes'"):
