@@ -43,8 +43,9 @@ LINK_FLAGS = [
 # Files that need more than the processor's baseline; chosen at run time.
 ISA_FLAGS = {"avx2.cc": ["-mavx2"]}
 
-EXAMPLES = ["matplotlib", "pillow", "scikit-learn"]
-TEST = [*EXAMPLES, "pytest-xdist", "pytest", "pytest-timeout"]
+EXAMPLES = ["matplotlib", "pillow", "scikit-learn", "tensorboard"]
+# dill is what tfds.testing needs.
+TEST = [*EXAMPLES, "dill", "pytest-xdist", "pytest", "pytest-timeout"]
 
 
 def sources() -> list[str]:
@@ -112,6 +113,7 @@ setup(
         "absl-py",
         "ai-edge-litert>=2.0",
         "flatbuffers",
+        "importlib_resources",  # tensorflow-datasets needs it for builders outside of its own package
         "numpy",
         "tensorflow~=2.21.0",
         "tensorflow-datasets",

@@ -23,6 +23,7 @@ _PUBLIC = {
     "quantize_scope": "keras_dbq.quantize",
     "initialize": "keras_dbq.quantize",
     "distill": "keras_dbq.training.distillation",
+    "Distiller": "keras_dbq.training.distiller",
     "fold_batch_norms": "keras_dbq.prepare.folding",
     "rescale_depthwise": "keras_dbq.prepare.rescaling",
     "equalize": "keras_dbq.prepare.rescaling",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from examples.cifar10 import input_pipeline
+import numpy as np
+
 from examples.common import pipeline
 from keras_dbq import models
-from keras_dbq.compat import keras
+from keras_dbq.compat import keras, tf
+from keras_dbq.models.pretrained import RESNET20_MEAN, RESNET20_STD
 
 SIZE = 32  # pixels
 
@@ -22,11 +24,18 @@ def load(path: str) -> Any:
     return models.resnet20_from_npz(path) if path.endswith(".npz") else keras.models.load_model(path, compile=False)
 
 
+def normalise(pictures: Any) -> Any:
+    """uint8 [N, H, W, 3] -> float32, (x / 255 - mean) / std per colour channel."""
+    scale = np.float32(1) / (np.float32(255) * np.asarray(RESNET20_STD, np.float32))
+    shift = np.asarray(RESNET20_MEAN, np.float32) / np.asarray(RESNET20_STD, np.float32)
+    return tf.cast(pictures, tf.float32) * scale - shift
+
+
 TASK = pipeline.Task(
     size=SIZE,
     build=build,
     load=load,
-    prepare=input_pipeline.normalise,
-    batches=input_pipeline.batches,
+    prepare=normalise,
+    pad=4,  # as in the paper of ResNet
     hparams={"depth": 20},  # of the ResNet, 6n + 2
 )

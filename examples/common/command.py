@@ -6,9 +6,21 @@ from pathlib import Path
 
 from absl import app, flags, logging
 
-from examples.common import pipeline
+from examples.common import distribution, pipeline
 
 FLAGS = flags.FLAGS
+NAMES = (
+    "float_model",
+    "epochs",
+    "branches",
+    "scheme",
+    "distill",
+    "seed",
+    "hparams",
+    "strategy",
+    "patience",
+    "tensorboard",
+)
 flags.disclaim_key_flags()  # --help of an example shows them as its own
 
 
@@ -27,6 +39,9 @@ def run(task: pipeline.Task, float_model_help: str) -> None:
     flags.DEFINE_string("scheme", "", "DBQScheme settings, e.g. forward=smooth,thresholds=trained.")
     flags.DEFINE_float("distill", 0.0, "Weight of distillation from the float model, 0 to 1.")
     flags.DEFINE_integer("seed", 0, "Of initialisation, order of pictures and augmentation.")
+    flags.DEFINE_enum("strategy", "none", distribution.STRATEGIES, "tf.distribute; multiworker reads TF_CONFIG.")
+    flags.DEFINE_integer("patience", 0, "Epochs without a better test figure that end training; 0: all epochs.", 0)
+    flags.DEFINE_bool("tensorboard", False, "Write logs for TensorBoard into the work folder.")
     flags.DEFINE_string("hparams", "", f"Any of {', '.join(task.defaults)} as name=value,...")
 
     def main(argv: list[str]) -> None:
@@ -37,13 +52,7 @@ def run(task: pipeline.Task, float_model_help: str) -> None:
             task,
             FLAGS.data,
             Path(FLAGS.workdir),
-            float_model=FLAGS.float_model,
-            epochs=FLAGS.epochs,
-            branches=FLAGS.branches,
-            scheme=FLAGS.scheme,
-            distill=FLAGS.distill,
-            seed=FLAGS.seed,
-            hparams=FLAGS.hparams,
+            **{name: FLAGS[name].value for name in NAMES},
         )
 
     app.run(main)

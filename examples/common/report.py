@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from examples.common.training import write_atomically
+from keras_dbq._files import write_file
+from keras_dbq._table import Table
 from keras_dbq.compat import keras
 
 
-def predict_in_blocks(
-    predict: Callable[[Any], Any], x: np.ndarray, prepare: Callable, block: int = 250, progress: bool = True
-) -> np.ndarray:
-    """`predict(prepare(x))` over x block by block, with a progress bar on a terminal; float32 [N, outputs]."""
-    bar = keras.utils.Progbar(len(x), verbose=1 if progress and sys.stdout.isatty() else 0, interval=0.5)
+def predict(name: str, function: Callable[[Any], Any], batches: Any) -> np.ndarray:
+    """`function(x)` for every (x, labels) of a tf.data set, with a progress bar on a terminal; float32 [N, outputs]."""
+    started = time.perf_counter()
+    bar = keras.utils.Progbar(int(batches.cardinality()), verbose=1 if sys.stdout.isatty() else 0, interval=0.5)
     outputs = []
-    for i in range(0, len(x), block):
-        outputs.append(np.asarray(predict(prepare(x[i : i + block]))))
-        bar.update(min(i + block, len(x)))
-    return np.concatenate(outputs)
+    for x, _ in batches:
+        outputs.append(np.asarray(function(x.numpy())))
+        bar.update(len(outputs))
+    values = np.concatenate(outputs)
+    print(f"{name}: {len(values)} test pictures in {time.perf_counter() - started:.1f} s", flush=True)
+    return values
+
+
+def labels(batches: Any) -> np.ndarray:
+    """The labels of a tf.data set of batches; int64 [N]."""
+    return np.concatenate([y.numpy() for _, y in batches])
 
 
 def accuracy(outputs: np.ndarray, labels: np.ndarray) -> float:
@@ -42,12 +50,24 @@ def agreement(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.mean(a.argmax(-1) == b.argmax(-1)))
 
 
-def table(rows: list[tuple[str, str]]) -> str:
-    """Two columns, the first as wide as its longest entry."""
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
-
-
 def write_results(path: Path, results: dict[str, Any]) -> None:
     """Writes results.json, complete or not at all."""
-    write_atomically(path, (json.dumps(results, indent=2) + "\n").encode())
+    write_file(path, (json.dumps(results, indent=2) + "\n").encode())
+
+
+def result_table(results: dict[str, Any]) -> Table:
+    """The figures of one run of an example."""
+    table = Table(["network", results["metric"], "bytes"])
+
+    def add(name: str, figure: str, size: Any = "") -> None:
+        table.add(name, f"{100 * results[f'{figure}_accuracy']:.2f} %", size)
+
+    add("float", "float")
+    if "packed_accuracy" in results:
+        add("quantized, before training", "untrained")
+        add("quantized, in Keras", "quantized")
+        add("exported, int8", "int8", f"{results['int8_bytes']:,}")
+        add("exported, packed", "packed", f"{results['packed_bytes']:,}")
+        table.add("packed and int8 differ in", f"{results['packed_differs_from_int8']} outputs", "")
+        table.add("same class, Keras and packed", f"{100 * results['agreement_quantized_packed']:.2f} %", "")
+    return table

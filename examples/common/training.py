@@ -1,30 +1,20 @@
-"""A training loop that survives interruptions: after each epoch everything that decides the rest is on disk.
-
-The order of the pictures and their augmentation follow from (seed, epoch), the learning rate and the temperature from
-the step, so a resumed run goes through the same states as one that was never interrupted.
-"""
+"""What the examples give to `compile` and `fit`: optimizer, metrics, callbacks, and bfloat16 while training."""
 
 from __future__ import annotations
 
-import io
-import json
-import os
+import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
+from examples.common import stages
 from keras_dbq.compat import keras, tf
-from keras_dbq.training.distillation import hidden_loss
-from keras_dbq.wrapping.wrappers import quantizer_flags
 
-Batches = Callable[[int], Iterator[tuple[np.ndarray, np.ndarray]]]
-Loss = Callable[[Any, Any, Any], Any]
+MOMENTUM = 0.9
+OPTIMIZERS = ("sgd", "adam")
 
 
 @dataclass(frozen=True)
@@ -32,219 +22,220 @@ class Settings:
     """What decides the course of a training run.
 
     learning_rate: at the first step; it falls to 0 along half a cosine.
-    momentum: of "sgd".
-    weight_decay: added to the gradient as weight_decay * kernel, for kernels only.
-    fixed_statistics: batch norm keeps its moving statistics and activations their ranges, as calibrated.
+    weight_decay: of kernels only, see `make_optimizer`.
     optimizer: "sgd" or "adam".
+    bfloat16: convolutions of training steps in bfloat16.
+    patience: epochs without a better figure on the test set after which training ends; 0 trains to the end.
+    tensorboard: whether logs for TensorBoard are written.
     """
 
     epochs: int
     steps_per_epoch: int
     learning_rate: float = 0.02
-    momentum: float = 0.9
     weight_decay: float = 0.0
     optimizer: str = "sgd"
-    fixed_statistics: bool = False
+    bfloat16: bool = False
+    patience: int = 0
+    tensorboard: bool = False
 
 
-@contextmanager
-def bfloat16_steps(on: bool) -> Iterator[None]:
-    """While on, TensorFlow computes convolutions of float32 graphs in bfloat16 (oneDNN, CPU)."""
-    name = "auto_mixed_precision_onednn_bfloat16"
-    before = tf.config.optimizer.get_experimental_options().get(name, False)
-    tf.config.optimizer.set_experimental_options({name: on})
-    try:
-        yield
-    finally:
-        tf.config.optimizer.set_experimental_options({name: before})
+def make_optimizer(variables: list[Any], settings: Settings) -> Any:
+    """SGD with momentum or Adam on a cosine over the whole run, its variables created.
 
+    Each step takes `decay * learning rate * kernel` from every kernel, and nothing from other variables. choice: decay =
+    weight_decay / (1 - momentum) for SGD, to which weight_decay * kernel in the gradient adds up; weight_decay for Adam.
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Writes a file that is there completely or not at all, even if the process is killed meanwhile."""
-    part = path.with_name(path.name + ".part")
-    with open(part, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
-
-
-def save_checkpoint(path: Path, model: Any, optimizer: Any, epoch: int, history: list[dict], key: dict) -> None:
-    """Stores all variables of model and optimizer (its step counter among them) after `epoch` finished epochs."""
-    arrays = {f"model_{i}": value for i, value in enumerate(model.get_weights())}
-    arrays |= {f"optimizer_{i}": variable.numpy() for i, variable in enumerate(optimizer.variables)}
-    note = json.dumps({"epoch": epoch, "history": history, "key": key})
-    buffer = io.BytesIO()
-    np.savez(buffer, note=np.array(note), **arrays)
-    write_atomically(path, buffer.getvalue())
-
-
-def restore_checkpoint(path: Path, model: Any, optimizer: Any, key: dict) -> tuple[int, list[dict]]:
-    """Puts stored variables back; returns the finished epochs and the history, (0, []) where nothing is stored.
-
-    Raises ValueError where the checkpoint belongs to a run with other settings (`key`) or to another network.
+    Raises ValueError for another optimizer.
     """
-    if not path.is_file():
-        return 0, []
-    with np.load(path) as stored:
-        note = json.loads(str(stored["note"]))
-        key = json.loads(json.dumps(key))
-        changed = sorted(name for name in {*key, *note["key"]} if key.get(name) != note["key"].get(name))
-        if changed:
-            raise ValueError(
-                f"{path}: expected a run with these settings, got one with other {', '.join(changed)}; "
-                "repeat its settings to go on with it, or choose another --workdir"
-            )
-        weights = [stored[f"model_{i}"] for i in range(len(model.weights))]
-        model.set_weights(weights)
-        for i, variable in enumerate(optimizer.variables):
-            variable.assign(stored[f"optimizer_{i}"])
-    return note["epoch"], note["history"]
-
-
-def cross_entropy(x: Any, labels: Any, logits: Any) -> Any:
-    """Mean cross-entropy of logits [N, C] with integer labels [N]."""
-    return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits))
-
-
-def distillation(teacher: Any, weight: float, temperature: float = 4.0, hidden_weight: float | None = None) -> Loss:
-    """Cross-entropy mixed with distillation from a float model (Hinton et al., arXiv 1503.02531).
-
-    loss = (1 - weight) * cross_entropy + weight * t^2 * CE(softmax(teacher / t), softmax(logits / t)); with weight 1
-    labels are not looked at. With `hidden_weight` teacher and student give (logits, hidden activations), see
-    `keras_dbq.distillation.hidden_models`, and hidden_weight * hidden_loss is added.
-    """
-
-    def loss(x: Any, labels: Any, outputs: Any) -> Any:
-        wanted = teacher(x, training=False)
-        extra = 0.0
-        if hidden_weight is not None:
-            extra = hidden_weight * hidden_loss(outputs[1], wanted[1])
-            outputs, wanted = outputs[0], wanted[0]
-        target = tf.nn.softmax(tf.stop_gradient(wanted) / temperature)
-        soft = tf.nn.softmax_cross_entropy_with_logits(labels=target, logits=outputs / temperature)
-        soft = weight * temperature**2 * tf.reduce_mean(soft) + extra
-        return soft if weight == 1 else soft + (1 - weight) * cross_entropy(x, labels, outputs)
-
-    return loss
-
-
-def make_optimizer(model: Any, settings: Settings) -> Any:
-    """The optimizer on a cosine schedule over the whole run, its variables created."""
     rate = keras.optimizers.schedules.CosineDecay(settings.learning_rate, settings.epochs * settings.steps_per_epoch)
-    if settings.optimizer == "sgd":
-        optimizer = keras.optimizers.SGD(rate, momentum=settings.momentum, jit_compile=False)
-    elif settings.optimizer == "adam":
-        optimizer = keras.optimizers.Adam(rate, jit_compile=False)
+    decay = settings.weight_decay or None
+    if check_optimizer(settings.optimizer) == "sgd":
+        decay = decay and decay / (1 - MOMENTUM)
+        optimizer = keras.optimizers.SGD(rate, MOMENTUM, weight_decay=decay, jit_compile=False)
     else:
-        raise ValueError(f"optimizer: expected 'sgd' or 'adam', got {settings.optimizer!r}")
-    optimizer.build(model.trainable_variables)
+        optimizer = keras.optimizers.Adam(rate, weight_decay=decay, jit_compile=False)
+    if decay:
+        optimizer.exclude_from_weight_decay([v for v in variables if not _is_kernel(v)])
+    optimizer.build(variables)
     return optimizer
 
 
-def make_step(
+def check_optimizer(name: str) -> str:
+    """Returns the name, or raises ValueError where it is none of OPTIMIZERS."""
+    if name not in OPTIMIZERS:
+        raise ValueError(f"optimizer: expected one of {', '.join(OPTIMIZERS)}, got {name!r}")
+    return name
+
+
+def _is_kernel(variable: Any) -> bool:
+    return "kernel" in variable.name.rpartition("/")[2] and variable.shape.rank > 1
+
+
+def cross_entropy() -> Any:
+    """Mean cross-entropy of logits with integer labels."""
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+class LabelledAccuracy(keras.metrics.Metric):
+    """Share of right answers among pictures with a label (not -1); with `balanced` the mean of the classes' shares.
+
+    NaN where nothing has a label.
+    """
+
+    def __init__(self, classes: int, balanced: bool = False, name: str = "accuracy"):
+        super().__init__(name=name)
+        self.balanced, self.classes = balanced, classes
+        self.right = self.add_weight("right", (classes,), initializer="zeros")
+        self.seen = self.add_weight("seen", (classes,), initializer="zeros")
+
+    def reset_state(self) -> None:
+        for counts in (self.right, self.seen):
+            counts.assign(tf.zeros_like(counts))
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        labels = tf.cast(tf.reshape(y_true, [-1]), tf.int64)
+        seen = tf.one_hot(labels, self.classes)  # -1 gives a row of zeros
+        right = tf.cast(tf.equal(tf.argmax(y_pred, -1), labels), tf.float32)
+        self.seen.assign_add(tf.reduce_sum(seen, 0))
+        self.right.assign_add(tf.reduce_sum(seen * right[:, None], 0))
+
+    def result(self) -> Any:
+        if not self.balanced:
+            return tf.reduce_sum(self.right) / tf.reduce_sum(self.seen)
+        shares = tf.boolean_mask(self.right, self.seen > 0) / tf.boolean_mask(self.seen, self.seen > 0)
+        return tf.reduce_mean(shares)
+
+
+class Seconds(keras.callbacks.Callback):
+    """Adds the time of each epoch, its evaluation included, to the logs."""
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.started = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        logs["seconds"] = time.perf_counter() - self.started
+
+
+class FiniteLoss(keras.callbacks.Callback):
+    """Ends the program at a loss that is not finite: what would be backed up after it is worth nothing."""
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if not math.isfinite(logs["loss"]):
+            raise RuntimeError(
+                f"epoch {self.epoch + 1}, step {batch + 1}: the loss is {logs['loss']}; lower the learning rate"
+            )
+
+
+class Float32Evaluation(keras.callbacks.Callback):
+    """Switches bfloat16 off while the test set is measured."""
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        _set_bfloat16(False)
+
+    def on_test_end(self, logs: Any = None) -> None:
+        _set_bfloat16(True)
+
+
+_BFLOAT16 = "auto_mixed_precision_onednn_bfloat16"
+
+
+def _set_bfloat16(on: bool) -> None:
+    tf.config.optimizer.set_experimental_options({_BFLOAT16: on})
+
+
+@contextmanager
+def bfloat16_steps(on: bool) -> Iterator[list[Any]]:
+    """While on, TensorFlow computes convolutions of float32 graphs in bfloat16 (oneDNN, CPU); gives callbacks."""
+    before = tf.config.optimizer.get_experimental_options().get(_BFLOAT16, False)
+    _set_bfloat16(on)
+    try:
+        yield [Float32Evaluation()] if on else []
+    finally:
+        _set_bfloat16(before)
+
+
+def fit(
     model: Any,
-    optimizer: Any,
-    loss: Loss,
-    weight_decay: float,
-    training: bool = True,
-    network: Any = None,
-) -> Callable[[Any, Any], tuple[Any, Any]]:
-    """One training step as a graph: (x, labels) -> loss and the number of right answers."""
-    variables = model.trainable_variables
-    network = network or model
-
-    @tf.function
-    def step(x: Any, labels: Any) -> tuple[Any, Any]:
-        with tf.GradientTape() as tape:
-            outputs = network(x, training=training)
-            value = loss(x, labels, outputs)
-        gradients = tape.gradient(value, variables)
-        if weight_decay:
-            gradients = [
-                g + weight_decay * v if "kernel" in v.name.rpartition("/")[2] and v.shape.rank > 1 else g
-                for g, v in zip(gradients, variables, strict=True)
-            ]
-        optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        logits = outputs[0] if isinstance(outputs, (list, tuple)) else outputs
-        right = tf.reduce_sum(tf.cast(tf.equal(tf.argmax(logits, -1), tf.cast(labels, tf.int64)), tf.int32))
-        return value, right
-
-    return step
-
-
-def train(
-    model: Any,
-    batches: Batches,
+    stage: stages.Stage,
     settings: Settings,
-    checkpoint: Path,
-    loss: Loss = cross_entropy,
-    evaluate: Callable[[Any], dict[str, float]] | None = None,
-    before_step: Callable[[int], None] | None = None,
-    key: dict[str, Any] | None = None,
-    network: Any = None,
-    bfloat16: bool = False,
-) -> list[dict[str, Any]]:
-    """Trains to `settings.epochs`, from the checkpoint if there is one.
+    batches: Callable[[int], Any],
+    test: Any,
+    monitor: str,
+    callbacks: Sequence[Any] = (),
+) -> None:
+    """`model.fit` to `settings.epochs`, from the stage's backup if there is one.
 
     Args:
-      model: float or quantized Keras model; it holds the final weights afterwards.
-      batches: epoch -> iterator over `steps_per_epoch` pairs (x float32 [N, ...], labels [N]).
-      settings: schedule and optimizer.
-      checkpoint: .npz written after each epoch.
-      loss: (x, labels, outputs) -> scalar.
-      evaluate: called after each epoch; its figures go into the history.
-      before_step: called with the number of steps done, for instance to set the temperature.
-      key: further settings that a resumed run must share.
-      network: what a step calls in place of `model`: the same variables, further outputs behind the logits.
-      bfloat16: of the convolutions of steps (not of `evaluate`), see `bfloat16_steps`.
-    Returns:
-      one dict per epoch: epoch, loss, accuracy (on augmented labelled pictures), seconds, and `evaluate`'s figures.
-    Raises:
-      ValueError: the checkpoint belongs to a run with other settings.
-      RuntimeError: the loss is not finite.
+      model: compiled; it holds the last weights afterwards, with `patience` those of the best epoch.
+      batches: first epoch -> data of all epochs from there on.
+      test: data that is measured after each epoch.
+      monitor: the figure among the logs that `patience` and the best weights go by; higher is better.
+      callbacks: further ones.
     """
-    key = {**asdict(settings), **(key or {})}
-    optimizer = make_optimizer(model, settings)
-    done, history = restore_checkpoint(checkpoint, model, optimizer, key)
-    if done:
-        print(f"resuming {checkpoint} after epoch {done} of {settings.epochs}", flush=True)
-    step = make_step(model, optimizer, loss, settings.weight_decay, not settings.fixed_statistics, network)
-    for epoch in range(done, settings.epochs):
-        # Both are read when the step is traced.
-        with quantizer_flags(model, weights_training=settings.fixed_statistics), bfloat16_steps(bfloat16):
-            figures = _one_epoch(step, batches(epoch), epoch, settings, before_step)
-        if evaluate is not None:
-            figures |= evaluate(model)
-        history.append({"epoch": epoch + 1, **figures})
-        save_checkpoint(checkpoint, model, optimizer, epoch + 1, history, key)
-        print(_line(history[-1], settings.epochs), flush=True)
-    return history
+    first = stages.first_epoch(stage)
+    stages.forget_rows(stage, first)
+    past = [row.get(monitor, -math.inf) for row in stages.history(stage)]
+    last = first if _stopped(past, settings.patience) else settings.epochs
+    if first:
+        print(f"resuming {stage.file('_backup')} after epoch {first} of {settings.epochs}", flush=True)
+    with bfloat16_steps(settings.bfloat16) as precision:
+        model.fit(
+            batches(first),
+            initial_epoch=first,
+            epochs=last,
+            steps_per_epoch=settings.steps_per_epoch,
+            validation_data=test,
+            callbacks=[Seconds(), FiniteLoss(), *precision, *callbacks, *_files(stage, settings, monitor, past)],
+            verbose=1 if sys.stdout.isatty() else 2,
+        )
+    if settings.patience and tf.train.latest_checkpoint(str(stage.file("_best"))):
+        model.load_weights(str(stage.file("_best") / "weights")).expect_partial()
 
 
-def _one_epoch(
-    step: Callable[[Any, Any], tuple[Any, Any]],
-    batches: Iterator[tuple[np.ndarray, np.ndarray]],
-    epoch: int,
-    settings: Settings,
-    before_step: Callable[[int], None] | None,
-) -> dict[str, float]:
-    bar = keras.utils.Progbar(settings.steps_per_epoch, verbose=1 if sys.stdout.isatty() else 0, interval=0.5)
-    started, total, right, seen = time.perf_counter(), 0.0, 0, 0
-    for i, (x, labels) in enumerate(batches):
-        if before_step is not None:
-            before_step(epoch * settings.steps_per_epoch + i)
-        value, hits = step(x, labels)
-        total, right, seen = total + float(value), right + int(hits), seen + len(labels)
-        if not np.isfinite(total):
-            raise RuntimeError(f"epoch {epoch + 1}, step {i + 1}: the loss is {float(value)}; lower the learning rate")
-        bar.update(i + 1, values=[("loss", float(value))])
-    figures = {"loss": total / settings.steps_per_epoch, "seconds": time.perf_counter() - started}
-    if labels.min() >= 0:
-        figures["accuracy"] = right / seen
-    return figures
+def _files(stage: stages.Stage, settings: Settings, monitor: str, past: list[float]) -> list[Any]:
+    """Keras' callbacks that write, the backup last: what it holds was written by the others before."""
+    kinds = keras.callbacks
+    best = str(stage.file("_best") / "weights")
+    written: list[Any] = [kinds.CSVLogger(str(stage.file(".csv")), append=True)] if stage.writes else []
+    if settings.tensorboard:
+        written.append(kinds.TensorBoard(str(stage.file("_tensorboard"))))
+    if settings.patience:
+        written.append(_early_stopping(monitor, settings.patience, past))
+    return [
+        *written,
+        kinds.ModelCheckpoint(
+            best,
+            monitor,
+            save_best_only=True,
+            save_weights_only=True,
+            mode="max",
+            initial_value_threshold=max(past, default=None),
+        ),
+        kinds.BackupAndRestore(str(stage.file("_backup")), delete_checkpoint=False),
+    ]
 
 
-def _line(figures: dict[str, Any], epochs: int) -> str:
-    parts = [f"{name} {value:.4f}" for name, value in figures.items() if name not in ("epoch", "seconds")]
-    return f"epoch {figures['epoch']}/{epochs}: {', '.join(parts)}, {figures['seconds']:.1f} s"
+class _Resumed(keras.callbacks.EarlyStopping):
+    """EarlyStopping that has seen the epochs before a resume."""
+
+    def __init__(self, past: list[float], **settings: Any):
+        super().__init__(**settings)
+        self.past = past
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        super().on_train_begin(logs)
+        for epoch, value in enumerate(self.past):
+            self.on_epoch_end(epoch, {self.monitor: value})
+
+
+def _early_stopping(monitor: str, patience: int, past: list[float]) -> Any:
+    return _Resumed(past, monitor=monitor, patience=patience, mode="max")
+
+
+def _stopped(past: list[float], patience: int) -> bool:
+    """Whether EarlyStopping had ended training after the epochs with these figures."""
+    best = max(range(len(past)), key=past.__getitem__, default=0)
+    return bool(patience) and len(past) - 1 - best >= patience

@@ -5,16 +5,18 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import keras_dbq
-from examples.common import options, report
-from examples.common.training import write_atomically
-from examples.thresholds import pictures
+from examples.common import checks, input_pipeline, options, report
+from examples.common.input_pipeline import Prepare
+from examples.thresholds import network, pictures
+from keras_dbq import datasets
+from keras_dbq._files import write_file
 from keras_dbq._table import Table
 from keras_dbq.compat import keras, tf
 
@@ -28,6 +30,7 @@ TITLES = {
     "pointwise": "weights and biases tuned point by point",
     "all": "everything trained",
 }
+RATES = {"thresholds": "learning_rate", "pointwise": "tuning_rate", "all": "weights_rate"}  # their settings
 HPARAMS: dict[str, Any] = {
     "seed": 0,  # of the choice and the order of the pictures
     "pictures": 1000,  # of --data, at most; drawn with the seed
@@ -42,42 +45,31 @@ HPARAMS: dict[str, Any] = {
     "cycles": 1,  # of the cosine, in each stage
     "metric": "accuracy",  # or "balanced"
 }
+METRICS = {"accuracy": report.accuracy, "balanced": report.balanced_accuracy}
+TEST_BATCH = 50  # pictures; it changes no result
 
 
-def load_model(path: str) -> Any:
-    """A Keras model file (.keras, .h5, SavedModel folder), not compiled.
+@dataclass(frozen=True)
+class Work:
+    """One run: the float model, its data, and the results so far, to which every step adds.
 
-    Raises ValueError where there is none, or it has several inputs.
+    learn: uint8 [N, H, W, C].  measure: pictures and labels, if there are.  prepare: uint8 -> what the network takes.
     """
-    if not Path(path).exists():
-        raise ValueError(f"--model {path}: expected a .keras or .h5 file or a SavedModel folder, found nothing")
-    model = keras.models.load_model(path, compile=False)
-    if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
-        raise ValueError(f"--model {path}: expected one input [N, H, W, C], got {[t.shape for t in model.inputs]}")
-    return model
 
+    model: Any
+    learn: np.ndarray
+    measure: pictures.Pictures
+    prepare: Prepare
+    workdir: Path
+    settings: dict[str, Any]
+    epochs: int
+    results: dict[str, Any]
+    float_outputs: np.ndarray
 
-def preparation(model: Any, value_range: str) -> Callable[[Any], Any]:
-    """uint8 pictures -> what the network takes: 0 becomes the range's first number, 255 its second.
-
-    Raises:
-      ValueError: no two numbers; or none given, and the network does not begin with a Rescaling or Normalization.
-    """
-    if not value_range:
-        if not any(
-            isinstance(layer, (keras.layers.Rescaling, keras.layers.Normalization)) for layer in model.layers[:3]
-        ):
-            raise ValueError(
-                "--range: expected what the network takes for the pixel values 0 and 255, such as 0,1 or -1,1 (this "
-                "network has no Rescaling layer that would say it), got nothing"
-            )
-        value_range = "0,255"
-    try:
-        low, high = (float(part) for part in value_range.split(","))
-    except ValueError:
-        raise ValueError(f"--range: expected two numbers such as -1,1, got {value_range!r}") from None
-    step, low = np.float32((high - low) / 255), np.float32(low)
-    return lambda x: tf.cast(x, tf.float32) * step + low if tf.is_tensor(x) else x.astype(np.float32) * step + low
+    @property
+    def calibration(self) -> np.ndarray:
+        """float32 pictures for the ranges."""
+        return self.prepare(self.learn[: self.settings["calibration"]]).numpy()
 
 
 def run(
@@ -93,146 +85,172 @@ def run(
     hparams: str = "",
 ) -> dict[str, Any]:
     """Everything; the arguments are the flags of main.py. Returns the results, as in results.json."""
+    settings, order = _settings(hparams), _order(stages)
+    checks.number("epochs", epochs, 1, 10**6)
+    chosen = checks.scheme(keras_dbq.FATScheme, scheme)
+    keras.utils.set_random_seed(settings["seed"])
+    float_model = network.load_model(model)
+    prepare = network.preparation(float_model, value_range)
+    learn, measure = _pictures(data, test, float_model.inputs[0].shape[1:], settings)
+    if set(order) - set(REBUILT) and len(learn) < settings["batch_size"]:
+        raise ValueError(f"--data {data}: expected {settings['batch_size']} pictures for a batch, got {len(learn)}")
+    checks.workdir(workdir)
+    names = {"model": Path(model).name, "data": Path(data).name, "test": Path(test).name}
+    schemes = options.scheme_options(keras_dbq.FATScheme, scheme)
+    results = {"arguments": {**names, "scheme": schemes, "stages": order, "epochs": epochs, **settings}}
+    work = _begin(float_model, learn, measure, prepare, workdir, settings, epochs, results)
+    if stock:
+        _stock(work)
+    _quantized(work, chosen, order)
+    results["peak_memory_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    report.write_results(workdir / "results.json", results)
+    print(result_table(results), flush=True)
+    return results
+
+
+def _settings(hparams: str) -> dict[str, Any]:
+    """The settings of --hparams.
+
+    Raises ValueError for names, values and types that are not known.
+    """
     settings = options.parse(hparams, HPARAMS, "hparams")
+    for name, allowed in {"metric": tuple(METRICS), "loss": keras_dbq.distillation.LOSSES}.items():
+        if settings[name] not in allowed:
+            raise ValueError(f"--hparams: {name}: expected one of {', '.join(allowed)}, got {settings[name]!r}")
+    for name in ("pictures", "calibration", "batch_size", "cycles"):
+        checks.number(f"hparams {name}", settings[name], 1, 10**9)
+    return settings
+
+
+def _order(stages: str) -> list[str]:
     order = [s for s in stages.split(",") if s]
-    unknown = sorted(set(order) - set(STAGES))
-    if unknown or set(REBUILT) & set(order[1:]):
+    if set(order) - set(STAGES) or set(REBUILT) & set(order[1:]):
         raise ValueError(
             f"--stages: expected some of {', '.join(STAGES)}; {' or '.join(REBUILT)} first, got {stages!r}"
         )
-    seed = settings["seed"]
-    keras.utils.set_random_seed(seed)
-    float_model = load_model(model)
-    shape = float_model.inputs[0].shape[1:]
-    if None in tuple(shape):
-        raise ValueError(f"--model {model}: expected an input of fixed size, got {tuple(shape)}")
-    prepare = preparation(float_model, value_range)
+    return order
+
+
+def _pictures(data: str, test: str, shape: Any, settings: dict[str, Any]) -> tuple[np.ndarray, pictures.Pictures]:
+    """The pictures to learn from, in an order drawn with the seed, and those that measure."""
     learn = pictures.load(data, *shape, part="train").x
-    learn = learn[np.random.default_rng(seed).permutation(len(learn))]
+    learn = learn[np.random.default_rng(settings["seed"]).permutation(len(learn))]
     if test:
         measure = pictures.load(test, *shape, part="test")
-        learn = learn[: settings["pictures"]]
     else:  # every fifth picture measures; there are no labels to ask
         kept = max(len(learn) // 5, 1)
-        measure, learn = pictures.Pictures(learn[:kept], None), learn[kept:][: settings["pictures"]]
-    workdir.mkdir(parents=True, exist_ok=True)
-    work = _Work(float_model, learn, measure, prepare, workdir, settings, epochs)
-    scheme_options = options.parse(scheme, flag="scheme")
-    work.results["arguments"] = {
-        "model": Path(model).name, "data": Path(data).name, "test": Path(test).name, "scheme": scheme_options,
-        "stages": order, "epochs": epochs, **settings,
-    }  # fmt: skip
-    if stock:
-        work.stock()
-    work.quantized(scheme_options, list(order))
-    work.results["peak_memory_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    report.write_results(workdir / "results.json", work.results)
-    print(result_table(work.results), flush=True)
-    return work.results
+        measure, learn = pictures.Pictures(learn[:kept], None), learn[kept:]
+    return learn[: settings["pictures"]], measure
 
 
-class _Work:
-    """One run: data, settings, and the rows measured so far."""
+def _begin(
+    model: Any,
+    learn: np.ndarray,
+    measure: pictures.Pictures,
+    prepare: Prepare,
+    workdir: Path,
+    settings: dict[str, Any],
+    epochs: int,
+    results: dict[str, Any],
+) -> Work:
+    """Measures the float model, with which all rows are compared."""
+    print(f"{len(learn)} pictures to learn from, {len(measure.x)} to measure on", flush=True)
+    outputs = report.predict("float model", model.predict_on_batch, _batches(measure, prepare))
+    results |= {"rows": [], "metric": settings["metric"]}
+    work = Work(model, learn, measure, prepare, workdir, settings, epochs, results, outputs)
+    _add_row(work, "float", outputs, 0, 0.0)
+    return work
 
-    def __init__(
-        self,
-        model: Any,
-        learn: np.ndarray,
-        measure: pictures.Pictures,
-        prepare: Callable[[Any], Any],
-        workdir: Path,
-        settings: dict[str, Any],
-        epochs: int,
-    ):
-        self.model, self.learn, self.measure, self.prepare = model, learn, measure, prepare
-        self.workdir, self.settings, self.epochs = workdir, settings, epochs
-        self.calibration = prepare(learn[: settings["calibration"]])
-        print(f"{len(learn)} pictures to learn from, {len(measure.x)} to measure on", flush=True)
-        self.float_outputs = report.predict_in_blocks(model.predict_on_batch, measure.x, prepare, block=50)
-        self.results: dict[str, Any] = {"rows": [], "metric": settings["metric"]}
-        self._row("float", self.float_outputs, 0, 0.0)
 
-    def _row(self, name: str, outputs: np.ndarray, size: int, seconds: float) -> None:
-        metric = report.balanced_accuracy if self.settings["metric"] == "balanced" else report.accuracy
-        accuracy = None if self.measure.y is None else metric(outputs, self.measure.y)
-        row = {
-            "name": name,
-            "accuracy": accuracy,
-            "agreement": report.agreement(outputs, self.float_outputs),
-            "bytes": size,
-            "seconds": seconds,
-        }
-        self.results["rows"].append(row)
-        text = "" if accuracy is None else f"{100 * accuracy:.2f} %, "
-        print(f"{name}: {text}agrees with float {100 * row['agreement']:.2f} %, {seconds:.1f} s", flush=True)
+def _batches(measure: pictures.Pictures, prepare: Prepare) -> Any:
+    labels = np.full(len(measure.x), -1) if measure.y is None else measure.y
+    return input_pipeline.test_batches(datasets.from_arrays(measure.x, labels, 0), TEST_BATCH, prepare)
 
-    def _measured(self, name: str, file: Path, seconds: float) -> None:
-        interpreter = keras_dbq.Interpreter(str(file), num_threads=2, delegate=False)
-        outputs = report.predict_in_blocks(interpreter.predict, self.measure.x, self.prepare, block=50)
-        self._row(name, outputs, file.stat().st_size, seconds)
 
-    def stock(self) -> None:
-        """TensorFlow's own full-integer post-training quantization, on the same calibration pictures."""
+def _add_row(work: Work, name: str, outputs: np.ndarray, size: int, seconds: float) -> None:
+    metric, labels = METRICS[work.settings["metric"]], work.measure.y
+    row = {
+        "name": name,
+        "accuracy": None if labels is None else metric(outputs, labels),
+        "agreement": report.agreement(outputs, work.float_outputs),
+        "bytes": size,
+        "seconds": seconds,
+    }
+    work.results["rows"].append(row)
+    text = "" if labels is None else f"{100 * row['accuracy']:.2f} %, "
+    print(f"{name}: {text}agrees with float {100 * row['agreement']:.2f} %, {seconds:.1f} s", flush=True)
+
+
+def _measured(work: Work, name: str, file: Path, seconds: float) -> None:
+    interpreter = keras_dbq.Interpreter(str(file), num_threads=2, delegate=False)
+    outputs = report.predict(file.name, interpreter.predict, _batches(work.measure, work.prepare))
+    _add_row(work, name, outputs, file.stat().st_size, seconds)
+
+
+def _stock(work: Work) -> None:
+    """TensorFlow's own full-integer post-training quantization, on the same calibration pictures."""
+    started = time.perf_counter()
+    converter = tf.lite.TFLiteConverter.from_keras_model(work.model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([x[None]] for x in work.calibration)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = converter.inference_output_type = tf.int8
+    file = work.workdir / "stock.tflite"
+    write_file(file, converter.convert())
+    _measured(work, "stock post-training quantization", file, time.perf_counter() - started)
+
+
+def _quantized(work: Work, scheme: Any, order: list[str]) -> None:
+    """The stages in order, each exported and measured; the last file is int8.tflite."""
+    started = time.perf_counter()
+    rebuilt, trained = [s for s in order if s in REBUILT], [s for s in order if s not in REBUILT]
+    source = work.model if not rebuilt else _rebuilt(work, rebuilt[0])
+    model = keras_dbq.quantize_model(
+        source, scheme, calibration_data=work.calibration, calibration=work.settings["method"]
+    )
+    name = ", ".join(["calibrated", *(TITLES[stage] for stage in rebuilt)])
+    last = _exported(work, model, "calibrated", name, started)
+    for stage in trained:
         started = time.perf_counter()
-        converter = tf.lite.TFLiteConverter.from_keras_model(self.model)
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: ([x[None]] for x in np.asarray(self.calibration))
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.inference_input_type = converter.inference_output_type = tf.int8
-        file = self.workdir / "stock.tflite"
-        write_atomically(file, converter.convert())
-        self._measured("stock post-training quantization", file, time.perf_counter() - started)
+        work.results.setdefault("losses", {})[stage] = _trained(work, model, stage)
+        last = _exported(work, model, stage, f"+ {TITLES[stage]}", started)
+    final = work.workdir / "int8.tflite"
+    write_file(final, last.read_bytes())
+    checked = keras_dbq.verify(model, str(final), work.prepare(work.measure.x[:20]).numpy())
+    work.results["verified"] = str(checked).splitlines()[-1]
 
-    def quantized(self, scheme_options: dict[str, Any], order: list[str]) -> None:
-        """The stages in order, each exported and measured."""
-        started = time.perf_counter()
-        source, name = self.model, "calibrated"
-        if order and order[0] in REBUILT:
-            stage = order.pop(0)
-            change = keras_dbq.rescale_depthwise if stage == "rescale" else keras_dbq.equalize
-            source, table = change(keras_dbq.fold_batch_norms(self.model), self.calibration)
-            print(table, flush=True)
-            name += ", " + TITLES[stage]
-        model = keras_dbq.quantize_model(
-            source,
-            keras_dbq.FATScheme(**scheme_options),
-            calibration_data=self.calibration,
-            calibration=self.settings["method"],
-        )
-        last = self._exported(model, "calibrated", name, time.perf_counter() - started)
-        for stage in order:
-            started = time.perf_counter()
-            self._trained(model, stage)
-            last = self._exported(model, stage, f"+ {TITLES[stage]}", time.perf_counter() - started)
-        final = self.workdir / "int8.tflite"
-        write_atomically(final, last.read_bytes())
-        checked = keras_dbq.verify(model, str(final), self.prepare(self.measure.x[:20]))
-        self.results["verified"] = str(checked).splitlines()[-1]
 
-    def _trained(self, model: Any, stage: str) -> None:
-        rates = {"thresholds": "learning_rate", "pointwise": "tuning_rate", "all": "weights_rate"}
-        settings = self.settings
-        data = tf.data.Dataset.from_tensor_slices(self.learn)
-        data = data.shuffle(len(self.learn), seed=settings["seed"]).batch(settings["batch_size"], drop_remainder=True)
-        losses = keras_dbq.distill(
-            model,
-            self.model,
-            data.map(self.prepare).prefetch(1),
-            train=stage,
-            loss=settings["loss"],
-            hidden_weight=settings["hidden_weight"],
-            epochs=self.epochs,
-            cycle_epochs=-(-self.epochs // settings["cycles"]),
-            learning_rate=settings[rates[stage]],
-            verbose=1 if sys.stdout.isatty() else 2,
-        )["loss"]
-        self.results.setdefault("losses", {})[stage] = losses
+def _rebuilt(work: Work, stage: str) -> Any:
+    """The float network with its filters brought to one size."""
+    change = keras_dbq.rescale_depthwise if stage == "rescale" else keras_dbq.equalize
+    source, table = change(keras_dbq.fold_batch_norms(work.model), work.calibration)
+    print(table, flush=True)
+    return source
 
-    def _exported(self, model: Any, stage: str, name: str, seconds: float) -> Path:
-        file = self.workdir / f"{stage}.tflite"
-        keras_dbq.export_tflite(model, str(file), encoding="int8", strict=True)
-        self._measured(name, file, seconds)
-        return file
+
+def _trained(work: Work, model: Any, stage: str) -> list[float]:
+    """One stage of training; the loss of each epoch."""
+    settings = work.settings
+    data = tf.data.Dataset.from_tensor_slices(work.learn).shuffle(len(work.learn), seed=settings["seed"])
+    return keras_dbq.distill(
+        model,
+        work.model,
+        data.batch(settings["batch_size"], drop_remainder=True).map(work.prepare).prefetch(1),
+        train=stage,
+        loss=settings["loss"],
+        hidden_weight=settings["hidden_weight"],
+        epochs=work.epochs,
+        cycle_epochs=-(-work.epochs // settings["cycles"]),
+        learning_rate=settings[RATES[stage]],
+        verbose=1 if sys.stdout.isatty() else 2,
+    )["loss"]
+
+
+def _exported(work: Work, model: Any, stage: str, name: str, started: float) -> Path:
+    file = work.workdir / f"{stage}.tflite"
+    keras_dbq.export_tflite(model, str(file), encoding="int8", strict=True)
+    _measured(work, name, file, time.perf_counter() - started)
+    return file
 
 
 def result_table(results: dict[str, Any]) -> str:

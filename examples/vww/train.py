@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from examples.common import pipeline, report
-from examples.vww import input_pipeline
+import numpy as np
+
+from examples.common import pipeline
 from keras_dbq import models
-from keras_dbq.compat import keras
+from keras_dbq.compat import keras, tf
+from keras_dbq.training import distillation
 
 SIZE = 96  # pixels
 
@@ -19,27 +21,20 @@ def build(classes: int, hparams: dict[str, Any]) -> Any:
 
 def load(path: str) -> Any:
     """A .keras or .h5 model; a softmax in its last layer is left out, so that it gives logits."""
-    model = keras.models.load_model(path, compile=False)
-    last = model.layers[-1]
+    return distillation.logits_model(keras.models.load_model(path, compile=False))
 
-    def clone(layer: Any) -> Any:
-        config = layer.get_config()
-        if layer.name == last.name and config.get("activation") == "softmax":
-            config["activation"] = "linear"
-        return type(layer).from_config(config)
 
-    logits = keras.models.clone_model(model, clone_function=clone)
-    logits.set_weights(model.get_weights())
-    return logits
+def prepare(pictures: Any) -> Any:
+    """uint8 [N, H, W, 3] -> float32 in [0, 1]."""
+    return tf.cast(pictures, tf.float32) * np.float32(1 / 255)
 
 
 TASK = pipeline.Task(
     size=SIZE,
     build=build,
     load=load,
-    prepare=input_pipeline.prepare,
-    batches=input_pipeline.batches,
-    metric=report.balanced_accuracy,
-    metric_name="balanced accuracy",
+    prepare=prepare,
+    pad=8,
+    balanced=True,
     hparams={"alpha": 0.25, "batch_size": 64, "optimizer": "adam", "learning_rate": 1e-3, "distill_temperature": 1.0},
 )

@@ -29,7 +29,7 @@ def fake_quant(x: tf.Tensor, low: tf.Tensor, high: tf.Tensor, bits: int = 8) -> 
 
     @tf.custom_gradient
     def quantize(x: Any, low: Any, high: Any) -> Any:
-        y = tf.quantization.fake_quant_with_min_max_vars(x, low, high, num_bits=bits)
+        y = tf.quantization.fake_quant_with_min_max_vars(x, *settled_range(low, high, bits), num_bits=bits)
 
         def grad(dy: Any) -> Any:
             below_high, above_low = _where_positive(dy, high - x), _where_positive(dy, x - low)
@@ -65,6 +65,27 @@ def grid_scale(low: Any, high: Any, bits: int = 8) -> Any:
     source: TensorFlow's fake-quant operator, whose float32 arithmetic this is.
     """
     return (high - low) / np.float32(2**bits - 1)
+
+
+def settled_range(low: tf.Tensor, high: tf.Tensor, bits: int = 8) -> tuple[tf.Tensor, tf.Tensor]:
+    """[low, high], moved onto its grid where the zero point lies close to the middle of two codes.
+
+    XLA's fake-quant operator computes the zero point in other float32 steps than TensorFlow's kernel, which in the
+    middle may round it to the other code (tensorflow#117962). choice: there, zero point and range are computed here as
+    `nudged_grid` does, each float32 step in float64 and rounded, which XLA cannot change; on the grid both agree.
+    """
+    top = 2**bits - 1
+
+    def rounded(value: Any) -> Any:
+        return tf.cast(tf.cast(value, tf.float32), tf.float64)
+
+    low64, extent = tf.cast(low, tf.float64), rounded(tf.cast(high, tf.float64) - tf.cast(low, tf.float64))
+    scale = rounded(extent / top)
+    code = rounded(-low64 / tf.where(scale > 0, scale, 1.0))
+    zero = tf.clip_by_value(tf.floor(rounded(code + 0.5)), 0.0, float(top))
+    close = tf.logical_and(scale > 0, tf.abs(code - tf.floor(code) - 0.5) < 1e-3)
+    moved = tf.cast(-zero * scale, tf.float32), tf.cast((top - zero) * scale, tf.float32)
+    return tf.where(close, moved[0], low), tf.where(close, moved[1], high)
 
 
 def nudged_grid(low: float, high: float, bits: int = 8) -> tuple[np.float32, int]:

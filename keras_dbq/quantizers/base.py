@@ -47,7 +47,11 @@ class IntervalConstraint(keras.constraints.Constraint):
 def add_variable(
     layer: keras.layers.Layer, name: str, value: Any, trainable: bool = False, constraint: Any = None
 ) -> tf.Variable:
-    """A float32 variable of the shape of `value`, which it starts with; never cast in mixed precision."""
+    """A float32 variable of the shape of `value`, which it starts with; never cast in mixed precision.
+
+    Under a strategy every replica writes the same value (the optimizer adds up gradients, ranges follow the extremes of
+    the whole batch), so nothing is aggregated.
+    """
     return layer.add_weight(
         name=name,
         shape=np.shape(value),
@@ -56,7 +60,6 @@ def add_variable(
         trainable=trainable,
         constraint=constraint,
         experimental_autocast=False,
-        aggregation=tf.VariableAggregation.MEAN,
     )
 
 

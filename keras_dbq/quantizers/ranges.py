@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from keras_dbq.compat import tf
+from keras_dbq.ops import replicas
 from keras_dbq.ops import thresholds as threshold_ops
 from keras_dbq.quantizers.base import Variables
 
@@ -50,14 +51,19 @@ class MovingRange:
             variables[name].assign(start)
 
     def follow(self, variables: Variables, batch: Any) -> None:
-        """extreme = decay * extreme + (1 - decay) * the batch's; the range always holds zero and is never empty."""
+        """extreme = decay * extreme + (1 - decay) * the batch's; the range always holds zero and is never empty.
+
+        Replicas of a strategy take the extremes of the whole batch, so that all of them keep the same range.
+        """
         if self.decay == 1:
             return
         batch = tf.stop_gradient(tf.cast(batch, tf.float32))
+        lowest = 0.0 if self.unsigned else tf.reduce_min(batch)
+        below, above = tf.unstack(replicas.maximum(tf.stack([-lowest, tf.reduce_max(batch)])))
         low, high = variables["low"], variables["high"]
-        high.assign_sub((1 - self.decay) * (high - tf.maximum(tf.reduce_max(batch), 1e-5)))
+        high.assign_sub((1 - self.decay) * (high - tf.maximum(above, 1e-5)))
         if not self.unsigned:
-            low.assign_sub((1 - self.decay) * (low - tf.minimum(tf.reduce_min(batch), 0.0)))
+            low.assign_sub((1 - self.decay) * (low - tf.minimum(-below, 0.0)))
 
     def _factors(self, variables: Variables, count: Any) -> dict[str, Any]:
         """What is trained, with gradients scaled to the size of a weight's (`threshold_ops.scale_gradient`)."""

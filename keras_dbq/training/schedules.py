@@ -6,7 +6,7 @@ from typing import Any
 from keras_dbq import _checks
 
 
-class TemperatureSchedule:
+class Schedule:
     """T as a function of the training step."""
 
     def __call__(self, step: int) -> float:
@@ -17,7 +17,7 @@ class TemperatureSchedule:
         return dict(self.__dict__)
 
 
-class Constant(TemperatureSchedule):
+class Constant(Schedule):
     """T stays at `value`."""
 
     def __init__(self, value: float):
@@ -27,7 +27,7 @@ class Constant(TemperatureSchedule):
         return self.value
 
 
-class Exponential(TemperatureSchedule):
+class Exponential(Schedule):
     """T rises from `start` to `end` by a constant factor per step, over `steps` steps, and stays there."""
 
     def __init__(self, start: float, end: float, steps: int):
@@ -39,7 +39,7 @@ class Exponential(TemperatureSchedule):
         return self.start * math.exp(math.log(self.end / self.start) * min(max(step, 0) / self.steps, 1.0))
 
 
-class Linear(TemperatureSchedule):
+class Linear(Schedule):
     """T rises linearly from `start` to `end` over `steps` steps, and stays there (source: Quantization Networks)."""
 
     def __init__(self, start: float, end: float, steps: int):
@@ -49,3 +49,6 @@ class Linear(TemperatureSchedule):
 
     def __call__(self, step: int) -> float:
         return self.start + (self.end - self.start) * min(max(step, 0) / self.steps, 1.0)
+
+
+TemperatureSchedule = Schedule  # its name in 0.1; `callbacks.TemperatureSchedule` is what drives one

@@ -1,4 +1,4 @@
-"""Picture sets: contents, repeatability, resizing, and every documented error."""
+"""Picture sets as arrays: contents, repeatability, and every documented error."""
 
 import builtins
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from keras_dbq import datasets
+from tests.datasets import photos
 
 
 def arrays(**changes):
@@ -70,29 +71,6 @@ def test_colour_is_averaged_to_grey(tmp_path):
     assert np.all(images.x_test == 30)
 
 
-@pytest.mark.parametrize("size", [3, 8, 13])
-def test_resize_equals_the_formula(size):
-    """Against a direct evaluation, pixel by pixel, in float64."""
-    rng = np.random.default_rng(1)
-    picture = rng.integers(0, 256, (2, 6, 9, 1), np.uint8)
-    result = datasets.resize(picture, size)
-    for i in range(size):
-        for j in range(size):
-            y = min(max((i + 0.5) * 6 / size - 0.5, 0), 5)
-            x = min(max((j + 0.5) * 9 / size - 0.5, 0), 8)
-            top, left = int(y), int(x)
-            bottom, right = min(top + 1, 5), min(left + 1, 8)
-            p = picture[:, :, :, 0].astype(float)
-            upper = p[:, top, left] + (p[:, top, right] - p[:, top, left]) * (x - left)
-            lower = p[:, bottom, left] + (p[:, bottom, right] - p[:, bottom, left]) * (x - left)
-            assert np.all(np.abs(result[:, i, j, 0] - (upper + (lower - upper) * (y - top))) <= 0.5 + 1e-4)
-
-
-def test_resize_to_the_same_size_gives_the_array_itself():
-    picture = np.zeros((1, 4, 4, 3), np.uint8)
-    assert datasets.resize(picture, 4) is picture and datasets.resize(picture, None) is picture
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -140,48 +118,8 @@ def test_a_missing_package_is_named(monkeypatch, spec, package):
         datasets.load(spec)
 
 
-class FakeBuilder:
-    """What `_tfds` uses of a tfds builder: splits, download, pictures with labels."""
-
-    def __init__(self, splits, sizes):
-        self.info = type("Info", (), {"splits": splits})()
-        self.sizes = sizes
-
-    def download_and_prepare(self):
-        pass
-
-    def as_dataset(self, split, as_supervised):
-        assert split in self.info.splits and as_supervised
-        return [(np.full((size, size, 3), size, np.uint8), i) for i, size in enumerate(self.sizes)]
-
-
-@pytest.fixture
-def fake_tfds(monkeypatch):
-    """tensorflow_datasets with two sets: "even" (pictures of one size) and "mixed" (sizes differ)."""
-    import sys
-    import types
-
-    class DatasetNotFoundError(ValueError):
-        pass
-
-    builders = {"even": FakeBuilder(("train", "test"), (4, 4)), "mixed": FakeBuilder(("train", "validation"), (4, 6))}
-
-    def builder(name):
-        if name not in builders:
-            raise DatasetNotFoundError(name)
-        return builders[name]
-
-    registered = types.SimpleNamespace(DatasetNotFoundError=DatasetNotFoundError)
-    fake = types.ModuleType("tensorflow_datasets")
-    fake.builder, fake.as_numpy, fake.core = builder, lambda data: data, types.SimpleNamespace(registered=registered)
-    monkeypatch.setitem(sys.modules, "tensorflow_datasets", fake)
-
-
-def test_tfds_names(fake_tfds):
-    images = datasets.load("even")
-    assert images.x_train.shape == (2, 4, 4, 3) and images.y_test.tolist() == [0, 1]
-    assert datasets.load("mixed", size=5).x_test.shape == (2, 5, 5, 3)
+def test_folders_are_collected(tmp_path):
+    folder = photos.write(tmp_path)
+    assert datasets.load(folder, size=8).x_train.shape == (6, 8, 8, 3)
     with pytest.raises(ValueError, match="pictures differ in size; give size"):
-        datasets.load("mixed")
-    with pytest.raises(ValueError, match="got 'nothing'; tfds does not know it"):
-        datasets.load("nothing")
+        datasets.load(folder)

@@ -16,13 +16,20 @@ WORKER = Path(__file__).with_name("resume_worker.py")
 MAIN = Path(__file__).resolve().parents[2] / "examples" / "cifar10" / "main.py"
 
 
-def kill_after(command: list[str], checkpoint: Path, seconds: float, timeout: float = 300.0) -> None:
-    """Starts a process and kills it some time after its first checkpoint, while it trains the next epoch."""
+def load_worker():
+    spec = importlib.util.spec_from_file_location("resume_worker", WORKER)
+    worker = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(worker)
+    return worker
+
+
+def kill_after(command: list[str], awaited: Path, seconds: float, timeout: float = 300.0) -> None:
+    """Starts a process and kills it some time after a file came to be, while it trains an epoch."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         limit = time.monotonic() + timeout
-        while not checkpoint.exists():
-            assert process.poll() is None and time.monotonic() < limit, "no checkpoint was written"
+        while not awaited.exists():
+            assert process.poll() is None and time.monotonic() < limit, f"{awaited} was not written"
             time.sleep(0.02)
         time.sleep(seconds)
         assert process.poll() is None, "training ended before it could be killed"
@@ -31,19 +38,29 @@ def kill_after(command: list[str], checkpoint: Path, seconds: float, timeout: fl
         process.wait()
 
 
+def same_weights(a, b) -> bool:
+    return all(np.array_equal(x, y) for x, y in zip(a.get_weights(), b.get_weights(), strict=True))
+
+
+def without_seconds(history: list[dict]) -> list[dict]:
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in history]
+
+
 def test_a_killed_training_resumes_to_the_same_weights(tmp_path):
-    spec = importlib.util.spec_from_file_location("resume_worker", WORKER)
-    worker = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(worker)
+    """Killed in the middle of the second epoch, then of the one that it begins again with."""
+    worker = load_worker()
+    for folder in ("whole", "killed"):
+        (tmp_path / folder).mkdir()
     whole, resumed = worker.model(), worker.model(seed=5)
-    history = worker.train(whole, tmp_path / "whole.npz")
-    kill_after([sys.executable, str(WORKER), str(tmp_path / "killed.npz")], tmp_path / "killed.npz", seconds=0.8)
-    with np.load(tmp_path / "killed.npz") as stored:
-        assert json.loads(str(stored["note"]))["epoch"] < worker.EPOCHS
-    resumed_history = worker.train(resumed, tmp_path / "killed.npz")
-    for a, b in zip(whole.get_weights(), resumed.get_weights(), strict=True):
-        np.testing.assert_array_equal(a, b)
-    assert [epoch["loss"] for epoch in history] == [epoch["loss"] for epoch in resumed_history]
+    history = worker.train(whole, tmp_path / "whole")
+    backup = tmp_path / "killed" / "small_backup" / "chief" / "checkpoint"
+    command = [sys.executable, str(WORKER), str(tmp_path / "killed")]
+    kill_after(command, backup, seconds=0.6)
+    second = backup.with_name("ckpt-2.index")
+    kill_after(command, second, seconds=0.6)
+    resumed_history = worker.train(resumed, tmp_path / "killed")
+    assert same_weights(whole, resumed)
+    assert len(history) == worker.EPOCHS and without_seconds(history) == without_seconds(resumed_history)
 
 
 @pytest.mark.slow
@@ -57,14 +74,17 @@ def test_the_cifar10_example_resumes_and_ends_with_the_same_results(tmp_path):
     float_flags = [f"--workdir={tmp_path}/float", "--epochs=4", "--branches=0", "--hparams=depth=8"]
     subprocess.run([sys.executable, str(MAIN), *float_flags], check=True, env=dict(os.environ))
     subprocess.run(command(tmp_path / "whole"), check=True)
-    kill_after(command(tmp_path / "killed"), tmp_path / "killed" / "dbq_checkpoint.npz", seconds=0.3)
+    kill_after(command(tmp_path / "killed"), tmp_path / "killed" / "dbq_backup" / "chief" / "checkpoint", seconds=0.3)
     done = subprocess.run(command(tmp_path / "killed"), check=True, capture_output=True, text=True)
     assert "resuming" in done.stdout
+    again = subprocess.run(command(tmp_path / "killed"), check=True, capture_output=True, text=True)
+    assert "Epoch" not in again.stdout  # a finished stage is not trained again
     for file in ("int8.tflite", "packed.tflite"):
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "killed" / file).read_bytes()
     results = [json.loads((tmp_path / name / "results.json").read_text()) for name in ("whole", "killed")]
     for name in ("packed_accuracy", "int8_accuracy", "quantized_accuracy", "packed_bytes"):
         assert results[0][name] == results[1][name]
+    assert without_seconds(results[0]["history"]) == without_seconds(results[1]["history"])
     assert results[0]["packed_differs_from_int8"] == 0
 
 

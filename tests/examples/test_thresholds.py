@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from examples.thresholds import pictures, pipeline
+from examples.thresholds import network, pictures, pipeline
 from keras_dbq.compat import keras, tf
 from tests import nets
 
@@ -136,8 +136,8 @@ def test_bad_arguments(model_file, folder, tmp_path, arguments, message):
 def test_a_rescaling_layer_says_the_range():
     inputs = keras.Input((4, 4, 3))
     model = keras.Model(inputs, keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs)))
-    prepare = pipeline.preparation(model, "")
+    prepare = network.preparation(model, "")
     np.testing.assert_array_equal(prepare(np.array([0, 255], np.uint8)), [0, 255])
-    prepare = pipeline.preparation(model, "-1,1")
+    prepare = network.preparation(model, "-1,1")
     np.testing.assert_allclose(prepare(np.array([0, 255], np.uint8)), [-1, 1], atol=1e-6)
     np.testing.assert_allclose(prepare(tf.constant([0, 255], tf.uint8)), [-1, 1], atol=1e-6)

@@ -208,7 +208,7 @@ def test_a_loss_that_is_no_number_puts_the_last_good_state_back():
                 head = self.model.teacher.layers[-1]
                 head.set_weights([w * np.nan for w in head.get_weights()])
 
-    with pytest.warns(UserWarning, match="distill: the loss is not finite; the weights of the last good epoch"):
+    with pytest.warns(UserWarning, match="epoch 2: the loss is not finite; the weights of the last good epoch"):
         history = keras_dbq.distill(q_model, model, x, epochs=3, batch_size=16, callbacks=[Break()], verbose=0)
     assert len(history["loss"]) == 2
     for a, b in zip(good["weights"], q_model.get_weights(), strict=True):
