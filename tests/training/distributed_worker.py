@@ -8,71 +8,54 @@ statistics differ per replica; the same global batches everywhere.
 
 import os
 import sys
+from pathlib import Path
 
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 
 import keras_dbq
 from keras_dbq.compat import keras, tf
+from tests.training import small
 
-L = keras.layers
 BATCH = 12
 
 
-def network():
-    inputs = keras.Input((8, 8, 3), name="image")
-    x = L.Conv2D(6, 3, activation="relu", name="stem")(inputs)
-    x = L.DepthwiseConv2D(3, padding="same", activation="relu6", name="depthwise")(x)
-    x = L.Conv2D(8, 1, name="pointwise")(x)
-    x = L.GlobalAveragePooling2D()(L.ReLU()(x))
-    return keras.Model(inputs, L.Dense(4, name="head")(x), name="net")
-
-
-def data():
-    rng = np.random.default_rng(0)
-    return rng.normal(size=(5 * BATCH, 8, 8, 3)).astype(np.float32), rng.integers(0, 4, 5 * BATCH)
-
-
-def quantized(scheme):
-    keras.utils.set_random_seed(1)
-    model = network()
-    return keras_dbq.quantize_model(model, scheme, calibration_data=data()[0]), model
-
-
 def batches():
-    return tf.data.Dataset.from_tensor_slices(data()).batch(BATCH)
+    return tf.data.Dataset.from_tensor_slices(small.data(5 * BATCH)).batch(BATCH)
 
 
 def fit(scheme):
     """Plain `fit`; returns the weights."""
-    q_model, _ = quantized(scheme)
+    q_model, _ = small.pair(scheme)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     q_model.compile(keras.optimizers.SGD(0.05, 0.9), loss, steps_per_execution=2)
     q_model.fit(batches(), epochs=2, verbose=0)
     return q_model.get_weights()
 
 
-def distilled(scheme, optimizer=None, **options):
+def distilled(scheme, rate, **options):
     """A Distiller's weights."""
-    q_model, model = quantized(scheme)
+    q_model, model = small.pair(scheme)
     distiller = keras_dbq.Distiller(q_model, model, **options)
-    distiller.compile(optimizer or keras.optimizers.SGD(0.05, 0.9), metrics=["accuracy"])
+    distiller.compile(keras.optimizers.SGD(rate, 0.9), metrics=["accuracy"])
     history = distiller.fit(batches(), epochs=2, verbose=0).history
     return [*q_model.get_weights(), np.array(history["loss"]), np.array(history["accuracy"])]
 
 
 def cases():
-    """{name: weights after training}."""
+    """{name: (scheme, scheme -> weights after training)}."""
     dbq, fat = keras_dbq.DBQScheme(forward="smooth"), keras_dbq.FATScheme(bits=4)
     everything = {"label_weight": 0.3, "hidden_weight": 0.5, "fixed_statistics": False}
     return {
-        "fit_dbq": lambda: fit(dbq),
-        "fit_fat": lambda: fit(fat),
-        "distill_dbq": lambda: distilled(dbq, train="all", loss="kl", temperature=2.0, **everything),
-        "distill_fat": lambda: distilled(fat, keras.optimizers.SGD(1.0), loss="rmse"),
-        "pointwise_fat": lambda: distilled(fat, keras.optimizers.SGD(0.5), train="pointwise", loss="smooth_l1"),
+        "fit_dbq": (dbq, fit),
+        "fit_fat": (fat, fit),
+        "distill_dbq": (dbq, lambda s: distilled(s, 0.05, train="all", loss="kl", temperature=2.0, **everything)),
+        "distill_fat": (fat, lambda s: distilled(s, 1.0, loss="rmse")),
+        "pointwise_fat": (fat, lambda s: distilled(s, 0.5, train="pointwise", loss="smooth_l1")),
     }
 
 
@@ -89,8 +72,10 @@ def strategy(kind):
 def main(out, kind):
     results = {}
     with strategy(kind).scope():
-        for name, run in cases().items():
-            results |= {f"{name}_{i:02}": value for i, value in enumerate(run())}
+        for name, (scheme, run) in cases().items():
+            start, values = small.pair(scheme)[0].get_weights(), run(scheme)
+            assert any(not np.array_equal(a, b) for a, b in zip(start, values, strict=False)), f"{name}: nothing moved"
+            results |= {f"{name}_{i:02}": value for i, value in enumerate(values)}
     np.savez(out, **results)
 
 

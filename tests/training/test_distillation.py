@@ -1,13 +1,14 @@
-"""Label-free training: losses, what trains and what stays, cycles, and the way back from a loss that is no number."""
+"""`distill`: what trains and what stays, seeds, cycles, and the way back from a loss that is no number."""
 
 import numpy as np
 import pytest
 
 import keras_dbq
 from keras_dbq.compat import keras, tf
-from keras_dbq.training import callbacks, distillation
+from keras_dbq.training import distillation
 from keras_dbq.wrapping import wrappers
 from tests import nets
+from tests.training import small
 
 
 def pair(make=nets.mobilenet_v1, scheme=None):
@@ -15,40 +16,6 @@ def pair(make=nets.mobilenet_v1, scheme=None):
     model = make()
     scheme = scheme or keras_dbq.FATScheme(bits=4)
     return keras_dbq.quantize_model(model, scheme, calibration_data=nets.pictures()), model
-
-
-def test_losses_equal_their_formulas():
-    rng = np.random.default_rng(0)
-    s, t = rng.normal(size=(6, 4)), rng.normal(size=(6, 4))
-
-    def log_softmax(z):
-        return z - np.log(np.exp(z).sum(-1, keepdims=True))
-
-    expected = {
-        "rmse": np.sqrt(np.mean((s - t) ** 2)),
-        "smooth_l1": np.sqrt((s - t) ** 2 + 1e-5).sum(-1).mean(),
-        "kl": (np.exp(log_softmax(t)) * (log_softmax(t) - log_softmax(s))).sum(-1).mean(),
-    }
-    for kind, value in expected.items():
-        assert float(distillation.logits_loss(kind, tf.constant(s), tf.constant(t))) == pytest.approx(value, rel=1e-6)
-    with pytest.raises(ValueError, match="loss: expected one of 'rmse', 'smooth_l1', 'kl'"):
-        distillation.logits_loss("l2", tf.constant(s), tf.constant(t))
-
-
-@pytest.mark.parametrize("kind", ["dense", "softmax layer", "activation layer", "none"])
-def test_logits_stand_before_the_softmax(kind):
-    inputs = keras.Input((5,))
-    last = keras.layers.Dense(3, activation="softmax" if kind == "dense" else None, name="last")
-    x = last(inputs)
-    if kind == "softmax layer":
-        x = keras.layers.Softmax()(x)
-    if kind == "activation layer":
-        x = keras.layers.Activation("softmax")(x)
-    model = keras.Model(inputs, x)
-    data = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
-    kernel, bias = last.get_weights()
-    np.testing.assert_allclose(distillation.logits_model(model)(data), data @ kernel + bias, rtol=1e-5, atol=1e-6)
-    assert last.activation is (keras.activations.softmax if kind == "dense" else keras.activations.linear)
 
 
 @pytest.mark.parametrize("loss", ["rmse", "kl"])
@@ -108,32 +75,6 @@ def test_pointwise_factors_stay_in_their_interval_and_everything_else_stays():
     assert keras_dbq.verify(q_model, report.data, x[:16]).passed
 
 
-def test_a_pointwise_step_is_adams_step_on_the_factors():
-    """derived: dL/df = w0 * dL/dw; Adam's first step is the learning rate times the sign of the gradient."""
-    q_model, model = pair()
-    x = tf.constant(nets.pictures(8, seed=3))
-    distiller = distillation.Distiller(q_model, model, "pointwise")
-    distiller.compile(keras.optimizers.Adam(0.01, epsilon=1e-12, jit_compile=False))
-    start = [v.numpy() for v in distiller.trained]
-    with wrappers.quantizer_flags(q_model, weights_training=True), tf.GradientTape() as tape:
-        value = distiller.distance(x)
-    gradients = tape.gradient(value, distiller.trained)
-    distiller.train_step(x)
-    for w, g, v in zip(start, gradients, distiller.trained, strict=True):
-        clear = np.abs(g * w) > 1e-6
-        np.testing.assert_allclose(v.numpy()[clear], (w * (1 - 0.01 * np.sign(g * w)))[clear], rtol=1e-4)
-
-
-def test_pointwise_leaves_frozen_weights_alone():
-    q_model, model = pair()
-    keras_dbq.freeze(q_model, weights=True, layers=["stem"])
-    names = {v.name for v in variables(q_model)}
-    assert names and not any("stem" in name for name in names)
-    keras_dbq.freeze(q_model, weights=True)
-    with pytest.raises(ValueError, match="expected quantized weights that are not frozen in the model, got none"):
-        keras_dbq.distill(q_model, model, nets.pictures(8), train="pointwise")
-
-
 @pytest.mark.parametrize("train", ["thresholds", pytest.param("pointwise", marks=pytest.mark.slow)])
 def test_under_a_distribution_strategy(train):
     x = nets.pictures(16, seed=3)
@@ -144,16 +85,6 @@ def test_under_a_distribution_strategy(train):
         keras_dbq.distill(mirrored, model, x, train=train, epochs=1, batch_size=16, verbose=0)
     for a, b in zip(alone.get_weights(), mirrored.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
-
-
-def test_mixed_precision():
-    keras.mixed_precision.set_global_policy("mixed_bfloat16")
-    try:
-        q_model, model = pair()
-        losses = keras_dbq.distill(q_model, model, nets.pictures(16), train="all", epochs=2, verbose=0)["loss"]
-    finally:
-        keras.mixed_precision.set_global_policy("float32")
-    assert np.isfinite(losses).all() and all(v.dtype == tf.float32 for v in q_model.trainable_variables)
 
 
 def test_hidden_layers_of_a_network_that_ends_in_softmax():
@@ -184,18 +115,6 @@ def test_each_cycle_anneals_and_starts_with_an_empty_memory():
     assert memories[0] == memories[4] == 0 and memories[3] > 0 and memories[5] > 0
 
 
-def test_annealing_goes_on_at_a_later_step_and_refuses_bad_arguments():
-    model = keras.Sequential([keras.layers.Dense(1, input_shape=(2,))])
-    model.compile(keras.optimizers.Adam(1.0, jit_compile=False), "mse")
-    data = np.zeros((4, 2), np.float32), np.zeros((4, 1), np.float32)
-    model.fit(*data, batch_size=4, verbose=0, callbacks=[callbacks.CosineAnnealing(0.1, steps=4, first_step=5)])
-    assert float(model.optimizer.learning_rate) == pytest.approx(0.05 * (1 + np.cos(np.pi / 4)))
-    with pytest.raises(ValueError, match="rate: expected a number from 0"):
-        callbacks.CosineAnnealing(-1.0, 3)
-    with pytest.raises(ValueError, match="steps: expected an integer from 1"):
-        callbacks.CosineAnnealing(1.0, 0)
-
-
 def test_a_loss_that_is_no_number_puts_the_last_good_state_back():
     q_model, model = pair()
     x = nets.pictures(32)
@@ -214,6 +133,35 @@ def test_a_loss_that_is_no_number_puts_the_last_good_state_back():
     for a, b in zip(good["weights"], q_model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     assert np.isfinite(q_model.predict(x, verbose=0)).all()
+
+
+def test_the_same_seed_gives_the_same_weights_whatever_ran_before():
+    x = small.data()[0]
+
+    def weights(seed, world):
+        q_model, model = small.pair()
+        keras.utils.set_random_seed(world)
+        np.random.random(world)
+        tf.random.normal([world])
+        keras_dbq.distill(q_model, model, x, epochs=2, batch_size=16, learning_rate=0.01, seed=seed, verbose=0)
+        return q_model.get_weights()
+
+    first, second, other = weights(3, 1), weights(3, 2), weights(4, 1)
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_every_epoch_has_an_order_of_its_own_and_a_resumed_one_too():
+    x, done = np.arange(10.0, dtype=np.float32), tf.Variable(0, dtype=tf.int64)
+    batches = distillation._shuffled(x, 4, 0, done)
+
+    def epoch(steps):
+        done.assign(steps)
+        return [list(batch) for batch in batches.as_numpy_iterator()]
+
+    first, second = epoch(0), epoch(3)
+    assert [len(batch) for batch in first] == [4, 4, 2] and sorted(sum(first, [])) == sorted(sum(second, [])) == list(x)
+    assert first != second and first == epoch(0) and second == epoch(3)
 
 
 def test_errors():
