@@ -132,6 +132,8 @@ def set_format_metadata(model: Any) -> None:
     """Writes the entry "keras_dbq"; other keys that an earlier writer put there stay."""
     stored = fb.get_metadata(model, fb.METADATA_NAME)
     entry = json.loads(stored) if stored else {}
+    if "encoding" in entry:  # the exporter's word for it
+        entry["encoding"] = "packed"
     entry.update(format_version=FORMAT_VERSION, packing=PACKING, rounding=ROUNDING)
     fb.set_metadata(model, fb.METADATA_NAME, json.dumps(entry, separators=(",", ":"), sort_keys=True).encode())
 
