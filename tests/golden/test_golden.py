@@ -1,4 +1,4 @@
-"""Files written by version 0.1 mean today what they meant then, and today's exporter and packer write the same bytes."""
+"""Files of version 0.1 mean today what they meant then; today's exporter and packer write the same bytes."""
 
 import json
 
