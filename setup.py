@@ -44,7 +44,7 @@ LINK_FLAGS = [
 ISA_FLAGS = {"avx2.cc": ["-mavx2"]}
 
 EXAMPLES = ["matplotlib", "pillow", "scikit-learn"]
-TEST = [*EXAMPLES, "pytest-xdist", "pytest", "pytest-timeout"]
+TEST = [*EXAMPLES, "hypothesis", "pytest-xdist", "pytest", "pytest-timeout"]
 
 
 def sources() -> list[str]:
