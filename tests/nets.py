@@ -1,9 +1,12 @@
 """Small networks, one per trait, that the tests quantize."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+import keras_dbq
 from keras_dbq.compat import keras, tf
 from keras_dbq.network import graph
 
@@ -186,3 +189,18 @@ def teach(model: Any, x: np.ndarray, y: np.ndarray) -> Any:
     kernel = 4 * np.linalg.solve(ridge, z.T @ (targets - targets.mean(0))) / deviation[:, None]
     all_layers(model)[-1].set_weights([kernel, -mean @ kernel])
     return model
+
+
+def quantize(model: Any, data: Any = None, **options: Any) -> Any:
+    """A float network quantized with DBQScheme(**options), calibrated on `pictures()` or other data."""
+    return keras_dbq.quantize_model(model, keras_dbq.DBQScheme(**options), pictures() if data is None else data)
+
+
+@functools.cache
+def quantized(make: Callable[[], Any]) -> Any:
+    """One of `ALL` quantized with DBQScheme(), once per session; whoever changes a model quantizes one of his own.
+
+    48 pictures: too few for batch norm to be measured again, so that the float function stays.
+    """
+    keras.utils.set_random_seed(0)
+    return quantize(make(), pictures(48))
