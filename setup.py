@@ -45,7 +45,7 @@ ISA_FLAGS = {"avx2.cc": ["-mavx2"]}
 
 EXAMPLES = ["matplotlib", "pillow", "scikit-learn", "tensorboard"]
 # dill is what tfds.testing needs.
-TEST = [*EXAMPLES, "dill", "pytest-xdist", "pytest", "pytest-timeout"]
+TEST = [*EXAMPLES, "dill", "hypothesis", "pytest-xdist", "pytest", "pytest-timeout"]
 
 
 def sources() -> list[str]:

@@ -1,10 +1,14 @@
 """Small networks, one per trait, that the tests quantize."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+import keras_dbq
 from keras_dbq.compat import keras, tf
+from keras_dbq.network import graph
 
 L = keras.layers
 SHAPE = (16, 16, 3)
@@ -153,3 +157,50 @@ def sequential() -> Any:
 
 
 ALL = (mobilenet_v1, resnet, mobilenet_v3, shufflenet, preactivation, separable, nested, sequential)
+
+
+def all_layers(model: Any) -> list[Any]:
+    """Layers of a model and of those nested in it, in order."""
+    parts = [all_layers(layer) if isinstance(layer, keras.Model) else [layer] for layer in model.layers]
+    return [layer for part in parts for layer in part]
+
+
+def learnable(classes: int, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(pictures, labels) of a task that can be learnt: a pattern of blocks per class, and noise."""
+    rng = np.random.default_rng(17)
+    patterns = np.kron(rng.normal(size=(classes, 4, 4, 3)), np.ones((1, 4, 4, 1))) + rng.normal(size=(classes, 1, 1, 3))
+    labels = np.random.default_rng(seed).integers(0, classes, count)
+    return (0.8 * pictures(count, seed + 1) + patterns[labels]).astype(np.float32), labels
+
+
+def teach(model: Any, x: np.ndarray, y: np.ndarray) -> Any:
+    """Solves a task without training: true batch norm statistics, and the last layer by ridge regression."""
+    norms = [layer for layer in all_layers(model) if isinstance(layer, L.BatchNormalization)]
+    for norm in norms:
+        norm.momentum = 0.0
+    model(x, training=True)
+    for norm in norms:
+        norm.momentum = 0.99
+    flat = graph.flat_copy(model)
+    features = keras.Model(flat.inputs, flat.layers[-1].input)(x).numpy()
+    mean, deviation = features.mean(0), features.std(0) + 0.05 * features.std()
+    z, targets = (features - mean) / deviation, np.eye(model.output_shape[-1])[y]
+    ridge = z.T @ z + 0.1 * len(x) * np.eye(z.shape[1])
+    kernel = 4 * np.linalg.solve(ridge, z.T @ (targets - targets.mean(0))) / deviation[:, None]
+    all_layers(model)[-1].set_weights([kernel, -mean @ kernel])
+    return model
+
+
+def quantize(model: Any, data: Any = None, **options: Any) -> Any:
+    """A float network quantized with DBQScheme(**options), calibrated on `pictures()` or other data."""
+    return keras_dbq.quantize_model(model, keras_dbq.DBQScheme(**options), pictures() if data is None else data)
+
+
+@functools.cache
+def quantized(make: Callable[[], Any]) -> Any:
+    """One of `ALL` quantized with DBQScheme(), once per session; whoever changes a model quantizes one of his own.
+
+    48 pictures: too few for batch norm to be measured again, so that the float function stays.
+    """
+    keras.utils.set_random_seed(0)
+    return quantize(make(), pictures(48))

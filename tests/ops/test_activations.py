@@ -15,7 +15,7 @@ def test_values_are_on_the_nudged_grid(low, high, bits):
     scale, zero_point = activation_ops.nudged_grid(low, high, bits)
     codes = y / scale + zero_point
     np.testing.assert_allclose(codes, np.round(codes), atol=2e-3)
-    assert codes.min() >= 127 - (2**bits - 1) - 1e-3 and codes.max() <= 127 + 1e-3  # at the upper end of int8
+    assert (codes.min(), codes.max()) == pytest.approx((127 - (2**bits - 1), 127), abs=2e-3)  # int8's upper end
     inside = (x > low + scale) & (x < high - scale)
     assert np.abs(y - x)[inside].max() <= scale * 0.5001
     assert activation_ops.fake_quant(tf.zeros(1), tf.constant(low), tf.constant(high), bits=bits).numpy()[0] == 0

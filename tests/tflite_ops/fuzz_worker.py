@@ -122,6 +122,7 @@ def _any_tensor(model: schema.ModelT, rng: np.random.Generator) -> schema.Tensor
 
 
 MAX_ELEMENTS = 2**22
+LEFT_OUT = "left out"
 
 DAMAGES = [
     _damage_content,
@@ -166,7 +167,7 @@ def run(content: bytes, library: str) -> str:
             return "parsed only"
         interpreter = Interpreter(model_content=content, experimental_delegates=[load_delegate(library)])
         if _elements(interpreter) > MAX_ELEMENTS:
-            return "left out"
+            return LEFT_OUT
         interpreter.allocate_tensors()
         for detail in interpreter.get_input_details():
             interpreter.set_tensor(detail["index"], np.zeros(detail["shape"], detail["dtype"]))
@@ -188,8 +189,9 @@ def main(library: str, mode: str, first: int, count: int) -> None:
         results.append(run(damage(originals[seed % len(originals)], rng), library))
         if os.environ.get("FUZZ_VERBOSE"):
             print(results[-1])
-    ran, ours = results.count(""), sum("Dbq" in error for error in results)
-    print("ran", ran, "refused", count - ran, "ours", ours, flush=True)
+    refused = sum(result not in ("", LEFT_OUT) for result in results)
+    ours = sum("Dbq" in result for result in results)
+    print("ran", results.count(""), "refused", refused, "left out", results.count(LEFT_OUT), "ours", ours, flush=True)
 
 
 if __name__ == "__main__":

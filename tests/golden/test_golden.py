@@ -1,0 +1,94 @@
+"""Files of version 0.1 mean today what they meant then; today's exporter and packer write the same bytes."""
+
+import json
+
+import numpy as np
+import pytest
+
+import keras_dbq
+from keras_dbq.compat import keras
+from keras_dbq.reference import Engine
+from keras_dbq.tflite import flatbuffer as fb
+from tests.conftest import REPOSITORY
+
+GOLDEN = REPOSITORY / "tests" / "golden" / "0.1"
+NAMES = ("dbq_1", "dbq_2", "dbq_2_frozen", "fat", "fat_frozen")
+FILES = [f"{name}_{encoding}" for name in NAMES for encoding in ("packed", "int8")]
+
+
+@pytest.fixture(scope="module")
+def answers():
+    with np.load(GOLDEN / "answers.npz") as stored:
+        return {name: stored[name] for name in ("x", *FILES)}
+
+
+def content(name: str) -> bytes:
+    return (GOLDEN / f"{name}.tflite").read_bytes()
+
+
+def test_every_file_is_tested():
+    assert {path.stem for path in GOLDEN.glob("*.tflite")} == set(FILES)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_path_answers_what_version_0_1_answered(name, answers):
+    data, x = content(name), answers["x"]
+    found = {"interpreter": keras_dbq.Interpreter(data).predict(x), "numpy engine": Engine(data).run(x)}
+    if name.endswith("int8"):
+        found["stock interpreter"] = keras_dbq.Interpreter(data, delegate=False).predict(x)
+    assert len(np.unique(answers[name])) > 10  # a saturated network would prove nothing
+    for path, got in found.items():
+        np.testing.assert_array_equal(got, answers[name], err_msg=path)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_both_encodings_answer_the_same(name, answers):
+    np.testing.assert_array_equal(answers[f"{name}_packed"], answers[f"{name}_int8"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_packing_the_int8_file_gives_the_packed_one(name):
+    assert keras_dbq.pack_tflite(content(f"{name}_int8")).data == content(f"{name}_packed")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_unpacking_the_packed_file_gives_the_int8_ones_meaning(name):
+    """Operator by operator: type, name of the result, and every constant it reads, with its scales."""
+    assert meaning(keras_dbq.export.unpack_tflite(content(f"{name}_packed"))) == meaning(content(f"{name}_int8"))
+
+
+def meaning(data: bytes) -> list[tuple]:
+    """What a file computes, without the order of its buffers and the names of its constants."""
+    model = fb.load_model(data)
+    tensors = model.subgraphs[0].tensors
+
+    def described(index: int) -> tuple:
+        tensor = tensors[index]
+        constant = fb.is_constant(model, index)
+        values = fb.constant(model, index) if constant else np.zeros(0)
+        stored = (values.dtype.str, values.shape, values.tobytes())
+        activation = "" if constant else fb.text(tensor.name)
+        q = tensor.quantization
+        zero_points = () if q is None or q.zeroPoint is None else tuple(np.ravel(q.zeroPoint).tolist())
+        scales = () if q is None or q.scale is None else tuple(np.ravel(q.scale).tolist())
+        return activation, stored, scales, zero_points
+
+    return [
+        (fb.op_name(model, op), tuple(map(described, op.inputs)), tuple(map(described, op.outputs)), options(op))
+        for op in model.subgraphs[0].operators
+    ]
+
+
+def options(op) -> str:
+    """Strides, padding, fused activation and the like, as text."""
+    return json.dumps(vars(op.builtinOptions) if op.builtinOptions else {}, sort_keys=True, default=str)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("ending", ["keras", "h5"])
+def test_a_loaded_model_exports_the_committed_bytes(name, ending):
+    q_model = keras.models.load_model(GOLDEN / f"{name}.{ending}", compile=False)
+    encodings = ("packed", "int8") if ending == "keras" else ("packed",)
+    for encoding in encodings:
+        report = keras_dbq.export_tflite(q_model, None, encoding, strict=encoding == "packed" and "fat" not in name)
+        assert report.data == content(f"{name}_{encoding}"), encoding
