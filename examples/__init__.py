@@ -1,7 +1,8 @@
 """Examples of keras_dbq, to be run from the repository root: `python -m examples.NAME.main`, or by the file's path.
 
 `python -m` puts the working folder before everything else, and with it the source tree's keras_dbq, in which no
-delegate is built. Where keras_dbq is installed that one is wanted, so the repository goes behind the installed packages.
+delegate is built. Where keras_dbq is installed that one is wanted, so the repository goes behind the installed
+packages.
 """
 
 import os

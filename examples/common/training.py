@@ -42,8 +42,9 @@ class Settings:
 def make_optimizer(variables: list[Any], settings: Settings) -> Any:
     """SGD with momentum or Adam on a cosine over the whole run, its variables created.
 
-    Each step takes `decay * learning rate * kernel` from every kernel, and nothing from other variables. choice: decay =
-    weight_decay / (1 - momentum) for SGD, to which weight_decay * kernel in the gradient adds up; weight_decay for Adam.
+    Each step takes `decay * learning rate * kernel` from every kernel, and nothing from other variables. choice:
+    decay = weight_decay / (1 - momentum) for SGD, to which weight_decay * kernel in the gradient adds up; weight_decay
+    for Adam.
 
     Raises ValueError for another optimizer.
     """

@@ -60,7 +60,8 @@ def npz(path: Path) -> Images:
     """
     if not path.is_file():
         raise ValueError(
-            f"data: expected a file at {path}, found none; give 'digits', the path of an .npz or a folder, or a tfds name"
+            f"data: expected a file at {path}, found none; give 'digits', the path of an .npz or a folder, or a tfds "
+            "name"
         )
     with np.load(path) as stored:
         missing = [key for key in _KEYS if key not in stored.files]

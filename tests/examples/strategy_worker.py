@@ -1,4 +1,7 @@
-"""Child of test_distribution.py: the CIFAR-10 example on two logical CPUs. Usage: strategy_worker.py STRATEGY WORKDIR"""
+"""Child of test_distribution.py: the CIFAR-10 example on two logical CPUs.
+
+Usage: strategy_worker.py STRATEGY WORKDIR
+"""
 
 import os
 import sys

@@ -36,7 +36,9 @@ def batches(first=0, epochs=3, seed=0, count=10):
 
 
 def equal(a, b):
-    return len(a) == len(b) and all(np.array_equal(x, y) for p, q in zip(a, b, strict=True) for x, y in zip(p, q))
+    return len(a) == len(b) and all(
+        np.array_equal(x, y) for p, q in zip(a, b, strict=True) for x, y in zip(p, q, strict=True)
+    )
 
 
 def test_epochs_are_full_batches_each_picture_at_most_once_in_another_order():
