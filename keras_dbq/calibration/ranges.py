@@ -18,6 +18,9 @@ from keras_dbq.ops import activations as activation_ops
 from keras_dbq.wrapping import wrappers
 
 SMALLEST = 1e-5  # a range is never empty
+# The upper end of a tensor that was zero everywhere. choice: any grid is right for it, but one of tiny steps would ask
+# for a multiplier that the runtimes refuse.
+UNSEEN = 1.0
 BINS = 4096  # of a histogram, on each side of zero
 
 
@@ -271,4 +274,6 @@ def observe_ranges(
         for batch in batches.read("activation ranges"):
             model(batch if len(batch) > 1 else batch[0], training=False)
     for tensor in tensors:
-        tensor.quantizer.calibrate(tensor.variables, *observers[id(tensor.variables["high"])].range())
+        low, high = observers[id(tensor.variables["high"])].range()
+        unseen = low == 0 and high <= SMALLEST
+        tensor.quantizer.calibrate(tensor.variables, low, UNSEEN if unseen else high)

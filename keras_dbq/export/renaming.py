@@ -25,6 +25,8 @@ def rename(model: Any, inference: InferenceGraph, placed: dict[str, str]) -> Non
         graph.tensors[index].name = unique.give(name)
     # Activations before constants: the plain name is the activation's.
     activations = [int(index) for operator in graph.operators for index in operator.outputs]
+    # Where one layer has several, the one whose operator has its weights.
+    activations.sort(key=lambda index: fb.text(graph.tensors[index].name) not in placed)
     constants = [int(index) for operator in graph.operators for index in operator.inputs if index >= 0]
     for index in dict.fromkeys([*activations, *constants]):
         if index not in ends:

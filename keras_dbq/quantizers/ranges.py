@@ -61,9 +61,11 @@ class MovingRange:
         lowest = 0.0 if self.unsigned else tf.reduce_min(batch)
         below, above = tf.unstack(replicas.maximum(tf.stack([-lowest, tf.reduce_max(batch)])))
         low, high = variables["low"], variables["high"]
-        high.assign_sub((1 - self.decay) * (high - tf.maximum(above, 1e-5)))
+        # A tensor that is zero everywhere, behind a dead ReLU, says nothing about its range.
+        step = (1 - self.decay) * tf.cast(tf.maximum(below, above) > 0, tf.float32)
+        high.assign_sub(step * (high - tf.maximum(above, 1e-5)))
         if not self.unsigned:
-            low.assign_sub((1 - self.decay) * (low - tf.minimum(-below, 0.0)))
+            low.assign_sub(step * (low - tf.minimum(-below, 0.0)))
 
     def _factors(self, variables: Variables, count: Any) -> dict[str, Any]:
         """What is trained, with gradients scaled to the size of a weight's (`threshold_ops.scale_gradient`)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -30,6 +31,22 @@ class Match(NamedTuple):
     def to_real(self, codes: np.ndarray) -> np.ndarray:
         """float32 numbers of codes, as Keras' fake-quant writes them."""
         return (codes.astype(np.float32) - np.float32(self.keras.zero_point)) * self.keras.scale
+
+
+def roundings(engine: Engine) -> dict[str, int]:
+    """{tensor of the file: by how many codes Keras may differ}, where that is more than one.
+
+    derived: AVERAGE_POOL_2D has to keep its input's scale, so an average on a grid of its own is rounded twice, to
+    steps of s_in and of s_out: by at most s_in / (2 s_out) codes more than once.
+    """
+    tensors, operators = engine.model.tensors, engine.model.operators
+    pooled = {index for o in operators if o.name == "AVERAGE_POOL_2D" for index in o.outputs}
+    found = {}
+    for operator in operators:
+        if operator.name == "QUANTIZE" and operator.inputs[0] in pooled:
+            source, target = tensors[operator.inputs[0]], tensors[operator.outputs[0]]
+            found[target.name] = 1 + math.ceil(0.5 * float(source.scale) / float(target.scale))
+    return found
 
 
 class KerasRun(NamedTuple):

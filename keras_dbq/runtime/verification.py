@@ -12,7 +12,7 @@ import numpy as np
 from keras_dbq import _checks
 from keras_dbq.reference import Engine
 from keras_dbq.runtime.interpreter import Interpreter
-from keras_dbq.runtime.keras_codes import NOTHING, KerasCodes, KerasRun, to_codes
+from keras_dbq.runtime.keras_codes import NOTHING, KerasCodes, KerasRun, roundings, to_codes
 from keras_dbq.runtime.verification_report import TensorRow, VerificationError, VerificationReport
 from keras_dbq.tflite import flatbuffer as fb
 from keras_dbq.tflite.operators import BUILTIN_OPS
@@ -153,13 +153,14 @@ def _compare(paths: _Paths, batches: Iterator[list[np.ndarray]], threshold: floa
     """Adds up what differs, batch by batch."""
     report = VerificationReport([], 0, paths.packed, threshold)
     report.unmatched = [] if paths.keras is None else paths.keras.missing
+    rounding = {} if paths.keras is None else roundings(paths.engine)
     rows: dict[str, TensorRow] = {}
     keras_output = np.zeros(2, np.int64)  # differing, compared
     for batch in batches:
         results = paths.run(batch)
         _count_outputs(report, results)
         for name in results.engine.tensors:
-            _count_tensor(rows.setdefault(name, TensorRow(name)), results)
+            _count_tensor(rows.setdefault(name, TensorRow(name, rounding=rounding.get(name, 1))), results)
         keras_output += _keras_output(paths.engine, results)
     report.rows = list(rows.values())
     report.output_keras = float(keras_output[0] / max(keras_output[1], 1))
@@ -193,7 +194,7 @@ def _count_tensor(row: TensorRow, results: _Results) -> None:
 def _count_keras(row: TensorRow, distance: np.ndarray) -> None:
     row.keras_codes += distance.size
     row.keras += int(np.count_nonzero(distance))
-    row.keras_wide += int(np.count_nonzero(distance > 1))
+    row.keras_wide += int(np.count_nonzero(distance > row.rounding))
     row.keras_largest = max(row.keras_largest, int(distance.max(initial=0)))
 
 

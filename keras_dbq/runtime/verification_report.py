@@ -30,7 +30,8 @@ class TensorRow:
     # Keras' layer on the file's codes of its inputs, against the file's codes of its output
     keras_codes: int = 0  # compared; 0 where Keras does not quantize this tensor
     keras: int = 0  # differing
-    keras_wide: int = 0  # differing by more than one code
+    rounding: int = 1  # codes by which rounding alone can move Keras' layer
+    keras_wide: int = 0  # differing by more than that
     keras_largest: int = 0  # largest difference, in codes
 
     @property
@@ -93,8 +94,8 @@ class VerificationReport:
             return ""
         return (
             f"Keras' layer {row.name!r} computes something else than the file: from the same input {row.keras_wide} of "
-            f"{row.keras_codes} codes differ by more than 1, by up to {row.keras_largest}; was the model changed after "
-            "the export?"
+            f"{row.keras_codes} codes differ by more than {row.rounding}, by up to {row.keras_largest}; was the model "
+            "changed after the export?"
         )
 
     def _disagreement(self) -> str:
