@@ -14,7 +14,7 @@ def test_config_round_trip():
     config = layer.get_config()
     assert config["quantizer"]["bits"] == 6 and "class_name" not in config["quantizer"]  # as in 0.1's files
     assert QuantizeTensor.from_config(config).get_config() == config
-    assert layer.role == "output"
+    assert layer.quantization_role == "output"
 
 
 @pytest.mark.parametrize("frozen", [(), ("ranges",)])
