@@ -70,8 +70,9 @@ def test_steps_of_a_data_set_of_unknown_length_follow_the_optimizer():
     data = tf.data.Dataset.from_tensor_slices(DATA).batch(2).filter(lambda x, y: True)
     found = Steps()
     plain().fit(data, epochs=2, verbose=0, callbacks=[found])
-    # Keras begins a fifth batch before it sees that the first epoch has ended.
-    assert found.found == [0, 1, 2, 3, 4, 4, 5, 6, 7]
+    # Keras begins a fifth batch before it sees that the first epoch has ended, and that may count as an update.
+    assert found.found[:5] == [0, 1, 2, 3, 4] and found.found[5] in (4, 5)
+    assert np.diff(found.found[5:]).tolist() == [1, 1, 1]
 
 
 def test_a_temperature_over_all_of_fit_needs_its_length():
