@@ -9,9 +9,12 @@ LONGEST = 400
 ELSEWHERE = {
     "_stand_ins.py": "wrapping/test_serialization.py",
     "compat.py": "test_quantize.py",
+    "datasets/arrays.py": "datasets/test_images.py",
+    "datasets/stream.py": "datasets/test_streams.py",
     "inspection/profile.py": "inspection/test_inspection.py",
     "inspection/tables.py": "inspection/test_inspection.py",
     "inspection/weights.py": "inspection/test_inspection.py",
+    "models/blocks.py": "models/test_models.py",
     "models/mobilenet.py": "models/test_models.py",
     "models/pretrained.py": "models/test_models.py",
     "models/resnet.py": "models/test_models.py",
@@ -19,6 +22,7 @@ ELSEWHERE = {
     "network/chains.py": "schemes/test_plan.py",
     "network/channels.py": "prepare/test_rescaling.py",
     "network/roles.py": "schemes/test_plan.py",
+    "ops/replicas.py": "training/test_distributed.py",
     "prepare/result.py": "prepare/test_filling.py",
     "quantizers/base.py": "quantizers/test_options.py",
     "quantizers/linear.py": "schemes/test_fat.py",
@@ -30,7 +34,6 @@ ELSEWHERE = {
     "reference/ops_pool.py": "reference/test_ops.py",
     "reference/ops_shape.py": "reference/test_ops.py",
     "reference/tflite_file.py": "reference/test_engine.py",
-    "training/callbacks.py": "training/test_distillation.py",
     "wrapping/lookup.py": "inspection/test_inspection.py",
     "wrapping/naming.py": "export/test_grids.py",
 }
