@@ -124,10 +124,10 @@ def expected(model, q_model):
 def levels(q_model, name):
     """Integers that a weight of each channel can take: int [M, levels]."""
     layer = next(layer for layer in q_model.layers if wrappers.inner(layer).name == name)
-    weight = wrappers.quantized_weights(layer)[0]
-    channels = len(keras_dbq.integer_weights(layer).scale)
-    if not hasattr(weight.quantizer, "branches"):
-        top = 2 ** (weight.quantizer.bits - 1) - 1
+    integers = keras_dbq.integer_weights(layer)
+    channels = len(integers.scale)
+    if not integers.branches:
+        top = 2 ** (integers.bits - 1) - 1
         return np.broadcast_to(np.arange(-top, top + 1), (channels, 2 * top + 1))
     scales = keras_dbq.get_ternary_weights(layer).integer_scales  # [B, M]
     codes = np.array(list(itertools.product((-1, 0, 1), repeat=len(scales))))

@@ -1,7 +1,5 @@
 """The graph that the converter gets: shared layers, average pooling."""
 
-import pytest
-
 import keras_dbq
 from keras_dbq.compat import keras
 from tests import nets
@@ -10,13 +8,18 @@ from tests.export.oracle import operators, quantized
 L = keras.layers
 
 
-def test_shared_layer_with_batch_norm_is_refused():
+def test_batch_norms_behind_a_shared_layer_are_operators_of_their_own():
+    """They cannot fold: the layer has one kernel, and each call another batch norm."""
     inputs = keras.Input(nets.SHAPE)
     conv = L.Conv2D(3, 1, name="shared")
-    x = L.BatchNormalization()(conv(inputs))
-    model = keras.Model(inputs, L.BatchNormalization()(conv(x)))
-    with pytest.raises(ValueError, match="layer 'shared': expected one call of a layer with batch norm behind it"):
-        keras_dbq.export_tflite(quantized(model), None)
+    x = L.BatchNormalization(name="first")(conv(inputs))
+    model = keras.Model(inputs, L.BatchNormalization(name="second")(conv(x)))
+    q_model = quantized(nets.randomize(model))
+    data = keras_dbq.export_tflite(q_model, None, "int8", strict=True).data
+    assert operators(data) == ["CONV_2D", "DEPTHWISE_CONV_2D"] * 2
+    report = keras_dbq.verify(q_model, data, nets.pictures(8), top1_threshold=0)
+    assert [row.name for row in report.rows[1:]] == ["shared", "first", "shared#2", "second"]
+    assert all(row.keras_codes == row.codes and row.keras_largest <= 1 for row in report.rows)
 
 
 def test_shared_layer_exports_once_per_call():
