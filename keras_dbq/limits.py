@@ -12,6 +12,6 @@ def bias_room(length: int) -> int:
     """The largest magnitude of a bias beside a dot product of `length` int8 weights and int8 activations.
 
     derived: |sum| <= length * 127 * 255 (an activation code less its zero point has at most 255), and the sum with its
-    bias has to stay under 2**31.
+    bias has to fit int32.
     """
-    return BIAS_LIMIT - length * TOP_LEVEL * 255 - 1
+    return BIAS_LIMIT - length * TOP_LEVEL * 255

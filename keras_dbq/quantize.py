@@ -104,27 +104,12 @@ def initialize(
     wrappers.check_quantized(q_model, "initialize")
     method = estimator(calibration)
     batches = None if data is None else Batches(data, q_model, progress=verbose or None)
-    errors: dict[str, float] = {}
-    ternary = False
-    for layer in wrappers.all_layers(q_model):
-        for weight in wrappers.quantized_weights(layer):
-            quantizer = weight.quantizer
-            ternary |= getattr(quantizer, "branches", 0) > 0
-            if hasattr(quantizer, "initialize"):
-                way = "least_error" if method.fits_weights and "least_error" in quantizer.fits else None
-                errors[wrappers.inner(layer).name] = quantizer.initialize(
-                    weight.variable.numpy(), weight.variables, way
-                )
+    errors = _fit_weights(q_model, method)
     if verbose:
         for name, error in errors.items():
             print(f"{name:40s} reconstruction error {error:8.5f}")
     if batches is not None:
-        if recalibrate_batch_norm is None:
-            recalibrate_batch_norm = ternary and batches.pictures >= 64
-        if recalibrate_batch_norm:
-            if not measure_batch_norm(q_model, batches):
-                match_outputs(q_model, batches)
-        observe_ranges(q_model, batches, method, float_weights=ternary and not recalibrate_batch_norm)
+        _calibrate(q_model, batches, method, recalibrate_batch_norm)
     elif any(wrappers.quantized_output(layer) for layer in wrappers.all_layers(q_model)):
         warnings.warn(
             "keras_dbq: no calibration data: activation ranges start at [-6, 6] and move only in training; pass "
@@ -132,6 +117,29 @@ def initialize(
             stacklevel=3,
         )
     return errors
+
+
+def _fit_weights(q_model: keras.Model, method: RangeEstimator) -> dict[str, float]:
+    """Fits every weight quantizer to its kernel; {layer name: relative squared error}."""
+    errors = {}
+    for layer in wrappers.all_layers(q_model):
+        for weight in wrappers.quantized_weights(layer):
+            quantizer = weight.quantizer
+            if hasattr(quantizer, "initialize"):  # another package's has nothing to fit
+                way = "least_error" if method.fits_weights and "least_error" in quantizer.fits else None
+                error = quantizer.initialize(weight.variable.numpy(), weight.variables, way)
+                errors[wrappers.inner(layer).name] = error
+    return errors
+
+
+def _calibrate(q_model: keras.Model, batches: Batches, method: RangeEstimator, batch_norm: bool | None) -> None:
+    """Batch norm statistics or output moments where asked for, then activation ranges."""
+    quantizers = [w.quantizer for layer in wrappers.all_layers(q_model) for w in wrappers.quantized_weights(layer)]
+    ternary = any(getattr(quantizer, "branches", 0) for quantizer in quantizers)
+    measure = ternary and batches.pictures >= 64 if batch_norm is None else batch_norm
+    if measure and not measure_batch_norm(q_model, batches):
+        match_outputs(q_model, batches)
+    observe_ranges(q_model, batches, method, float_weights=ternary and not measure)
 
 
 __all__ = ["initialize", "quantize_model", "quantize_scope"]
