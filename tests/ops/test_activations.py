@@ -64,3 +64,17 @@ def test_the_scale_of_tensors_and_of_numbers_is_the_same(bits):
     for low, high in rng.exponential(size=(20, 2)).astype(np.float32) * np.float32([-1, 1]):
         scale = activation_ops.grid_scale(tf.constant(low), tf.constant(high), bits).numpy()
         assert scale == activation_ops.nudged_grid(low, high, bits)[0] and scale.dtype == np.float32
+
+
+@pytest.mark.parametrize("low, high, bits", [(-0.75, 0.75, 8), (-0.5, 2.5, 4), (-1.0, 1.0, 8), (-1.3, 2.7, 8)])
+def test_xla_uses_the_same_grid(low, high, bits):
+    """TensorFlow's operator alone takes another zero point under XLA for the first two (tensorflow#117962)."""
+
+    def ends(x):
+        return activation_ops.fake_quant(x, tf.constant(low), tf.constant(high), bits=bits)
+
+    x = tf.constant([-9.0, 0.0, 9.0])
+    scale, zero_point = activation_ops.nudged_grid(low, high, bits)
+    expected = scale * (np.array([128 - 2**bits, zero_point, 127]) - zero_point)
+    for jit in (False, True):
+        np.testing.assert_allclose(tf.function(ends, jit_compile=jit)(x), expected, atol=1e-6)

@@ -194,16 +194,13 @@ def moved_by(policy, train, jit=False):
 
 @pytest.mark.parametrize("train", ["all", "pointwise"])
 def test_jit_compile_and_mixed_precision_train_alike(train):
-    """XLA adds up in another order; half precision rounds activations between layers to 8 or 11 bits."""
+    """Up to the rounding of half precision (8 or 11 bits), and numbers on the border of two codes, which may take the
+    other one where XLA adds up in another order; a step not taken would be a difference of 1, a wrong one of 2."""
     expected = moved_by("float32", train)
     assert np.abs(expected).max() > 0.02
-    for tolerance, policy, jit in (
-        (0.02, "float32", True),
-        (0.2, "mixed_bfloat16", False),
-        (0.2, "mixed_float16", False),
-    ):
+    for policy, jit in (("float32", True), ("mixed_bfloat16", False), ("mixed_float16", False)):
         difference = moved_by(policy, train, jit) - expected
-        assert np.linalg.norm(difference) < tolerance * np.linalg.norm(expected), (policy, jit)
+        assert np.linalg.norm(difference) < 0.2 * np.linalg.norm(expected), (policy, jit)
 
 
 def test_errors():
