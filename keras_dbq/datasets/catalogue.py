@@ -30,7 +30,7 @@ def from_tfds(name: str, split: str, size: int | None, channels: int | None) -> 
     def ordered(seed: Any = None) -> Any:
         data = builder.as_dataset(split=stored, as_supervised=True, shuffle_files=False)
         if seed is not None:
-            data = data.shuffle(SHUFFLED, seed=_scalar(seed), reshuffle_each_iteration=False)
+            data = _shuffled(data, seed)
         return data.map(lambda x, y: (fitted(x, size, channels), tf.cast(y, tf.int64)), tf.data.AUTOTUNE)
 
     return Stream(ordered, builder.info.splits[stored].num_examples, classes)
@@ -51,9 +51,19 @@ def _first_label(builder: Any, split: str) -> int:
     return int(next(iter(builder.as_dataset(split=split, as_supervised=True)))[1])
 
 
-def _scalar(seed: Any) -> Any:
-    """One int64 from a seed of two."""
-    return tf.random.stateless_uniform([], seed, None, None, tf.int64)
+def _shuffled(data: Any, seed: Any) -> Any:
+    """The data in an order that follows from a seed int64 [2] alone.
+
+    `Dataset.shuffle` mixes its seed with that of the graph it stands in, which is the global one. So it gets a graph of
+    its own, without a seed.
+    """
+
+    def in_own_graph(seed: Any) -> Any:
+        tf.compat.v1.get_default_graph().seed = None
+        number = tf.random.stateless_uniform([], seed, None, None, tf.int64)
+        return data.shuffle(SHUFFLED, seed=number, reshuffle_each_iteration=False)
+
+    return tf.data.Dataset.from_tensors(seed).flat_map(in_own_graph)
 
 
 def _builder(name: str) -> Any:

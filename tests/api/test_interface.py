@@ -10,7 +10,12 @@ from tests.api.interface import interface
 
 FOLDER = Path(__file__).parent
 # Lines of interface_0.1.txt that today's interface breaks on purpose, each with its reason.
-BROKEN_ON_PURPOSE: dict[str, str] = {}
+_OWN_STEP = "None reads the optimizer's step: 0 in a first fit as before, and the right one after a resume"
+BROKEN_ON_PURPOSE: dict[str, str] = {
+    "keras_dbq.callbacks.CosineAnnealing(rate, steps, first_step=0)": _OWN_STEP,
+    "keras_dbq.callbacks.TemperatureSchedule"
+    "(schedule=None, *, start=4.0, end=200.0, steps=None, first_step=0)": _OWN_STEP,
+}
 
 
 @pytest.fixture(scope="module")
