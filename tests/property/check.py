@@ -79,7 +79,7 @@ def file_computes_what_keras_does(q_model: Any, packed: bytes) -> None:
     given = x if len(x) > 1 else x[0]
     report = keras_dbq.verify(q_model, packed, given, raise_on_failure=False)
     assert report.first_difference is None and not report.output_interpreter and not report.output_int8, str(report)
-    assert all(row.keras_agrees for row in report.rows) and not report.unmatched, str(report)
+    assert all(row.keras_agrees for row in report.rows), str(report)
     wanted = as_list(q_model.predict(given, verbose=0))
     for i, (w, g) in enumerate(zip(wanted, as_list(keras_dbq.Interpreter(packed).predict(given)), strict=True)):
         assert w.shape == g.shape, f"output {i}: expected shape {w.shape}, got {g.shape}"
