@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from examples.common import pipeline
+from examples.common.task import Task
 from keras_dbq import models
 from keras_dbq.compat import keras, tf
 from keras_dbq.models.pretrained import RESNET20_MEAN, RESNET20_STD
@@ -31,7 +31,7 @@ def normalise(pictures: Any) -> Any:
     return tf.cast(pictures, tf.float32) * scale - shift
 
 
-TASK = pipeline.Task(
+TASK = Task(
     size=SIZE,
     build=build,
     load=load,

@@ -11,7 +11,7 @@ from examples.common import options
 from keras_dbq.runtime import interpreter
 
 
-def workdir(path: Path) -> Path:
+def workdir(path: Path, flag: str = "workdir") -> Path:
     """Makes the folder and writes into it.
 
     Raises ValueError where that fails.
@@ -20,7 +20,7 @@ def workdir(path: Path) -> Path:
         path.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path).close()
     except OSError as error:
-        raise ValueError(f"--workdir {path}: expected a folder that can be written to, got {error.strerror}") from None
+        raise ValueError(f"--{flag} {path}: expected a folder that can be written to, got {error.strerror}") from None
     return path
 
 

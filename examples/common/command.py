@@ -7,6 +7,7 @@ from pathlib import Path
 from absl import app, flags, logging
 
 from examples.common import distribution, pipeline
+from examples.common.task import Task
 
 FLAGS = flags.FLAGS
 NAMES = (
@@ -24,7 +25,7 @@ NAMES = (
 flags.disclaim_key_flags()  # --help of an example shows them as its own
 
 
-def run(task: pipeline.Task, float_model_help: str) -> None:
+def run(task: Task, float_model_help: str) -> None:
     """Defines the flags, parses them and runs the example; does not return.
 
     Args:

@@ -3,110 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import keras_dbq
-from examples.common import checks, distribution, input_pipeline, options, report, stages, training
-from keras_dbq import datasets
+from examples.common import distribution, input_pipeline, report, stages, training
+from examples.common.task import Task
+from examples.common.work import Arguments, Run, check, dbq_key, float_key, load
 from keras_dbq.compat import keras
 from keras_dbq.training.callbacks import TemperatureSchedule
 from keras_dbq.training.distiller import Distiller
-
-# Settings of every example without a flag of their own, given as --hparams name=value,...
-HPARAMS: dict[str, Any] = {
-    "batch_size": 128,
-    "optimizer": "sgd",
-    "learning_rate": 0.02,  # DBQ training, at the start of the cosine
-    "weight_decay": 0.0,  # DBQ training
-    "float_learning_rate": 0.1,
-    "float_weight_decay": 1e-4,
-    "flip": None,  # mirror pictures; None: yes, except for digits
-    "temperature_end": None,  # T rises exponentially from the scheme's temperature to this; None: constant
-    "distill_temperature": 4.0,  # of both softmaxes in the distillation loss
-    "calibration": 500,  # pictures
-    "fill_dead_channels": False,  # of the float model, before it is quantized, for ternary weights with less error
-    "hidden_weight": None,  # of the float network's hidden activations in the loss; None: not looked at
-    "fixed_statistics": False,  # DBQ training: keep the calibrated batch norm statistics and activation ranges
-    "bfloat16": None,  # True: convolutions of training steps in bfloat16, for CPUs with AMX or AVX512-BF16
-}
-KINDS: dict[str, type] = {"flip": bool, "temperature_end": float, "hidden_weight": float, "bfloat16": bool}
-TEST_BATCH = 250  # pictures; it changes no result
-
-
-@dataclass(frozen=True)
-class Task:
-    """What sets one example apart.
-
-    size: height and width of the pictures, pixels.
-    build: (number of classes, hparams) -> untrained float model with logits.
-    load: path -> pretrained float model with logits.
-    prepare: uint8 [N, H, W, 3] -> float32, what the network takes; TensorFlow.
-    pad: pixels around a training picture before it is cropped at random.
-    cut: how photos of any size become pictures; None resizes them.
-    balanced: whether the figure is balanced accuracy.
-    hparams: defaults that differ from HPARAMS, and further ones.
-    """
-
-    size: int
-    build: Callable[[int, dict[str, Any]], Any]
-    load: Callable[[str], Any]
-    prepare: input_pipeline.Prepare
-    pad: int = 0
-    cut: input_pipeline.Cut | None = None
-    balanced: bool = False
-    hparams: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def defaults(self) -> dict[str, Any]:
-        """All settings that --hparams knows, with their defaults."""
-        return {**HPARAMS, **self.hparams}
-
-    @property
-    def metric_name(self) -> str:
-        return "balanced accuracy" if self.balanced else "accuracy"
-
-    def metric(self, outputs: np.ndarray, labels: np.ndarray) -> float:
-        """(logits, labels) -> share in 0..1."""
-        return (report.balanced_accuracy if self.balanced else report.accuracy)(outputs, labels)
-
-
-@dataclass(frozen=True)
-class Arguments:
-    """The flags of an example's main.py."""
-
-    data: str
-    workdir: Path
-    float_model: str = ""
-    epochs: int = 20
-    branches: int = 2
-    scheme: str = ""
-    distill: float = 0.0
-    seed: int = 0
-    hparams: str = ""
-    strategy: str = "none"
-    patience: int = 0
-    tensorboard: bool = False
-
-
-@dataclass(frozen=True)
-class Run:
-    """What all stages of one run share. hparams: parsed. test: batches of the test set as the network takes them."""
-
-    task: Task
-    arguments: Arguments
-    hparams: dict[str, Any]
-    train: datasets.Stream
-    test: Any
-    labels: np.ndarray
-    strategy: Any
-
-    @property
-    def chief(self) -> bool:
-        return distribution.is_chief(self.strategy)
 
 
 def run(task: Task, data: str, workdir: Path, **flags: Any) -> dict[str, Any]:
@@ -119,8 +27,8 @@ def run(task: Task, data: str, workdir: Path, **flags: Any) -> dict[str, Any]:
     """
     arguments = Arguments(data, Path(workdir), **flags)
     strategy = distribution.make_strategy(arguments.strategy)  # before anything else of TensorFlow
-    hparams, scheme = _checked(task, arguments)
-    work = _load(task, arguments, hparams, strategy)
+    hparams, scheme = check(task, arguments)
+    work = load(task, arguments, hparams, strategy)
     keras.utils.set_random_seed(arguments.seed)
     teacher, float_figures = _float_model(work)
     model, dbq_figures = _quantized_model(work, scheme, teacher) if arguments.branches else (None, {})
@@ -129,56 +37,11 @@ def run(task: Task, data: str, workdir: Path, **flags: Any) -> dict[str, Any]:
     return _measured(work, teacher, model, float_figures | dbq_figures)
 
 
-def _checked(task: Task, arguments: Arguments) -> tuple[dict[str, Any], Any]:
-    """The settings of --hparams and the scheme; everything that can be checked before the data is loaded is."""
-    hparams = options.parse(arguments.hparams, task.defaults, "hparams", KINDS)
-    if hparams["flip"] is None:
-        hparams["flip"] = arguments.data != "digits"
-    checks.number("distill", arguments.distill, 0, 1)
-    checks.number("epochs", arguments.epochs, 1, 10**6)
-    checks.number("branches", arguments.branches, 0, 2)  # three do not pack
-    training.check_optimizer(hparams["optimizer"])
-    checks.number("hparams batch_size", hparams["batch_size"], 1, 10**6)
-    checks.workdir(arguments.workdir)
-    checks.packages(*(["tensorboard"] if arguments.tensorboard else []))
-    if not arguments.branches:
-        return hparams, None
-    checks.delegate()
-    return hparams, checks.scheme(keras_dbq.DBQScheme, arguments.scheme, arguments.branches)
-
-
-def _load(task: Task, arguments: Arguments, hparams: dict[str, Any], strategy: Any) -> Run:
-    data, size = arguments.data, None if task.cut else task.size
-    train, test = (datasets.stream(data, split, size, 3) for split in ("train", "test"))
-    if not train.labelled and not (arguments.float_model and arguments.distill == 1):
-        raise ValueError(f"--data {data}: has pictures without a label; they need --float_model and --distill=1")
-    if not test.labelled:
-        raise ValueError(f"--data {data}: expected labels for the test part, which measures, got pictures without")
-    if train.count < hparams["batch_size"]:
-        raise ValueError(f"--data {data}: expected pictures for a batch of {hparams['batch_size']}, got {train.count}")
-    batches = input_pipeline.test_batches(test, TEST_BATCH, task.prepare, task.cut)
-    return Run(task, arguments, hparams, train, batches, report.labels(batches), strategy)
-
-
-def _key(work: Run) -> dict[str, Any]:
-    """The settings that decide the float stage."""
-    arguments = work.arguments
-    names = ("data", "float_model", "epochs", "seed", "strategy", "patience")
-    return {name: getattr(arguments, name) for name in names} | {"pictures": work.train.count} | work.hparams
-
-
-def _dbq_key(work: Run, teacher: Any) -> dict[str, Any]:
-    """The settings that decide the DBQ stage; the float model by what it is, not only by its file's name."""
-    names = ("branches", "scheme", "distill")
-    added = {name: getattr(work.arguments, name) for name in names}
-    return _key(work) | added | {"float_model": [work.arguments.float_model, stages.fingerprint(teacher)]}
-
-
 def _float_model(work: Run) -> tuple[Any, dict[str, Any]]:
     """The pretrained model, or one trained here, and its history."""
     if work.arguments.float_model:
         return _pretrained(work), {}
-    stage = stages.open_stage(work.arguments.workdir, "float", _key(work), work.chief)
+    stage = stages.open_stage(work.arguments.workdir, "float", float_key(work), work.chief)
     if stage.finished:
         return stages.load(stage), {"float_history": stages.history(stage)}
     model = work.task.build(work.train.classes, work.hparams)
@@ -205,7 +68,7 @@ def _pretrained(work: Run) -> Any:
 
 def _quantized_model(work: Run, scheme: Any, teacher: Any) -> tuple[Any, dict[str, Any]]:
     """The DBQ model, trained from the float model `teacher`, and what is known of its training."""
-    stage = stages.open_stage(work.arguments.workdir, "dbq", _dbq_key(work, teacher), work.chief)
+    stage = stages.open_stage(work.arguments.workdir, "dbq", dbq_key(work, teacher), work.chief)
     teacher, model = _before_training(work, scheme, teacher)
     outputs = report.predict("quantized model before training", model.predict_on_batch, work.test)
     untrained = work.task.metric(outputs, work.labels)

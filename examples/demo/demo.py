@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import keras_dbq
-from examples.common import report
+from examples.common import checks, report
 from examples.demo import latency, plots
 from keras_dbq import datasets, models
 from keras_dbq.compat import keras
@@ -37,7 +37,10 @@ def compiled(model: Any, learning_rate: float, epochs: int, pictures: int) -> An
 def run(out: Path, branches: int = 2, epochs: int = 40, seed: int = 0) -> dict[str, Any]:
     """The whole path, with the files, plots and results.json in `out`; returns the results."""
     started = time.perf_counter()
-    out.mkdir(parents=True, exist_ok=True)
+    checks.number("branches", branches, 1, 2)
+    checks.number("epochs", epochs, 1, 10**6)
+    checks.workdir(out, "out")
+    checks.delegate()  # plots imported matplotlib already
     keras.utils.set_random_seed(seed)
     images = datasets.load("digits", size=SIZE, channels=3, seed=seed)
     x_train, x_test = prepare(images.x_train), prepare(images.x_test)

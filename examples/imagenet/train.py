@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from examples.common import pipeline
 from examples.common.input_pipeline import Cut
+from examples.common.task import Task
 from keras_dbq import models
 from keras_dbq.compat import keras, tf
 from keras_dbq.datasets.resizing import fitted
@@ -73,7 +73,7 @@ def _resized(picture: Any) -> Any:
     return fitted(picture, SIZE, 3)
 
 
-TASK = pipeline.Task(
+TASK = Task(
     size=SIZE,
     build=build,
     load=load,

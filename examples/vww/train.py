@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from examples.common import pipeline
+from examples.common.task import Task
 from keras_dbq import models
 from keras_dbq.compat import keras, tf
 from keras_dbq.training import distillation
@@ -29,7 +29,7 @@ def prepare(pictures: Any) -> Any:
     return tf.cast(pictures, tf.float32) * np.float32(1 / 255)
 
 
-TASK = pipeline.Task(
+TASK = Task(
     size=SIZE,
     build=build,
     load=load,

@@ -82,6 +82,15 @@ def test_a_float_model_for_other_pictures(tmp_path):
         pipeline.run(train.TASK, "digits", tmp_path / "out", float_model=str(tmp_path / "small.keras"))
 
 
+def test_the_demo_is_checked_at_its_start(tmp_path):
+    demo = pytest.importorskip("examples.demo.demo", reason="matplotlib is not installed")
+    with pytest.raises(ValueError, match="--branches: expected 1 to 2, got 3"):
+        demo.run(tmp_path, branches=3)
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="--out .*file: expected a folder that can be written to"):
+        demo.run(tmp_path / "file")
+
+
 def test_a_misspelled_flag(tmp_path):
     main = Path(train.__file__).with_name("main.py")
     done = subprocess.run([sys.executable, main, f"--workdir={tmp_path}", "--epoch=1"], capture_output=True, text=True)
