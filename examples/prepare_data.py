@@ -18,11 +18,14 @@ DATA_DIR holds the coded sets and their decoder, load_data.py (see its README.md
 from __future__ import annotations
 
 import importlib.util
+import io
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+
+from keras_dbq._files import write_file
 
 SIZE = 96  # pixels, Visual Wake Words
 CROPS = 4  # of each ImageNet picture
@@ -68,9 +71,16 @@ def split_photos(label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(np.concatenate([unusable, usable[:TRAIN_PHOTOS]])), np.sort(usable[TRAIN_PHOTOS:])
 
 
+def _save(file: Path, **arrays: np.ndarray) -> None:
+    """An .npz that is there completely or not at all."""
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)
+    write_file(file, stream.getvalue())
+
+
 def write_cifar10(load_data: ModuleType, source: Path, target: Path) -> None:
     (x_train, y_train), (x_test, y_test) = load_data.cifar10(source / "cifar10.npz", verify=True)
-    np.savez(target / "cifar10.npz", x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
+    _save(target / "cifar10.npz", x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
 
 
 def write_vww(load_data: ModuleType, source: Path, target: Path) -> None:
@@ -81,7 +91,7 @@ def write_vww(load_data: ModuleType, source: Path, target: Path) -> None:
     for name in ("imagenet_sample1000_224.npz", "imagenet_val_first1000_224.npz"):
         parts.append(_unlabelled(load_data.jpeg_set(source / name)[0], rng))
     x_train = np.concatenate(parts)
-    np.savez(
+    _save(
         target / "vww.npz",
         x_train=x_train,
         y_train=np.full(len(x_train), -1),
@@ -94,7 +104,7 @@ def write_imagenet(load_data: ModuleType, source: Path, target: Path) -> None:
     x_train = load_data.jpeg_set(source / "imagenet_sample1000_224.npz")[0]
     x_test, fields = load_data.jpeg_set(source / "imagenet_val_first1000_224.npz")
     y_train = np.full(len(x_train), -1)
-    np.savez(target / "imagenet.npz", x_train=x_train, y_train=y_train, x_test=x_test, y_test=fields["label"])
+    _save(target / "imagenet.npz", x_train=x_train, y_train=y_train, x_test=x_test, y_test=fields["label"])
 
 
 def write_mobilenet_v2(load_data: ModuleType, source: Path, target: Path) -> None:

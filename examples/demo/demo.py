@@ -12,6 +12,7 @@ import keras_dbq
 from examples.common import checks, report
 from examples.demo import latency, plots
 from keras_dbq import datasets, models
+from keras_dbq._table import Table
 from keras_dbq.compat import keras
 
 SIZE = 32  # pixels
@@ -101,19 +102,14 @@ def collect(
 
 def table(results: dict[str, Any]) -> str:
     """Accuracy, size and latency of the float, the quantized, the int8 and the packed model."""
-    rows = [
-        f"{'':10}{'accuracy':>12}{'bytes':>12}{'latency':>12}",
-        f"{'float':10}{100 * results['float_accuracy']:>10.2f} %{results['float_bytes']:>12,}{'':>12}",
-        f"{'quantized':10}{100 * results['quantized_accuracy']:>10.2f} %{'(Keras)':>12}{'':>12}",
-    ]
-    for name in ("int8", "packed"):
-        rows.append(
-            f"{name:10}{100 * results[f'{name}_accuracy']:>10.2f} %{results[f'{name}_bytes']:>12,}"
-            f"{results[f'{name}_us']:>9.1f} us"
-        )
-    rows.append(
+    shown = Table(["network", "accuracy", "bytes", "latency"])
+    for name in ("float", "quantized", "int8", "packed"):
+        size = f"{results[f'{name}_bytes']:,}" if f"{name}_bytes" in results else "(Keras)"
+        latency = f"{results[f'{name}_us']:.1f} us" if f"{name}_us" in results else ""
+        shown.add(name, f"{100 * results[f'{name}_accuracy']:.2f} %", size, latency)
+    return "\n".join([
+        str(shown),
         f"same class, Keras and packed: {100 * results['agreement_quantized_packed']:.2f} %; "
-        f"outputs in which packed and int8 differ: {results['packed_differs_from_int8']}"
-    )
-    rows.append("float bytes: 4 per parameter; latency: one picture, one thread, median of alternating runs")
-    return "\n".join(rows)
+        f"outputs in which packed and int8 differ: {results['packed_differs_from_int8']}",
+        "float bytes: 4 per parameter; latency: one picture, one thread, median of alternating runs",
+    ])  # fmt: skip

@@ -189,7 +189,7 @@ def _product(layer: Any, x: Any, kernel: np.ndarray) -> Any:
         flat = tf.matmul(tf.reshape(x, [-1, kernel.shape[0]]), constant)
         return tf.reshape(flat, [-1, *x.shape[1:-1], kernel.shape[1]])
     padding = layer.padding.upper()
-    if isinstance(layer, L.DepthwiseConv2D):
+    if kernels.is_depthwise(layer):
         return _depthwise(x, constant, layer.strides, padding, layer.dilation_rate)
     return tf.nn.conv2d(x, constant, layer.strides, padding, dilations=layer.dilation_rate)
 
@@ -211,7 +211,7 @@ def _kernel_variable(layer: keras.layers.Layer) -> Any:
     if weights:
         return weights[0].variable
     inner = wrappers.inner(layer)
-    return inner.depthwise_kernel if isinstance(inner, L.DepthwiseConv2D) else inner.kernel
+    return getattr(inner, kernels.attribute(inner))
 
 
 def kernel_record(layer: keras.layers.Layer, batch_norm: keras.layers.Layer | None) -> Kernel | None:
@@ -243,12 +243,10 @@ def kernel_record(layer: keras.layers.Layer, batch_norm: keras.layers.Layer | No
 
 
 def _own_bias(layer: keras.layers.Layer) -> np.ndarray:
-    inner = wrappers.inner(layer)
     bias = wrappers.bias(layer)
     if bias is not None:
         return np.asarray(bias, np.float64)
-    shape = _kernel_variable(layer).shape
-    return np.zeros(shape[-1] * shape[-2] if isinstance(inner, L.DepthwiseConv2D) else shape[-1])
+    return np.zeros(kernels.channels(wrappers.inner(layer), _kernel_variable(layer).shape))
 
 
 def fold_of(layer: keras.layers.Layer, batch_norm: keras.layers.Layer | None) -> tuple[np.ndarray, np.ndarray]:
@@ -264,4 +262,4 @@ def _float_kernel(layer: keras.layers.Layer, batch_norm: keras.layers.Layer | No
     """Kernel and bias of a layer whose weights stay float, batch norm folded."""
     kernel = np.asarray(_kernel_variable(layer), np.float64)
     factor, shift = fold_of(layer, batch_norm)
-    return (kernel.reshape(-1, len(factor)) * factor).reshape(kernel.shape), shift
+    return kernels.scale_outputs(wrappers.inner(layer), kernel, factor), shift

@@ -243,7 +243,7 @@ def _fill(path: _Path, dead: np.ndarray, power: np.ndarray, branches: int) -> tu
         scaled = 1 + bool(layer.center) if isinstance(layer, L.BatchNormalization) else len(weights)
         for i, w in enumerate(weights):
             # A depthwise kernel is (h, w, C, 1), everything else has its output channels last.
-            w = w[..., 0] if isinstance(layer, L.DepthwiseConv2D) and w.ndim == 4 else w
+            w = w[..., 0] if kernels.is_depthwise(layer) and w.ndim == 4 else w
             w[..., channels] = w[..., sources] * (
                 np.asarray(scales, np.float32) if layer is path.scaled and i < scaled else 1
             )

@@ -3,12 +3,10 @@
 from typing import Any
 
 from keras_dbq import _checks
-from keras_dbq.compat import keras
+from keras_dbq.network import kernels
 from keras_dbq.quantizers import LinearWeightQuantizer, TernaryBranchQuantizer
 from keras_dbq.schemes.base import LayerwiseScheme
 from keras_dbq.schemes.plan import Step
-
-L = keras.layers
 
 
 class DBQScheme(LayerwiseScheme):
@@ -90,7 +88,7 @@ class DBQScheme(LayerwiseScheme):
     def weight_quantizer(self, step: Step) -> tuple[Any, str]:
         """The kernel's quantizer (None: stays float) of one kernel layer, and why, in a phrase."""
         layer, options = step.layer, self.choice(step.layer)
-        depthwise = isinstance(layer, L.DepthwiseConv2D)
+        depthwise = kernels.is_depthwise(layer)
         if options.get("skip"):
             return None, "skipped by choice: weights stay float"
         branches = options.get("branches")

@@ -3,7 +3,7 @@
 from typing import Any
 
 from keras_dbq import _checks
-from keras_dbq.compat import keras
+from keras_dbq.network import kernels
 from keras_dbq.quantizers import LinearWeightQuantizer
 from keras_dbq.schemes.base import LayerwiseScheme
 from keras_dbq.schemes.plan import Step
@@ -52,7 +52,7 @@ class FATScheme(LayerwiseScheme):
         quantizer = LinearWeightQuantizer(
             bits=options.get("bits", self.bits),
             per_channel=options.get("per_channel", self.mode == "vector"),
-            depthwise=isinstance(step.layer, keras.layers.DepthwiseConv2D),
+            depthwise=kernels.is_depthwise(step.layer),
             threshold="trained",
             round_bias=True,
         )
