@@ -4,6 +4,8 @@
 TOP_LEVEL = 127
 # The largest magnitude of an int32 bias.
 BIAS_LIMIT = 2**31 - 1
+# A multiplier that takes every sum but 0 past the end of int8, whatever the zero point.
+SATURATING = 255
 # A dot product whose bias has less room than this is not exported: biases would be rounded too coarsely.
 LEAST_ROOM = 2**24
 

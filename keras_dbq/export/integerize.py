@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from keras_dbq.export.grids import Codes, Plan, Step
-from keras_dbq.export.kernels import Kernel, fit_bias
+from keras_dbq.export.kernels import Kernel, fit_bias, runnable_scale
 from keras_dbq.limits import TOP_LEVEL
 from keras_dbq.tflite import flatbuffer as fb
 from keras_dbq.tflite.names import UNCLAMPED
@@ -135,9 +135,10 @@ class _Writer:
         # One scale for all channels is what old runtimes read in FULLY_CONNECTED.
         one = kernel.with_one_scale() if step.name == "FULLY_CONNECTED" else kernel
         fitted, bias = fit_bias(one, float(source_scale))
-        scale, axis = fitted.scale, KERNELS[step.name].axis if len(fitted.scale) > 1 else 0
-        real = bias * np.float64(source_scale) * scale.astype(np.float64)
+        axis = KERNELS[step.name].axis if len(fitted.scale) > 1 else 0
+        real = bias * np.float64(source_scale) * fitted.scale.astype(np.float64)
         self.biases.setdefault(kernel.name, []).append(real)
+        scale = runnable_scale(fitted.scale, float(source_scale), self.grids[int(operator.outputs[0])].scale)
         weights = from_columns(fitted.columns, shape, step.name)
         operator.inputs = np.array([
             operator.inputs[0],

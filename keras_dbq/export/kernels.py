@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from keras_dbq.limits import LEAST_ROOM, bias_room
+from keras_dbq.limits import LEAST_ROOM, SATURATING, bias_room
 from keras_dbq.tflite.levels import find_branches
 
 
@@ -99,3 +99,14 @@ def _shrunk(column: np.ndarray, ratio: float, branches: int) -> np.ndarray:
     if len(scales) == 2:
         scales[1] = min(scales[1], max(scales[0] - 1, 0))  # p > q >= 0, see `tflite.levels`
     return (found.codes[:, :, 0] * scales[:, None]).sum(0).astype(np.int8)
+
+
+def runnable_scale(scale: np.ndarray, source_scale: float, target_scale: float) -> np.ndarray:
+    """Weight scales, float32 [M] or [1], that give the same codes and no multiplier that a runtime refuses.
+
+    derived: the multiplier of a sum is m = s_in * s_w / s_out. From m = 255 on every sum but 0 goes past the end of
+    int8 wherever the zero point lies, so a larger one computes nothing else; XNNPACK takes none of 256 and more. Such
+    multipliers come from outputs that are nearly zero on all data, behind a ReLU that hardly opens.
+    """
+    largest = np.float32(SATURATING * np.float64(target_scale) / np.float64(source_scale))
+    return np.minimum(scale, largest).astype(np.float32)

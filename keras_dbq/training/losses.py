@@ -33,10 +33,13 @@ def logits_loss(kind: str, student: Any, teacher: Any, temperature: float = 1.0,
     """
     _checks.one_of("loss", kind, LOSSES)
     check_temperature(kind, temperature)
-    student, teacher = _wide(student), tf.stop_gradient(_wide(teacher))
     if kind == "kl":
         divergence = _bernoulli_divergence if answer == "sigmoid" else _softmax_divergence
-        return temperature**2 * batch_mean(divergence(student / temperature, teacher / temperature))
+        # choice: in float64, which costs nothing for so few numbers. p and softmax(student) are nearly equal, and their
+        # difference would be lost where a rewrite of float32 graphs computes in bfloat16.
+        student, teacher = (tf.cast(logits, tf.float64) / temperature for logits in (student, teacher))
+        return tf.cast(temperature**2 * batch_mean(divergence(student, tf.stop_gradient(teacher))), tf.float32)
+    student, teacher = _wide(student), tf.stop_gradient(_wide(teacher))
     difference = student - teacher
     if kind == "rmse":
         return tf.sqrt(batch_mean(tf.reduce_mean(_by_picture(tf.square(difference)), -1)) + 1e-12)
@@ -52,12 +55,7 @@ def check_temperature(kind: str, temperature: float) -> float:
 
 
 def _softmax_divergence(student: Any, teacher: Any) -> Any:
-    """KL as a difference of two cross-entropies.
-
-    choice: in TensorFlow's fused operator, whose gradient softmax(student) - p stays float32 where a rewrite of the
-    graph computes the rest in bfloat16. From log_softmax it would be off by a hundredth and more, because p and
-    softmax(student) are nearly equal.
-    """
+    """KL as a difference of two cross-entropies, whose gradient is softmax(student) - p."""
     p = tf.nn.softmax(teacher)
     cross = tf.nn.softmax_cross_entropy_with_logits(labels=p, logits=student)
     return tf.reduce_sum(_by_picture(cross - tf.nn.softmax_cross_entropy_with_logits(labels=p, logits=teacher)), -1)

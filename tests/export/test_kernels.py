@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from keras_dbq.export.kernels import Kernel, fit_bias
+from keras_dbq.export.kernels import Kernel, fit_bias, runnable_scale
 from keras_dbq.limits import bias_room
 from keras_dbq.tflite.levels import find_branches
 
@@ -85,3 +85,19 @@ def test_weights_that_are_not_finite_are_refused(field, value):
     kernel = dataclasses.replace(KERNEL, **{field: np.array(value, getattr(KERNEL, field).dtype)})
     with pytest.raises(ValueError, match="layer 'layer': expected finite weights and biases, got NaN or infinity"):
         fit_bias(kernel, 0.3)
+
+
+def test_a_runnable_scale_gives_the_same_codes_for_every_sum_and_zero_point():
+    source, target = 0.02, 1e-7
+    scale = np.array([1e-9, 1e-6, 0.005, 3.0], np.float32)  # multipliers 0.0002, 0.2, 1,000 and 600,000
+    runnable = runnable_scale(scale, source, target)
+    np.testing.assert_array_equal(runnable[:2], scale[:2])
+    multiplier = (np.float32(source) * runnable / np.float32(target)).astype(np.float32)
+    assert multiplier.max() < 256
+    sums = np.array([-(2**30), -2, -1, 0, 1, 2, 2**30])[:, None]
+    for zero_point in (-128, -1, 0, 127):
+        before, after = (
+            np.clip(zero_point + np.rint(sums * (source * s.astype(np.float64) / target)), -128, 127)
+            for s in (scale, runnable)
+        )
+        np.testing.assert_array_equal(before, after)

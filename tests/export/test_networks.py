@@ -91,6 +91,18 @@ def test_a_dead_relu(trained):
     keras_dbq.verify(q_model, data, x[:8], top1_threshold=0)
 
 
+@pytest.mark.parametrize("high", [1e-5, 1e-3])
+def test_an_output_that_is_nearly_zero(high):
+    """A range as training can leave it: its multipliers are over 256, which XNNPACK refuses; the codes saturate."""
+    x = pictures()
+    q_model = keras_dbq.quantize_model(network(lambda x: L.ReLU(name="r")(x)), keras_dbq.DBQScheme(2), x)
+    ranges = next(t.variables for layer in q_model.layers if (t := wrappers.quantized_output(layer)) and t[0] == "r")
+    ranges["high"].assign(high)
+    data = keras_dbq.export_tflite(q_model, None, strict=True).data
+    report = keras_dbq.verify(q_model, data, x[:8], top1_threshold=0)
+    assert report.output_keras < 0.01
+
+
 OBSTACLES = {
     "one": (lambda x: L.Average(name="mean")([x, x]), "layer 'mean' of type Average has no integer form"),
     "all of them": (

@@ -67,7 +67,7 @@ def long_bias(model, operator, tensors):
         (grouped, "grouped convolution"),
         (tanh, "fused activation TANH"),
         (float_output, "input, weights, output are INT8, INT8, FLOAT32, not INT8"),
-        (large_bias, "a bias of 2147483647, int32 has room for 2146026321 beside 45 products"),
+        (large_bias, "a bias of 2147483647, int32 has room for 2146026322 beside 45 products"),
         (computed_weights, "weights are computed by the graph"),
         (long_bias, "bias is not a constant int32 vector"),
     ],
