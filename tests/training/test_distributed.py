@@ -12,8 +12,9 @@ import pytest
 
 WORKER = Path(__file__).with_name("distributed_worker.py")
 # Sums of halves of a batch are rounded otherwise than sums of the whole: some units in the last place of float32 each
-# step; a weight on the border of two codes may take the other one, which moves the following gradients.
-TOLERANCE = 1e-4
+# step; a weight on the border of two codes may take the other one, which moves the following gradients. Trained
+# variables move by 0.01 to 0.2.
+TOLERANCE = 5e-4
 
 
 def start(out, kind, **environment):
