@@ -130,6 +130,7 @@ print("moved", moved, "apart", apart)
 """
 
 
+@pytest.mark.slow
 def test_two_devices_train_to_the_weights_of_one():
     done = subprocess.run([sys.executable, "-c", MIRRORED, str(REPOSITORY)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -90,6 +90,7 @@ def test_estimators_refuse_bad_arguments():
         calibration.MeanSquaredError(1)
 
 
+@pytest.mark.slow
 def test_methods_change_the_ranges_of_a_model_and_all_export_exactly():
     model, x = nets.mobilenet_v1(), nets.pictures(64)
     found = {}

@@ -46,6 +46,7 @@ def without_seconds(history: list[dict]) -> list[dict]:
     return [{name: value for name, value in row.items() if name != "seconds"} for row in history]
 
 
+@pytest.mark.slow
 def test_a_killed_training_resumes_to_the_same_weights(tmp_path):
     """Killed in the middle of the second epoch, then of the one that it begins again with."""
     worker = load_worker()

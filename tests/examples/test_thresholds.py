@@ -89,6 +89,7 @@ def test_no_pictures(tmp_path):
         pictures.load(str(tmp_path / "nothing"), 4, 4, 3)
 
 
+@pytest.mark.slow
 def test_the_whole_example(model_file, folder, tmp_path):
     results = pipeline.run(
         model_file, str(folder), tmp_path / "out", test=str(folder), value_range="-1,1", scheme="bits=4,mode=scalar",

@@ -171,6 +171,7 @@ def test_loggers_get_what_our_callbacks_add(tmp_path):
     assert list(tmp_path.glob("train/events*"))
 
 
+@pytest.mark.slow
 def test_steps_per_execution_changes_nothing():
     one, three = (distiller(compiled={"steps_per_execution": steps}) for steps in (1, 2))
     assert fitted(one).history["loss"] == pytest.approx(fitted(three).history["loss"], rel=1e-6)
@@ -192,6 +193,7 @@ def moved_by(policy, train, jit=False):
     return np.concatenate([v.numpy().ravel() for v in result.trained]) - start
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("train", ["all", "pointwise"])
 def test_jit_compile_and_mixed_precision_train_alike(train):
     """Up to the rounding of half precision (8 or 11 bits), and numbers on the border of two codes, which may take the
