@@ -112,8 +112,9 @@ class _Rewriter:
             return self._in_pairs(layer)
         return self._copied(layer)
 
-    def _copied(self, layer: keras.layers.Layer) -> keras.layers.Layer:
-        new = graph.clone(layer)
+    def _copied(self, layer: keras.layers.Layer, **changed: Any) -> keras.layers.Layer:
+        """A layer with the same weights, and the same config but for what is changed."""
+        new = layer.__class__.from_config({**layer.get_config(), **changed})
         new.trainable = layer.trainable
         self.later.append(lambda: graph.copy_weights([(layer, new)]))
         return new
@@ -157,10 +158,7 @@ class _Rewriter:
         return new
 
     def _split_activation(self, layer: Any) -> Call:
-        linear = layer.__class__.from_config({**layer.get_config(), "activation": "linear"})
-        linear.trainable = layer.trainable
-        self.later.append(lambda: graph.copy_weights([(layer, linear)]))
-        return _then(linear, self._activation(layer))
+        return _then(self._copied(layer, activation="linear"), self._activation(layer))
 
     def _covers_map(self, layer: Any) -> bool:
         if layer.data_format != "channels_last":
