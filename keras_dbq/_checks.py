@@ -31,3 +31,22 @@ def boolean(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise TypeError(f"{name}: expected True or False, got {value!r}")
     return value
+
+
+def in_order(what: str, value: Any, names: list[str]) -> list[Any]:
+    """One array per input of a network: `value` is one array, a list or tuple in order, or a dict by `names`.
+
+    Raises ValueError for another number of arrays or other names.
+    """
+    if isinstance(value, dict):
+        if set(value) != set(names):
+            raise ValueError(
+                f"{what}: expected a dict with the inputs {', '.join(names)}, got {', '.join(map(str, value))}"
+            )
+        return [value[name] for name in names]
+    arrays = list(value) if isinstance(value, (list, tuple)) else [value]
+    if len(arrays) != len(names):
+        raise ValueError(
+            f"{what}: expected {len(names)} array(s), one per model input ({', '.join(names)}), got {len(arrays)}"
+        )
+    return arrays

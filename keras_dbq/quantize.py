@@ -7,7 +7,7 @@ from keras_dbq.calibration import Batches, RangeEstimator, estimator, match_outp
 from keras_dbq.calibration import recalibrate_batch_norm as measure_batch_norm
 from keras_dbq.compat import QuantizeScheme, QuantizeWrapperV2, check_keras_model, keras, tfmot
 from keras_dbq.network import graph
-from keras_dbq.wrapping import wrappers
+from keras_dbq.wrapping import naming, wrappers
 from keras_dbq.wrapping.serialization import custom_objects
 
 
@@ -66,6 +66,7 @@ def quantize_model(
 
     with quantize_scope():
         quantized = keras.models.clone_model(transformed, clone_function=wrap)
+    quantized = naming.name_outputs(quantized, graph.output_names(model))
     initialize(
         quantized,
         calibration_data,

@@ -18,6 +18,7 @@ from keras_dbq.export.kernels import Kernel
 from keras_dbq.export.matching import GridFinder, KernelFinder
 from keras_dbq.export.renaming import rename
 from keras_dbq.tflite import flatbuffer as fb
+from keras_dbq.tflite import signature
 from keras_dbq.tflite.slim import drop_metadata, drop_unused, share_buffers
 
 
@@ -49,11 +50,13 @@ def convert(q_model: keras.Model) -> Conversion:
     """
     inference = build(q_model)
     model = fb.load_model(_run_converter(inference))
+    signature.sort_ends(model)
     find_kernel = KernelFinder(inference)
     plan = decide(model, find_kernel, GridFinder(inference))
     find_kernel.check_all_found()
     biases = integerize(model, plan)
     rename(model, inference, find_kernel.placed)
+    signature.write(model, inference.ends)
     floating, requantized = _findings(model, plan)
     drop_metadata(model)
     drop_unused(model)

@@ -20,6 +20,7 @@ from keras_dbq.network import graph, kernels, roles
 from keras_dbq.network.batch_norm import affine
 from keras_dbq.ops import activations as activation_ops
 from keras_dbq.tflite.operators import Grid
+from keras_dbq.tflite.signature import Ends
 from keras_dbq.wrapping import naming, wrappers
 from keras_dbq.wrapping.layers import QuantizeTensor
 
@@ -37,7 +38,8 @@ class InferenceGraph:
     grids: dict[str, Grid] = field(default_factory=dict)  # token -> grid of the layer's output
     names: dict[str, str] = field(default_factory=dict)  # token -> layer name
     tensor_names: dict[str, str] = field(default_factory=dict)  # token of a quantizer -> name of the tensor in the file
-    input_names: list[str] = field(default_factory=list)
+    input_layers: list[str] = field(default_factory=list)  # in Keras' order
+    ends: Ends = field(default_factory=lambda: Ends([], []))  # what Keras calls its inputs and outputs, in its order
 
 
 def build(q_model: keras.Model) -> InferenceGraph:
@@ -61,7 +63,9 @@ class _Builder:
 
     def build(self) -> InferenceGraph:
         inputs = self.model.inputs
-        self.result.input_names = [layer.name for layer in graph.input_layers(self.model)]
+        self.result.input_layers = [layer.name for layer in graph.input_layers(self.model)]
+        names = graph.input_names(self.model), naming.output_names(self.model)
+        self.result.ends = Ends(*names, isinstance(self.model.output, dict))
         specs = [
             tf.TensorSpec([None, *t.shape[1:]], t.dtype, name=f"input{i}") for i, t in enumerate(inputs)
         ]  # a batch of any size

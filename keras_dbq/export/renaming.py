@@ -20,7 +20,7 @@ def rename(model: Any, inference: InferenceGraph, placed: dict[str, str]) -> Non
       placed: {output tensor's old name: name of the layer whose weights its operator has}.
     """
     graph, unique = model.subgraphs[0], UniqueNames()
-    ends = dict(zip([int(i) for i in graph.inputs], _input_names(model, inference), strict=True))
+    ends = dict(zip([int(i) for i in graph.inputs], inference.input_layers, strict=True))
     for index, name in ends.items():
         graph.tensors[index].name = unique.give(name)
     # Activations before constants: the plain name is the activation's.
@@ -45,12 +45,3 @@ def _short_name(old: str, inference: InferenceGraph, placed: dict[str, str]) -> 
     if old.rsplit("/", 1)[0] in placed.values():
         return old  # the constants that `integerize` named
     return old.split(";")[0].split("/")[-1]
-
-
-def _input_names(model: Any, inference: InferenceGraph) -> list[str]:
-    """Names of the graph's inputs; the converter keeps the function's argument names input0, input1, ..."""
-    names = []
-    for position, index in enumerate(model.subgraphs[0].inputs):
-        digits = fb.text(model.subgraphs[0].tensors[index].name).split("input")[-1].split(":")[0]
-        names.append(inference.input_names[int(digits) if digits.isdigit() else position])
-    return names

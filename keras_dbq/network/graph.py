@@ -131,6 +131,20 @@ def input_layers(model: keras.Model) -> list[keras.layers.Layer]:
     return [tensor._keras_history.layer for tensor in model.inputs]
 
 
+def input_names(model: keras.Model) -> list[str]:
+    """Names of the inputs in the order of model.inputs: the keys where the model takes a dict, else the layers'."""
+    return list(_names(model.input, model.input_names))
+
+
+def output_names(model: keras.Model) -> list[str]:
+    """Names of the outputs in the order of model.outputs: the keys where the model gives a dict, else the layers'."""
+    return list(_names(model.output, model.output_names))
+
+
+def _names(structure: Any, layers: list[str]) -> list[str]:
+    return sorted(structure) if isinstance(structure, dict) and len(structure) == len(layers) else layers
+
+
 def replay(model: keras.Model, inputs: list[Any], replace: Callable[[keras.layers.Layer], Call]) -> Any:
     """The model's outputs, computed from other input tensors with `replace(layer)` called in place of each layer."""
     values = {id(old): new for old, new in zip(model.inputs, inputs, strict=True)}

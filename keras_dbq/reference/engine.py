@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from keras_dbq._checks import one_of
+from keras_dbq._checks import in_order, one_of
 from keras_dbq.reference import ops_activation, ops_conv, ops_elementwise, ops_pool, ops_shape  # noqa: F401 (register)
 from keras_dbq.reference.ops import OPS, PREPARE, Call
 from keras_dbq.reference.rounding import input_codes
@@ -53,25 +54,35 @@ class Engine:
         """The file's output tensors, in the order `run` returns them."""
         return [self.model.tensors[i] for i in self.model.outputs]
 
-    def run(self, x: Array | Sequence[Array], all_tensors: bool = False) -> Any:
+    @property
+    def input_names(self) -> list[str]:
+        """Keras' names of the inputs in Keras' order: those of the file's signature."""
+        return list(self.model.input_names)
+
+    @property
+    def output_names(self) -> list[str]:
+        """Keras' names of the outputs in Keras' order."""
+        return list(self.model.output_names)
+
+    def run(self, x: Array | Sequence[Array] | dict[str, Array], all_tensors: bool = False) -> Any:
         """Runs any number of pictures, whatever batch the file was converted for.
 
         Args:
-          x: one array, or a list for several inputs. Float: quantized with the file's input scale,
-            `rounding.input_codes`; int8 (or the file's own integer type): taken as codes.
+          x: one array; for several inputs a list in the order of `input_names`, or a dict by these names. Float:
+            quantized with the file's input scale, `rounding.input_codes`; int8 (or the file's own integer type): taken
+            as codes.
           all_tensors: also return every activation, as codes, by tensor name; runs the whole batch at once.
 
         Returns:
-          One array, or a list for several outputs: float32 ((code - zero_point) * scale) when the first input is float,
+          One array; for several outputs a list, or a dict where the Keras model gives one: float32
+          ((code - zero_point) * scale) when the first input is float,
           codes when it is given as codes. With all_tensors: (that, {tensor name: array}).
 
         Raises:
-          ValueError: for a wrong number of inputs, a wrong shape, different batches, or NaN.
+          ValueError: for a wrong number or names of inputs, a wrong shape, different batches, or NaN.
           TypeError: for a wrong dtype.
         """
-        arrays = [np.asarray(a) for a in (x if isinstance(x, (list, tuple)) else [x])]
-        if len(arrays) != len(self.inputs):
-            raise ValueError(f"x: expected {len(self.inputs)} inputs, got {len(arrays)}")
+        arrays = [np.asarray(a) for a in in_order("x", x, self.input_names)]
         as_float = np.issubdtype(arrays[0].dtype, np.floating)
         codes = [_to_codes(a, tensor) for a, tensor in zip(arrays, self.inputs, strict=True)]
         factor = _batch_factor(codes, self.inputs)
@@ -81,8 +92,15 @@ class Engine:
             results, activations = self._run_blocks(codes, factor), {}
         if as_float:
             results = [_to_real(r, tensor) for r, tensor in zip(results, self.outputs, strict=True)]
-        returned = results[0] if len(results) == 1 else results
+        returned = self._structured(results)
         return (returned, self._by_name(activations)) if all_tensors else returned
+
+    def _structured(self, results: list[Array]) -> Any:
+        """One array, a list, or a dict where the Keras model gives one: our metadata entry says so."""
+        entry = json.loads(self.model.metadata.get("keras_dbq", b"{}"))
+        if entry.get("outputs") == "dict":
+            return dict(zip(self.output_names, results, strict=True))
+        return results[0] if len(results) == 1 else results
 
     def _check_order(self) -> None:
         """Every tensor that is read is a constant, an input, or an earlier operator's output."""

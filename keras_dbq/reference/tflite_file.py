@@ -87,13 +87,15 @@ class Operator:
 
 @dataclass(frozen=True)
 class TFLiteModel:
-    """The first subgraph of a file, and the file's metadata (name to bytes)."""
+    """The first subgraph of a file, the names that its signature gives, and the file's metadata (name to bytes)."""
 
     tensors: tuple[Tensor, ...]
     operators: tuple[Operator, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     metadata: dict[str, bytes]
+    input_names: tuple[str, ...] = ()
+    output_names: tuple[str, ...] = ()
 
 
 def read_model(source: str | os.PathLike | bytes | bytearray | memoryview) -> TFLiteModel:
@@ -133,7 +135,23 @@ def _convert(model: Any, data: bytes) -> TFLiteModel:
                 f"got {wrong[0]}"
             )
     metadata = {_text(m.name): _buffer(model.buffers[m.buffer], data) for m in model.metadata or []}
-    return TFLiteModel(tensors, operators, _indices(graph.inputs), _indices(graph.outputs), metadata)
+    inputs, outputs = _indices(graph.inputs), _indices(graph.outputs)
+    signature = next((s for s in model.signatureDefs or [] if s.subgraphIndex == 0), None)
+    input_names = _end_names(inputs, getattr(signature, "inputs", None), tensors)
+    output_names = _end_names(outputs, getattr(signature, "outputs", None), tensors)
+    return TFLiteModel(tensors, operators, inputs, outputs, metadata, input_names, output_names)
+
+
+def _end_names(ends: tuple[int, ...], entries: Any, tensors: tuple[Tensor, ...]) -> tuple[str, ...]:
+    """Names of inputs or outputs: the signature's, else the tensors' own; a tensor given twice has two of them."""
+    left = [(int(entry.tensorIndex), _text(entry.name)) for entry in entries or []]
+    names = []
+    for index in ends:
+        found = next((entry for entry in left if entry[0] == index), (index, tensors[index].name))
+        if found in left:
+            left.remove(found)
+        names.append(found[1])
+    return tuple(names)
 
 
 def _text(name: bytes | str | None) -> str:

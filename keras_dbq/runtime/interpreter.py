@@ -17,6 +17,8 @@ import numpy as np
 
 from keras_dbq import _checks
 from keras_dbq.reference.rounding import input_codes
+from keras_dbq.tflite import flatbuffer as fb
+from keras_dbq.tflite import signature
 
 _LIBRARY = "libdbq_delegate.so"
 _OP_PREFIX = b"Dbq"
@@ -91,8 +93,19 @@ class Interpreter:
                 experimental_preserve_all_tensors=preserve_all_tensors,
             )
             self._interpreter.allocate_tensors()
+            self._ends = signature.read(fb.parse(content))
         self._file_batch = int(self.input_details[0]["shape"][0]) if len(self.input_details[0]["shape"]) else 1
         self._batch_is_fixed = False
+
+    @property
+    def input_names(self) -> list[str]:
+        """Keras' names of the inputs in Keras' order: those of the file's signature."""
+        return list(self._ends.inputs)
+
+    @property
+    def output_names(self) -> list[str]:
+        """Keras' names of the outputs in Keras' order."""
+        return list(self._ends.outputs)
 
     @property
     def input_details(self) -> list[dict[str, Any]]:
@@ -104,7 +117,7 @@ class Interpreter:
         """The runtime's own description of every output."""
         return self._interpreter.get_output_details()
 
-    def predict(self, x: np.ndarray | Sequence[np.ndarray], batch_size: int = 32) -> Any:
+    def predict(self, x: np.ndarray | Sequence[np.ndarray] | dict[str, np.ndarray], batch_size: int = 32) -> Any:
         """Runs the model on x [N, ...], `batch_size` examples at a time.
 
         Float x is quantized with the file's input scale, as training does (`reference.rounding.input_codes`), and the
@@ -112,22 +125,20 @@ class Interpreter:
         its constants (a Reshape to [1, ...]) is run at its own batch size.
 
         Args:
-            x: array, or one array per input of a model with several.
+            x: array; for a model of several inputs a list in the order of `input_names`, or a dict by these names.
             batch_size: examples per run.
 
         Returns:
-            array [N, ...], or a list of arrays for a model with several outputs.
+            array [N, ...]; for a model of several outputs a list in the order of `output_names`, or a dict where the
+            Keras model gives one.
 
         Raises:
-            ValueError: wrong number of inputs, rank, size or batch.
+            ValueError: wrong number or names of inputs, rank, size or batch.
             TypeError: x is neither float nor of the input's own dtype.
         """
         _checks.integer("batch_size", batch_size, 1, 2**31 - 1)
         details = self.input_details
-        arrays = [x] if isinstance(x, np.ndarray) or not isinstance(x, (list, tuple)) else list(x)
-        if len(arrays) != len(details):
-            raise ValueError(f"x: expected {len(details)} array(s), one per model input, got {len(arrays)}")
-        checked = [_check_input(np.asarray(a), d) for a, d in zip(arrays, details, strict=True)]
+        checked = [_check_input(np.asarray(a), d) for a, d in zip(self._ends.arrays(x), details, strict=True)]
         sizes = {len(a) for a in checked}
         if len(sizes) != 1 or 0 in sizes:
             raise ValueError(f"x: expected one batch size of at least 1 in all inputs, got {sorted(sizes)}")
@@ -137,7 +148,7 @@ class Interpreter:
         outputs = [np.concatenate(column) for column in zip(*parts, strict=True)]
         if not raw:
             outputs = [_dequantize(y, d) for y, d in zip(outputs, self.output_details, strict=True)]
-        return outputs[0] if len(outputs) == 1 else outputs
+        return self._ends.structured(outputs)
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Activations of the last run by tensor name: raw codes where quantized, float32 elsewhere.

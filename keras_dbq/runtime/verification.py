@@ -45,7 +45,7 @@ def verify(
     Args:
       q_model: the quantized Keras model that was exported; None compares the file's integer paths only.
       path: the exported file (or its bytes), packed or int8.
-      x: float array [N, ...], or a list of arrays for a model of several inputs.
+      x: float array [N, ...]; for a model of several inputs a list in Keras' order, or a dict by Keras' names.
       int8_file: the int8 export to compare a packed file with; None makes it with `unpack_tflite`.
       top1_threshold: least share of examples on which Keras' best class is among the file's best (last axis of the
         first output; ties in the file's codes count as agreement). 0 asks nothing of Keras.
@@ -62,10 +62,10 @@ def verify(
     """
     threshold = _checks.number("top1_threshold", top1_threshold, 0.0, 1.0)
     _checks.integer("batch_size", batch_size, 1, 2**31 - 1)
-    inputs = [np.asarray(a, np.float32) for a in (x if isinstance(x, (list, tuple)) else [x])]
+    paths = _Paths(q_model, fb.read_bytes(path), int8_file)
+    inputs = [np.asarray(a, np.float32) for a in _checks.in_order("x", x, paths.engine.input_names)]
     if len({len(a) for a in inputs}) != 1 or not len(inputs[0]):
         raise ValueError(f"x: expected one batch size of at least 1 in all inputs, got {[len(a) for a in inputs]}")
-    paths = _Paths(q_model, fb.read_bytes(path), int8_file)
     report = _compare(paths, _batches(inputs, batch_size), threshold)
     if raise_on_failure and not report.passed:
         raise VerificationError(f"verify: {'; '.join(report.problems())}", report)
@@ -143,6 +143,8 @@ def _run(interpreter: Interpreter, given: list[np.ndarray]) -> _Run:
 
 
 def _listed(outputs: Any) -> list[np.ndarray]:
+    if isinstance(outputs, dict):
+        return list(outputs.values())
     return outputs if isinstance(outputs, list) else [outputs]
 
 

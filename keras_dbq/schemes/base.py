@@ -10,12 +10,13 @@ from keras_dbq.compat import (
     QuantizeScheme,
     keras,
 )
-from keras_dbq.network import kernels, roles
+from keras_dbq.network import graph, kernels, roles
 from keras_dbq.network.roles import FIXED, UNSUPPORTED, WEIGHTS
 from keras_dbq.prepare import folding
 from keras_dbq.quantizers import ActivationQuantizer
 from keras_dbq.schemes.plan import Step, plan
 from keras_dbq.schemes.rewrite import TENSOR_PREFIX, Rewritten, insert_quantizers, rewrite
+from keras_dbq.wrapping import naming
 from keras_dbq.wrapping.layers import QuantizeTensor
 from keras_dbq.wrapping.quantize_configs import (
     LayerQuantizeConfig,
@@ -147,6 +148,7 @@ class LayoutTransform(QuantizeLayoutTransform):
         """
         scheme = self.scheme
         scheme.check_names(model)
+        names = graph.output_names(model)
         if scheme.fold:
             model = folding.fold_batch_norms(model)
         wanted = {layer.name for layer in model.layers if layer.name in layer_quantize_map}
@@ -163,6 +165,7 @@ class LayoutTransform(QuantizeLayoutTransform):
             if config is not None:
                 scheme._configs[step.layer.name] = config
         result = insert_quantizers(rewritten.model, planned, self._quantize_tensor)
+        result = naming.name_outputs(result, names)
         return result, {name: {"quantize_config": config} for name, config in scheme._configs.items()}
 
     def _quantize_tensor(self, name: str, step: Step | None) -> keras.layers.Layer:

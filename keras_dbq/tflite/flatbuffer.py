@@ -57,18 +57,27 @@ def load_model(data: bytes) -> Any:
     Raises:
       ValueError: damaged file, several subgraphs, or weights stored outside the flatbuffer.
     """
-    try:
-        model = schema.ModelT.InitFromPackedBuf(data, 0)
-    except Exception as error:  # the generated reader raises struct.error, IndexError, TypeError, ...
-        raise ValueError(
-            f"source: expected a readable TFLite flatbuffer, got {type(error).__name__}: {error}"
-        ) from None
+    model = parse(data)
     if model.subgraphs is None or len(model.subgraphs) != 1:
         count = 0 if model.subgraphs is None else len(model.subgraphs)
         raise ValueError(f"source: expected a model of one subgraph, got {count}")
     if any(buffer.offset > 1 for buffer in model.buffers):
         raise ValueError("source: expected weights inside the flatbuffer, got buffers stored behind it (over 2 GiB)")
     return model
+
+
+def parse(data: bytes) -> Any:
+    """bytes -> ModelT, whatever it holds.
+
+    Raises:
+      ValueError: damaged file.
+    """
+    try:
+        return schema.ModelT.InitFromPackedBuf(data, 0)
+    except Exception as error:  # the generated reader raises struct.error, IndexError, TypeError, ...
+        raise ValueError(
+            f"source: expected a readable TFLite flatbuffer, got {type(error).__name__}: {error}"
+        ) from None
 
 
 class _SharingBuilder(flatbuffers.Builder):

@@ -1,4 +1,4 @@
-"""Our one Keras layer: a quantizer of a tensor that no layer can carry."""
+"""Our two Keras layers: a quantizer of a tensor that no layer can carry, and the name of an output."""
 
 from typing import Any
 
@@ -44,3 +44,17 @@ class QuantizeTensor(keras.layers.Layer):
         alone = type(self.quantizer) is ActivationQuantizer
         config = self.quantizer.get_config() if alone else serialize(self.quantizer)
         return {**super().get_config(), "quantizer": config}
+
+
+@register
+class NamedOutput(keras.layers.Layer):
+    """Changes nothing: its name, without `PREFIX`, is what the float model calls this output.
+
+    A rewrite may end in layers of other names, and nested models are spliced in; the file keeps the user's names.
+    """
+
+    PREFIX = "output_"
+    quantization_role = "identity"  # see `network.roles`
+
+    def call(self, inputs: Any) -> Any:
+        return inputs

@@ -7,6 +7,7 @@ import numpy as np
 from keras_dbq.compat import QuantizeWrapper, keras
 from keras_dbq.network import graph
 from keras_dbq.wrapping import lookup
+from keras_dbq.wrapping.layers import NamedOutput
 
 
 def strip(q_model: keras.Model) -> keras.Model:
@@ -21,7 +22,8 @@ def strip(q_model: keras.Model) -> keras.Model:
     pairs: list[tuple[Any, Any]] = []
 
     def replace(layer: keras.layers.Layer) -> Any:
-        if not isinstance(layer, QuantizeWrapper) and lookup.quantized_output(layer):
+        ours = isinstance(layer, NamedOutput) or lookup.quantized_output(layer)
+        if ours and not isinstance(layer, QuantizeWrapper):
             return lambda x, **_: x
         new = graph.clone(lookup.inner(layer))
         pairs.append((layer, new))

@@ -30,7 +30,7 @@ def test_every_tensor_has_a_short_name_of_its_own():
     for source, target in zip(chain, chain[1:], strict=False):
         builder.op("ADD", [index[source], weights if source == "input" else shape], [index[target]])
     model = fb.load_model(builder.finish([index["input"], index["second"]], [index["output"]]))
-    inference = InferenceGraph(None, names=NAMES, tensor_names={"n0000": "image"}, input_names=["left", "right"])
+    inference = InferenceGraph(None, names=NAMES, tensor_names={"n0000": "image"}, input_layers=["right", "left"])
     rename(model, inference, {old["conv"]: "conv"})
     names = [fb.text(tensor.name) for tensor in model.subgraphs[0].tensors]
     assert names == [

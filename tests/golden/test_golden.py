@@ -9,6 +9,7 @@ import keras_dbq
 from keras_dbq.compat import keras
 from keras_dbq.reference import Engine
 from keras_dbq.tflite import flatbuffer as fb
+from keras_dbq.tflite import slim
 from tests.conftest import REPOSITORY
 
 GOLDEN = REPOSITORY / "tests" / "golden" / "0.1"
@@ -84,11 +85,20 @@ def options(op) -> str:
     return json.dumps(vars(op.builtinOptions) if op.builtinOptions else {}, sort_keys=True, default=str)
 
 
+def without_signature(data: bytes) -> bytes:
+    """The file written again without its signature: 0.1's had the converter's names and unused tensors."""
+    model = fb.load_model(data)
+    model.signatureDefs = None
+    slim.drop_unused(model)
+    return fb.save_model(model)
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("ending", ["keras", "h5"])
 def test_a_loaded_model_exports_the_committed_bytes(name, ending):
+    """All but the names in the signature."""
     q_model = keras.models.load_model(GOLDEN / f"{name}.{ending}", compile=False)
     encodings = ("packed", "int8") if ending == "keras" else ("packed",)
     for encoding in encodings:
         report = keras_dbq.export_tflite(q_model, None, encoding, strict=encoding == "packed" and "fat" not in name)
-        assert report.data == content(f"{name}_{encoding}"), encoding
+        assert without_signature(report.data) == without_signature(content(f"{name}_{encoding}")), encoding

@@ -10,12 +10,7 @@ from tests.property import check, networks
 
 SETTINGS = {"derandomize": True, "database": None, "deadline": None, "suppress_health_check": list(HealthCheck)}
 # Faults that are known and open: pattern in the program's text -> what happens. To be emptied, never to grow quietly.
-OPEN = {
-    r"x[1-9]\d* = keras\.Input": "a file's inputs may stand in another order than the model's",
-    r"\], \[x\d+, x\d+\]\)": "a file's outputs may stand in another order than the model's",
-    r"AveragePooling2D\(.*padding=\"same\"": "two roundings, so that Keras and the file differ by two codes",
-    r"(f\d+) = (?s:.*)\1\((?s:.*)\1\(": "a layer called twice: its bias is rounded to two grids",
-}
+OPEN: dict[str, str] = {}
 
 
 def open_fault(program: networks.Program) -> str:

@@ -155,7 +155,7 @@ def test_the_accumulator_beyond_float32_is_exact():
 
 def test_errors_of_run():
     engine = Engine(relu_file())
-    with pytest.raises(ValueError, match="x: expected 1 inputs, got 2"):
+    with pytest.raises(ValueError, match=r"x: expected 1 array\(s\), one per model input .*, got 2"):
         engine.run([np.zeros((1, 4)), np.zeros((1, 4))])
     with pytest.raises(ValueError, match=r"input 'in': expected shape \(batch, 4,\), got \(1, 5\)"):
         engine.run(np.zeros((1, 5)))

@@ -150,7 +150,7 @@ def test_stock_interpreter_runs_int8_and_names_the_package_for_packed() -> None:
         (np.zeros((1, 6, 5, 4), np.uint8), TypeError, "expected float or int8, got uint8"),
         (np.zeros((1, 6, 5, 4), complex), TypeError, "expected float or int8, got complex128"),
         (np.full((1, 6, 5, 4), np.nan), ValueError, "input 'x': expected numbers, got NaN"),
-        ([np.zeros((1, 6, 5, 4))] * 2, ValueError, r"expected 1 array\(s\), one per model input, got 2"),
+        ([np.zeros((1, 6, 5, 4))] * 2, ValueError, r"expected 1 array\(s\), one per model input \(x\), got 2"),
     ],
 )
 def test_input_errors(x: np.ndarray, error: type[Exception], message: str) -> None:
