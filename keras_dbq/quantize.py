@@ -62,7 +62,9 @@ def quantize_model(
     def wrap(layer: keras.layers.Layer) -> keras.layers.Layer:
         if layer.name not in planned:
             return layer
-        return QuantizeWrapperV2(layer, registry.get_quantize_config(layer), name_prefix="quant_")
+        return QuantizeWrapperV2(
+            layer, registry.get_quantize_config(layer), name_prefix="quant_", trainable=layer.trainable
+        )
 
     with quantize_scope():
         quantized = keras.models.clone_model(transformed, clone_function=wrap)

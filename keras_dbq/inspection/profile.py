@@ -26,6 +26,8 @@ class LayerProfile:
       float. Scales and biases are not counted.
     macs: multiply-accumulates per picture, over all calls; 0 where a size is unknown.
     ternary: whether they need additions only, and one multiplication per output and branch.
+    trains: what of the layer a training step changes: "weights" (kernel, bias, batch norm), "scales" (of its branches,
+      thresholds), "range" (of its output, where that is trained); "-" for nothing.
     """
 
     name: str
@@ -37,6 +39,7 @@ class LayerProfile:
     weight_bytes: int = 0
     macs: int = 0
     ternary: bool = False
+    trains: str = "-"
 
 
 def profile(q_model: keras.Model) -> list[LayerProfile]:
@@ -70,6 +73,7 @@ def _layer_profile(layer: keras.layers.Layer, shapes: list[Any]) -> LayerProfile
         "kind": type(plain).__name__,
         "activation": range_text(wrappers.quantized_output(layer)),
         "parameters": int(sum(np.prod(v.shape) for v in variables.values())),
+        "trains": _trained_parts(layer, set(variables)),
     }
     if quantized:
         return LayerProfile(**known, **_quantized_kernel(plain, quantized[0], shapes))
@@ -77,6 +81,19 @@ def _layer_profile(layer: keras.layers.Layer, shapes: list[Any]) -> LayerProfile
         count = int(np.prod(getattr(plain, kernels.attribute(plain)).shape))
         return LayerProfile(**known, weights="float", weight_bytes=4 * count, macs=_macs(plain, count, shapes))
     return LayerProfile(**known)
+
+
+def _trained_parts(layer: keras.layers.Layer, weights: set[int]) -> str:
+    """What of a layer is among its trainable weights; `weights`: ids of the plain layer's."""
+    output = wrappers.quantized_output(layer)
+    ranges = {id(v) for v in output.variables.values()} if output else set()
+    parts = {
+        "weights": weights - ranges,
+        "scales": {id(v) for w in wrappers.quantized_weights(layer) for v in w.variables.values()},
+        "range": ranges,
+    }
+    trained = {id(v) for v in layer.trainable_weights}
+    return ", ".join(part for part, ids in parts.items() if ids & trained) or "-"
 
 
 def _quantized_kernel(plain: Any, weight: wrappers.QuantizedWeight, shapes: list[Any]) -> dict[str, Any]:

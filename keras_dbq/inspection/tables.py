@@ -23,14 +23,27 @@ def summary(q_model: keras.Model, print_fn: Callable[[str], Any] | None = print)
     """
     wrappers.check_quantized(q_model, "summary")
     table = Table(
-        ["layer", "type", "weights", "activation", "parameters", "sparsity", "weight bytes", "MACs", "of them ternary"],
+        [
+            "layer",
+            "type",
+            "weights",
+            "activation",
+            "parameters",
+            "sparsity",
+            "weight bytes",
+            "MACs",
+            "of them ternary",
+            "trains",
+        ],
         title=f"{q_model.name}: quantized layers",
         total=["parameters", "weight bytes", "MACs", "of them ternary"],
     )
     for p in profile(q_model):
         shares = " ".join(f"{share:.2f}" for share in p.sparsity) or "-"
         ternary = p.macs if p.ternary else 0
-        table.add(p.name, p.kind, p.weights, p.activation, p.parameters, shares, p.weight_bytes, p.macs, ternary)
+        table.add(
+            p.name, p.kind, p.weights, p.activation, p.parameters, shares, p.weight_bytes, p.macs, ternary, p.trains
+        )
     if print_fn is not None:
         print_fn(str(table))
     return table

@@ -1,7 +1,7 @@
 """Freezing parts of quantized layers: which weights of a wrapper train, and in which order they are listed.
 
 Keras keeps two lists of variables per layer, trainable ones and others, and tfmot's wrapper has lists of its own beside
-those of the layer inside (so `layer.trainable = False` does not freeze a wrapper). The order in these lists is the
+those of the layer inside (`wrapping.trainable` makes it keep Keras' rule). The order in these lists is the
 order in files, so it depends on nothing but the order in which the layer was built and on what is frozen.
 """
 
@@ -52,7 +52,7 @@ def freeze(
         raise ValueError("freeze: expected at least one of weights, scales, ranges, batch_norm to be True, got none")
     for layer in _chosen(q_model, layers):
         if batch_norm and isinstance(lookup.inner(layer), keras.layers.BatchNormalization):
-            layer.trainable = False
+            lookup.inner(layer).trainable = False  # the ranges that the wrapper carries go on
         _freeze_parts(layer, parts)
     _forget_compiled(q_model)
     return q_model

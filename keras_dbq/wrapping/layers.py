@@ -34,6 +34,8 @@ class QuantizeTensor(keras.layers.Layer):
     def call(self, inputs: Any, training: Any = None) -> Any:
         if training is None:
             training = keras.backend.learning_phase()
+        if not self.trainable:
+            training = False
         return smart_cond(
             training,
             lambda: self.quantizer(inputs, True, self.quantizer_vars),

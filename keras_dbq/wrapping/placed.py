@@ -3,7 +3,7 @@
 import weakref
 from typing import Any
 
-from keras_dbq.compat import Quantizer, keras
+from keras_dbq.compat import Quantizer, keras, tf
 from keras_dbq.wrapping import freezing
 from keras_dbq.wrapping.bias import BiasRounder
 
@@ -35,7 +35,10 @@ class PlacedQuantizer(Quantizer):
         freezing.freeze_once(self._wrapper())
         if self.rounder is not None:
             self.rounder.round(self._wrapper(), self.quantizer, inputs, weights)
-        return self.quantizer(inputs, training, weights, **kwargs)
+        # A frozen layer computes in training what it computes in the file.
+        result = self.quantizer(inputs, training and self._wrapper().trainable, weights, **kwargs)
+        # Never the variable itself: the layer inside would list it again, and a saved model would not load.
+        return tf.identity(result) if isinstance(result, tf.Variable) else result
 
     def get_config(self) -> dict[str, Any]:
         return {} if self.quantizer is None else self.quantizer.get_config()

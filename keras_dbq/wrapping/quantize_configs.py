@@ -9,6 +9,7 @@ from typing import Any
 from keras_dbq.compat import QuantizeConfig, Quantizer, keras, register
 from keras_dbq.quantizers import LinearWeightQuantizer, TernaryBranchQuantizer, deserialize, serialize
 from keras_dbq.wrapping.placed import PlacedQuantizer
+from keras_dbq.wrapping.trainable import follow_keras
 
 
 @register
@@ -79,6 +80,9 @@ class LayerQuantizeConfig(QuantizeConfig):
         return type(self) is type(other) and self.get_config() == other.get_config()
 
     __hash__ = object.__hash__
+
+
+follow_keras(LayerQuantizeConfig)
 
 
 @register

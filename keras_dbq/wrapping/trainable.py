@@ -1,0 +1,57 @@
+"""`layer.trainable = False` on a quantized layer means what it means in Keras.
+
+tfmot's wrapper lists its kernel and the quantizers' variables apart from the layer inside, whatever that layer's
+`trainable` says (tfmot issues 527, 881, 1067). Here these properties of the wrapper follow Keras' rule: a layer that
+does not train has no trainable weights. They act on wrappers with our QuantizeConfigs; others are as before.
+
+A frozen layer computes in training what the file computes: its weights do not take the smooth forward, and its ranges
+do not follow the data (choice: as a frozen BatchNormalization runs as at inference).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras_dbq.compat import OutputOnlyConfig, QuantizeWrapper, QuantizeWrapperV2, keras
+
+
+def follow_keras(config_class: type) -> None:
+    """Makes the wrappers with a QuantizeConfig of this class keep Keras' rule."""
+    for wrapper_class in (QuantizeWrapper, QuantizeWrapperV2):
+        _keras_rule(wrapper_class, config_class)
+
+
+def _keras_rule(wrapper_class: Any, config_class: type) -> None:
+    """Replaces `trainable`, `trainable_weights` and `non_trainable_weights` of a wrapper class."""
+    trainable, other, flag = (
+        wrapper_class.trainable_weights,
+        wrapper_class.non_trainable_weights,
+        wrapper_class.trainable,
+    )
+
+    def ours(wrapper: Any) -> bool:
+        config = wrapper.quantize_config
+        return isinstance(config.quantize_config if isinstance(config, OutputOnlyConfig) else config, config_class)
+
+    def get_trainable(self: Any) -> bool:
+        # Keras' own attribute; the layer inside may be frozen alone, as `freeze(batch_norm=True)` does.
+        return self._trainable if ours(self) else flag.fget(self)
+
+    def set_trainable(self: Any, value: bool) -> None:
+        if ours(self):
+            keras.layers.Layer.trainable.fset(self, value)  # of the layer inside, too
+        else:
+            flag.fset(self, value)
+
+    def trainable_weights(self: Any) -> list[Any]:
+        return trainable.fget(self) if self.trainable or not ours(self) else []
+
+    def non_trainable_weights(self: Any) -> list[Any]:
+        if self.trainable or not ours(self):
+            return other.fget(self)
+        # In the order of version 0.1, where the wrapper's own stood first: it is the order in saved files.
+        return self._dedup_weights(self._trainable_weights + self.layer.weights + self._non_trainable_weights)
+
+    wrapper_class.trainable = property(get_trainable, set_trainable)
+    wrapper_class.trainable_weights = property(trainable_weights)
+    wrapper_class.non_trainable_weights = property(non_trainable_weights)
