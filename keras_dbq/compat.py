@@ -70,7 +70,7 @@ def check_keras_model(model: Any, function: str) -> None:
 
     Raises:
       TypeError: not a tf_keras model; a Keras 3 model is named as such, with what to do.
-      ValueError: a subclassed model, or one that was not built.
+      ValueError: a subclassed model, one that was not built, or one of float64.
     """
     if not isinstance(model, keras.Model):
         keras_3 = sys.modules.get("keras")
@@ -85,6 +85,11 @@ def check_keras_model(model: Any, function: str) -> None:
         raise ValueError(
             f"{function}: expected a functional or Sequential model, got the subclassed model {type(model).__name__}; "
             "rebuild it with tf_keras.Model(inputs, outputs)"
+        )
+    if (double := next((layer for layer in model.layers if layer.compute_dtype == "float64"), None)) is not None:
+        raise ValueError(
+            f"{function}: expected layers in float32 (or mixed precision), got float64 in {double.name!r}; build the "
+            'model with keras.backend.set_floatx("float32") and copy the weights with set_weights'
         )
     if not model.built or not model.inputs:
         raise ValueError(

@@ -14,6 +14,7 @@ from keras_dbq.network import graph
 from keras_dbq.reference import Engine
 from keras_dbq.tflite.names import layer_of
 from keras_dbq.wrapping import naming
+from keras_dbq.wrapping.precision import in_float32
 
 _Key = tuple[str, float, int]  # layer's name, scale, zero point
 
@@ -67,25 +68,31 @@ def to_codes(real: np.ndarray, scale: np.float32, zero_point: int) -> np.ndarray
 class KerasCodes:
     """A quantized Keras model beside its file.
 
-    `missing` names what Keras quantizes on a grid that the file does not have.
+    Keras computes in float32, also where the model trains in mixed precision.
+
+    `missing` names what Keras quantizes and the file does not have under that name on that grid (the converter joined
+    it with a neighbour). `changed` names those of them whose grid no tensor of the file has: another model's.
     """
 
     def __init__(self, q_model: keras.Model, engine: Engine):
-        self.model = q_model
-        matches, self.missing = _match(naming.quantized_outputs(q_model), engine)
+        self.model = in_float32(q_model)
+        outputs = naming.quantized_outputs(self.model)
+        matches, self.missing = _match(outputs, engine)
+        grids = {key[1:] for key in _tensors_by_key(engine)}
+        self.changed = [o.name for o in outputs if _key(o.name, o.scale, o.zero_point)[1:] not in grids]
         inputs = {tensor.name for tensor in engine.inputs}
         self._by_node = {id(match.keras.node): match for match in matches}
         self._inputs = [match for match in matches if match.name in inputs]
-        outputs = [[match.keras.tensor for match in self._inputs], tf.nest.flatten(q_model.outputs)]
-        self._free = keras.Model(q_model.inputs, outputs)
+        self._free = keras.Model(self.model.inputs, [match.keras.tensor for match in self._inputs] + self.model.outputs)
 
     def run(self, batch: list[np.ndarray]) -> KerasRun:
         """The model on its own; codes of its inputs."""
-        quantized, outputs = self._free(batch if len(batch) > 1 else batch[0], training=False)
+        results = self._free(batch if len(batch) > 1 else batch[0], training=False)
+        values = [value.numpy() for value in (results if isinstance(results, list) else [results])]
         codes: dict[str, np.ndarray] = {}
-        for match, value in zip(self._inputs, quantized, strict=True):
-            codes.setdefault(match.name, match.to_codes(value.numpy()))
-        return KerasRun(codes, [output.numpy() for output in outputs])
+        for match, value in zip(self._inputs, values, strict=False):
+            codes.setdefault(match.name, match.to_codes(value))
+        return KerasRun(codes, values[len(self._inputs) :])
 
     def run_by_layer(self, batch: list[np.ndarray], file_codes: dict[str, np.ndarray]) -> KerasRun:
         """Each layer on the file's codes of its inputs; codes of every quantized activation that the file has."""
@@ -143,9 +150,11 @@ class _Exchange:
         """What the readers of a node get instead of `value`; the same where the file has no such tensor."""
         match = self.by_node.get(id(node))
         file_codes = None if match is None else self.file_codes.get(match.name)
-        if match is None or file_codes is None or file_codes.size != np.prod(value.shape):
+        if match is None or file_codes is None:
             return value
         self.codes.setdefault(match.name, match.to_codes(value.numpy()))
+        if file_codes.size != np.prod(value.shape):
+            return value  # `verify` says so
         return tf.constant(match.to_real(file_codes).reshape(value.shape))
 
 

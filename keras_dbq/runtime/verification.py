@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ import numpy as np
 
 from keras_dbq import _checks
 from keras_dbq.reference import Engine
+from keras_dbq.runtime import plausibility
 from keras_dbq.runtime.interpreter import Interpreter
 from keras_dbq.runtime.keras_codes import NOTHING, KerasCodes, KerasRun, roundings, to_codes
 from keras_dbq.runtime.verification_report import TensorRow, VerificationError, VerificationReport
@@ -30,6 +32,7 @@ def verify(
     top1_threshold: float = TOP1_AGREEMENT,
     batch_size: int = 16,
     raise_on_failure: bool = True,
+    float_model: Any = None,
 ) -> VerificationReport:
     """Runs Keras, the numpy engine and the interpreter on the same examples and compares every layer's codes.
 
@@ -51,13 +54,15 @@ def verify(
         first output; ties in the file's codes count as agreement). 0 asks nothing of Keras.
       batch_size: examples at once.
       raise_on_failure: raise VerificationError when something fails; False returns the report.
+      float_model: the network before quantization. Its outputs have to have the file's shapes, and the report says how
+        far its answers are from the file's (no limit: how far is fine is a matter of bits and training).
 
     Returns:
       VerificationReport.
 
     Raises:
       VerificationError: integer paths differ, or Keras' layers compute something else (it names the first tensor), or
-        Keras disagrees too often.
+        Keras disagrees too often, or the model was changed after the export, or shapes differ.
       ValueError: x is empty, inputs of different lengths, or the file is damaged.
     """
     threshold = _checks.number("top1_threshold", top1_threshold, 0.0, 1.0)
@@ -66,7 +71,11 @@ def verify(
     inputs = [np.asarray(a, np.float32) for a in _checks.in_order("x", x, paths.engine.input_names)]
     if len({len(a) for a in inputs}) != 1 or not len(inputs[0]):
         raise ValueError(f"x: expected one batch size of at least 1 in all inputs, got {[len(a) for a in inputs]}")
-    report = _compare(paths, _batches(inputs, batch_size), threshold)
+    report = _compare(paths, inputs, batch_size, threshold)
+    if float_model is not None:
+        plausibility.compare_float(report, paths.engine, float_model, inputs)
+    for note in report.saturation_notes():
+        warnings.warn(f"verify: {note}", stacklevel=2)
     if raise_on_failure and not report.passed:
         raise VerificationError(f"verify: {'; '.join(report.problems())}", report)
     return report
@@ -119,7 +128,7 @@ class _Paths:
         outputs, tensors = self.engine.run(given, all_tensors=True)
         return _Results(
             examples=len(batch[0]),
-            engine=_Run(_listed(outputs), tensors),
+            engine=_Run(plausibility.listed(outputs), tensors),
             interpreter=_run(self.interpreter, given),
             int8=None if self.int8 is None else _run(self.int8, given),
             keras=keras,
@@ -139,33 +148,30 @@ def _given(name: str, value: np.ndarray, keras: KerasRun) -> np.ndarray:
 
 def _run(interpreter: Interpreter, given: list[np.ndarray]) -> _Run:
     outputs = interpreter.predict(given, batch_size=len(given[0]))
-    return _Run(_listed(outputs), interpreter.tensors())
-
-
-def _listed(outputs: Any) -> list[np.ndarray]:
-    if isinstance(outputs, dict):
-        return list(outputs.values())
-    return outputs if isinstance(outputs, list) else [outputs]
+    return _Run(plausibility.listed(outputs), interpreter.tensors())
 
 
 # comparing
 
 
-def _compare(paths: _Paths, batches: Iterator[list[np.ndarray]], threshold: float) -> VerificationReport:
+def _compare(paths: _Paths, inputs: list[np.ndarray], batch_size: int, threshold: float) -> VerificationReport:
     """Adds up what differs, batch by batch."""
-    report = VerificationReport([], 0, paths.packed, threshold)
-    report.unmatched = [] if paths.keras is None else paths.keras.missing
+    report = VerificationReport([], 0, paths.packed, threshold, saturated=plausibility.saturated(paths.engine, inputs))
+    if paths.keras is not None:
+        report.unmatched, report.changed = paths.keras.missing, paths.keras.changed
     rounding = {} if paths.keras is None else roundings(paths.engine)
     rows: dict[str, TensorRow] = {}
     keras_output = np.zeros(2, np.int64)  # differing, compared
-    for batch in batches:
+    for batch in _batches(inputs, batch_size):
         results = paths.run(batch)
         _count_outputs(report, results)
         for name in results.engine.tensors:
-            _count_tensor(rows.setdefault(name, TensorRow(name, rounding=rounding.get(name, 1))), results)
+            _count_tensor(rows.setdefault(name, TensorRow(name, rounding=rounding.get(name, 1))), results, report)
         keras_output += _keras_output(paths.engine, results)
     report.rows = list(rows.values())
     report.output_keras = float(keras_output[0] / max(keras_output[1], 1))
+    if report.top1_agreement < threshold and report.top1_agreement_by_layer >= threshold:
+        report.nudged_equal = plausibility.nudged_equal(paths.engine, inputs)
     return report
 
 
@@ -179,7 +185,7 @@ def _count_outputs(report: VerificationReport, results: _Results) -> None:
     report.top1_equal_by_layer += _same_class(engine[0], results.by_layer, results.examples)
 
 
-def _count_tensor(row: TensorRow, results: _Results) -> None:
+def _count_tensor(row: TensorRow, results: _Results, report: VerificationReport) -> None:
     """Every path that has the tensor."""
     codes, other = results.engine.tensors[row.name], results.interpreter.tensors.get(row.name)
     twin = None if results.int8 is None else results.int8.tensors.get(row.name)
@@ -189,7 +195,10 @@ def _count_tensor(row: TensorRow, results: _Results) -> None:
         row.interpreter += _differing(codes, other)
     if other is not None and twin is not None:
         row.int8 += _differing(other, twin)
-    if keras is not None and keras.size == codes.size:
+    if keras is not None and keras.size != codes.size:
+        phrase = f"{row.name!r} is {list(keras.shape[1:])} in Keras and {list(codes.shape[1:])} in the file"
+        report.shapes += [phrase] if phrase not in report.shapes else []
+    elif keras is not None:
         _count_keras(row, np.abs(keras.reshape(codes.shape) - codes.astype(np.int32)))
 
 

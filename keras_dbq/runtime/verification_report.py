@@ -9,6 +9,9 @@ from keras_dbq._table import Table
 
 # A layer of Keras, given the file's codes, computes what the file computes: rounding may move a code by one, rarely.
 LAYER_TOLERANCE = 0.01  # share of a tensor's codes that may be off by more than one (operators of approximations)
+SATURATION = 0.25  # choice: share of an input's numbers outside of its range that is told
+NUDGED = 0.01  # share of the input's codes that are moved by one, to see what the network makes of it
+_SHOWN = 3  # names in a list
 
 
 class VerificationError(AssertionError):
@@ -53,7 +56,15 @@ class VerificationReport:
     output_interpreter: int = 0  # differing output codes: numpy engine, interpreter
     output_int8: int = 0  # differing output codes: packed, int8 twin
     output_keras: float = 0.0  # share of output codes that differ from Keras
-    unmatched: list[str] = field(default_factory=list)  # quantized in Keras on a grid that the file does not have
+    unmatched: list[str] = field(default_factory=list)  # quantized in Keras, and no tensor of that name in the file
+    changed: list[str] = field(default_factory=list)  # quantized in Keras on a grid that the file does not have
+    shapes: list[str] = field(default_factory=list)  # tensors of another shape in Keras and in the file, a phrase each
+    saturated: dict[str, float] = field(default_factory=dict)  # input -> share of its numbers outside of its range
+    # Share of the examples whose class in the file stays when NUDGED of the input's codes move by one; None: not asked.
+    nudged_equal: float | None = None
+    # The float model's answer and the file's, where a float model was given.
+    float_top1: float | None = None  # share of the examples of one class
+    float_error: float | None = None  # ||file - float|| / ||float - its mean||
 
     @property
     def top1_agreement(self) -> float:
@@ -77,8 +88,19 @@ class VerificationReport:
 
     def problems(self) -> list[str]:
         """What fails, one phrase each."""
-        wrong_layer = self._wrong_layer() if self.top1_threshold > 0 else ""
-        return [text for text in (self._integer_paths(), wrong_layer or self._disagreement()) if text]
+        keras = (self._changed() or self._wrong_layer()) if self.top1_threshold > 0 else ""
+        return [text for text in (self._integer_paths(), self._shapes(), keras or self._disagreement()) if text]
+
+    def _shapes(self) -> str:
+        return f"shapes differ: {_listed(self.shapes)}" if self.shapes else ""
+
+    def _changed(self) -> str:
+        if not self.changed:
+            return ""
+        return (
+            f"Keras quantizes {_listed([repr(name) for name in self.changed])} on grids that the file does not have: "
+            "was the model changed (trained, calibrated) after the export? Export it again"
+        )
 
     def _integer_paths(self) -> str:
         if not (self.first_difference or self.output_interpreter or self.output_int8):
@@ -117,16 +139,35 @@ class VerificationReport:
     def notes(self) -> list[str]:
         """What passes, but should be known."""
         found = [
-            f"Keras quantizes {name!r} on a grid that the file does not have: was the model changed after the export?"
+            f"Keras quantizes {name!r}, which is no tensor of its own in the file, so that it was not compared"
             for name in self.unmatched
+            if name not in self.changed
         ]
+        found += self.saturation_notes()
         if self.top1_agreement < self.top1_threshold and self._agreement_or_growth():
             found.append(
                 f"Keras run on its own gives the file's class in {_percent(self.top1_agreement)} of the examples only, "
                 f"under {_percent(self.top1_threshold)}, although each of its layers agrees: this network makes single "
-                "differing codes grow from layer to layer (docs/rounding.md)"
+                f"differing codes grow from layer to layer (docs/rounding.md){self._growth()}"
             )
         return found
+
+    def saturation_notes(self) -> list[str]:
+        """Inputs that are mostly clipped, a phrase each."""
+        return [
+            f"{100 * share:.0f} % of input {name!r} lie outside of its calibrated range and are clipped: is it scaled "
+            "as the calibration data were?"
+            for name, share in self.saturated.items()
+            if share > SATURATION
+        ]
+
+    def _growth(self) -> str:
+        if self.nudged_equal is None:
+            return ""
+        return (
+            f"; the file itself keeps its class in {_percent(self.nudged_equal)} of the examples when "
+            f"{100 * NUDGED:.0f} % of its input's codes move by one"
+        )
 
     def to_json(self) -> str:
         """All fields as JSON text."""
@@ -140,9 +181,18 @@ class VerificationReport:
             f"packed/int8 {int8}, Keras {100 * self.output_keras:.3f} %",
             f"top-1 agreement of Keras and the file: {_percent(self.top1_agreement)}; layer by layer: "
             f"{_percent(self.top1_agreement_by_layer)}",
+            *self._float_line(),
             *(f"! {note}" for note in self.notes),
             "passed" if self.passed else "FAILED: " + "; ".join(self.problems()),
         ])  # fmt: skip
+
+    def _float_line(self) -> list[str]:
+        if self.float_top1 is None:
+            return []
+        return [
+            f"float model and file: same class {_percent(self.float_top1)}, distance {self.float_error:.3f} of the "
+            "float answer's own spread"
+        ]
 
     def _table(self) -> Table:
         table = Table(["tensor", "codes", "numpy/interpreter", "packed/int8", "Keras differs", "by at most"])
@@ -151,6 +201,11 @@ class VerificationReport:
             largest = str(row.keras_largest) if row.keras_codes else "-"
             table.add(row.name, row.codes, row.interpreter, row.int8 if self.packed else "-", keras, largest)
         return table
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _percent(share: float) -> str:
