@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from types import SimpleNamespace
 from typing import Any
 
 from keras_dbq.structure import rules_elementwise, rules_moving, rules_window  # noqa: F401 (register their rules)
-from keras_dbq.structure.node import RULES, Node, Shape
+from keras_dbq.structure.node import ANY, OPEN, RULES, Node, Shape
 from keras_dbq.structure.schema import CUSTOM, OPERATORS, OPTIONS, OPTIONS_OF
 from keras_dbq.structure.tensors import check_tensor, damaged, tensor_bytes
 
@@ -32,7 +34,7 @@ class Graph:
 
     def __init__(self, graph: Any, model: Any, names: list[str], data: bytes):
         self.model, self.names, self.data = model, names, data
-        self.tensors = graph.tensors or []
+        self.tensors = [SimpleNamespace(**vars(tensor)) for tensor in graph.tensors or []]  # tables can be shared
         self.inputs, self.outputs = graph.inputs or (), graph.outputs or ()
         self.operators = graph.operators or []
 
@@ -107,15 +109,8 @@ class Graph:
             raise damaged("outputs of the graph", "tensors that an operator computes", f"tensor {min(missing)}")
 
     def check_shapes(self) -> None:
-        """Every shape in the file is the one that follows from the inputs; gives every tensor `known`.
-
-        Converters write 1 where a size is open (-1 in the signature). A file with other numbers there is taken by them.
-        """
-        ends = [self.tensors[i] for i in self.inputs]
-        taken = any(s == -1 and n != 1 for t in ends if t.signature for s, n in zip(t.signature, t.shape, strict=True))
-        for tensor in self.tensors:
-            signature = None if taken or tensor.constant else tensor.signature
-            tensor.known = tuple(signature) if signature else tensor.shape
+        """Every shape in the file is the one that follows from the inputs; gives every tensor `known`."""
+        self.open_shapes()
         for index, operator in enumerate(self.operators):
             inputs = [None if i < 0 else self.tensors[i] for i in operator.inputs]
             outputs = [self.tensors[i] for i in operator.outputs]
@@ -124,7 +119,17 @@ class Graph:
                 node = Node(index, operator.name, inputs, outputs, operator.options, self.data)
                 found = RULES[operator.name].shapes(node)
             for tensor, shape in zip(outputs, found, strict=True):
-                tensor.known = agreed(operator.label, tensor, shape, inputs)
+                tensor.known = agreed(operator, tensor, shape, inputs)
+
+    def open_shapes(self) -> None:
+        """`known` as signatures say it. A file with other numbers than 1 where its inputs are open is taken by them."""
+        ends = [self.tensors[i] for i in self.inputs]
+        taken = any(s == OPEN and n != 1 for t in ends if t.signature for s, n in zip(t.signature, t.shape, strict=True))
+        for tensor in self.tensors:
+            signature = None if taken or tensor.constant else tensor.signature
+            tensor.known = tuple(signature) if signature else tensor.shape
+            if any(s == OPEN and n != 1 for s, n in zip(tensor.known, tensor.shape, strict=True)):
+                raise damaged(tensor.label, f"1 where the shape signature {tensor.known} is open", tensor.shape)
 
     def check_memory(self) -> None:
         """Activations that live at one time fit into the room that a file of this size may take."""
@@ -149,13 +154,23 @@ def check_blocks(tensor: Any, tensors: int) -> None:
             raise damaged(tensor.label, f"scales of blocks in tensors below {tensors}", vars(q.details))
 
 
-def agreed(what: str, tensor: Any, found: Shape | None, inputs: list[Any]) -> Shape:
+def agreed(operator: Any, tensor: Any, found: Shape | None, inputs: list[Any]) -> Shape:
     """The shape that is known of an output: what follows from the inputs, where the file says the same."""
-    if found is None:
-        is_open = any(t is not None and -1 in t.known for t in inputs)
-        return (-1,) * len(tensor.shape) if is_open else tensor.known
-    fits = len(found) == len(tensor.known)
-    if not fits or any(a != b and -1 not in (a, b) for a, b in zip(found, tensor.known, strict=True)):
-        raise damaged(f"{what}, {tensor.label}", f"the shape {found}", tensor.shape)
-    return found
+    found = (ANY,) * len(tensor.shape) if found is None else found
+    if len(found) != len(tensor.shape) or not all(map(_fits, found, tensor.known, tensor.shape)):
+        raise damaged(f"{operator.label}, {tensor.label}", f"the shape {found}", tensor.shape)
+    if ANY not in found:
+        return found
+    if operator.name == "RESHAPE" and math.prod(tensor.shape) > math.prod(inputs[0].shape):
+        raise damaged(f"{operator.label}, {tensor.label}", f"a shape of {inputs[0].shape}", tensor.shape)
+    # A slimmed file has no signatures inside: any 1 may be an open size.
+    is_open = not tensor.signature and any(t is not None and t.known and min(t.known) < 0 for t in inputs)
+    said = tuple(ANY if size == 1 and is_open else size for size in tensor.known)
+    return tuple(own if size == ANY else size for size, own in zip(found, said, strict=True))
 
+
+def _fits(found: int, said: int, size: int) -> bool:
+    """Whether one size of the file is what follows from the inputs."""
+    if found >= 0:
+        return said in (found, OPEN)
+    return found == ANY or size == 1

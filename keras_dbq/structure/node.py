@@ -9,7 +9,10 @@ from typing import Any, NamedTuple
 
 from keras_dbq.structure.tensors import damaged, scales_of
 
-Shape = tuple[int, ...]  # -1 for a size that is open until the file runs
+# Sizes are numbers, or one of these. Converters write 1 where a size is OPEN: it follows from the size of an input that
+# the file leaves open, the batch as a rule. ANY: what the file says is not looked at.
+OPEN, ANY = -1, -2
+Shape = tuple[int, ...]
 _FORMATS = {"INT32": "i", "INT64": "q", "UINT32": "I"}
 # choice: the rules read sizes, axes and indices; longer lists are values.
 _LONGEST_LIST = 1 << 16
@@ -112,6 +115,11 @@ def rule(names: str, inputs: tuple[int, int], outputs: tuple[int, int] = (1, 1))
     return add
 
 
+def is_known(shape: Shape) -> bool:
+    """Whether all its sizes are numbers."""
+    return not shape or min(shape) >= 0
+
+
 def total(shape: Shape) -> int:
-    """Elements of a shape; -1 where one of its sizes is open."""
-    return -1 if -1 in shape else math.prod(shape)
+    """Elements of a shape; ANY where they are not known."""
+    return math.prod(shape) if is_known(shape) else ANY

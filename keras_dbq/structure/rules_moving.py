@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from keras_dbq.structure.node import MANY, Node, Shape, rule, total
+from keras_dbq.structure.node import ANY, MANY, OPEN, Node, Shape, is_known, rule, total
 
 # choice: padding of a million pixels is damage.
 _LARGEST_PADDING = 1 << 20
@@ -26,13 +26,11 @@ def reshape(node: Node) -> list[Shape | None]:
     if any(size < -1 for size in wanted) or wanted.count(-1) > 1:
         raise node.fail("sizes of at least 0, and at most one -1", wanted)
     count, rest = total(x), math.prod(size for size in wanted if size != -1)
-    if -1 not in wanted:
-        if count not in (-1, rest):
-            raise node.fail(f"a shape of {count} values", wanted)
-        return [wanted]
-    if count >= 0 and (rest == 0 or count % rest):
+    if count >= 0 and (count != rest if -1 not in wanted else rest == 0 or count % rest):
         raise node.fail(f"a shape of {count} values", wanted)
-    return [tuple(count if count < 0 else count // rest if size == -1 else size for size in wanted)]
+    batch = count < 0 and x[0] == OPEN and total(x[1:]) == rest  # then it is the batch that -1 stands for
+    inferred = count // max(rest, 1) if count >= 0 else OPEN if batch else ANY
+    return [tuple(inferred if size == -1 else size for size in wanted)]
 
 
 @rule("SQUEEZE", (1, 1))
@@ -40,9 +38,9 @@ def squeeze(node: Node) -> list[Shape | None]:
     _same_type(node)
     x, axes = node.shape(0), node.option("axes", 0)
     if not axes:
-        return [None if -1 in x else tuple(size for size in x if size != 1)]
+        return [tuple(size for size in x if size != 1) if is_known(x) else None]
     dropped = {node.axis(axis, len(x)) for axis in axes}
-    if any(x[axis] not in (-1, 1) for axis in dropped):
+    if any(x[axis] == 0 or x[axis] > 1 for axis in dropped):
         raise node.fail(f"axes of size 1 in {x}", axes)
     return [tuple(size for i, size in enumerate(x) if i not in dropped)]
 
@@ -71,8 +69,8 @@ def concatenation(node: Node) -> list[Shape | None]:
             raise node.fail("inputs of one rank", shapes)
         for i, size in enumerate(shape):
             if i == axis:
-                first[i] = -1 if -1 in (first[i], size) else first[i] + size
-            elif size != -1 and first[i] not in (-1, size):
+                first[i] = ANY if min(first[i], size) < 0 else first[i] + size
+            elif min(size, first[i]) >= 0 and size != first[i]:
                 raise node.fail(f"inputs that differ in axis {axis} only", shapes)
             else:
                 first[i] = max(first[i], size)
@@ -111,7 +109,7 @@ def split(node: Node) -> list[Shape | None]:
     along = node.axis(axis[0], len(x))
     if x and x[along] >= 0 and x[along] % parts:
         raise node.fail(f"a size that {parts} parts divide along axis {along}", x)
-    return [_replaced(x, along, x[along] // parts if x[along] >= 0 else -1)] * parts
+    return [_replaced(x, along, x[along] // parts if x[along] >= 0 else ANY)] * parts
 
 
 @rule("SPLIT_V", (3, 3), (1, MANY))
@@ -126,7 +124,7 @@ def split_v(node: Node) -> list[Shape | None]:
     rest = x[along] - sum(size for size in sizes if size >= 0)
     if min(sizes) < -1 or sizes.count(-1) > 1 or (x[along] >= 0 and (rest < 0 or (rest and -1 not in sizes))):
         raise node.fail(f"sizes that add to {x[along]}", sizes)
-    return [_replaced(x, along, size if size >= 0 else rest if x[along] >= 0 else -1) for size in sizes]
+    return [_replaced(x, along, size if size >= 0 else rest if x[along] >= 0 else ANY) for size in sizes]
 
 
 @rule("SLICE", (3, 3))
@@ -134,12 +132,12 @@ def slice_(node: Node) -> list[Shape | None]:
     _same_type(node)
     x, begin, size = node.shape(0), node.numbers(1), node.numbers(2)
     if begin is None or size is None:
-        return [(-1,) * len(x)]
+        return [None]
     if not len(begin) == len(size) == len(x) or any(
         b < 0 or s < -1 or (n >= 0 and b + max(s, 0) > n) for b, s, n in zip(begin, size, x, strict=True)
     ):
         raise node.fail(f"a slice inside of {x}", f"begin {begin}, size {size}")
-    return [tuple((n - b if n >= 0 else -1) if s < 0 else s for b, s, n in zip(begin, size, x, strict=True))]
+    return [tuple((n - b if n >= 0 else n) if s < 0 else s for b, s, n in zip(begin, size, x, strict=True))]
 
 
 @rule("STRIDED_SLICE", (4, 4))
@@ -167,11 +165,16 @@ def _strided(node: Node, x: Shape, begin: list[int], end: list[int], steps: list
             if x[i] >= 0 and not -x[i] <= first < x[i]:
                 raise node.fail(f"an index inside of axis {i} of {x}", first)
         elif x[i] < 0:
-            shape.append(-1)
+            shape.append(x[i] if _whole(node, i, first, last, step) else ANY)
         else:
             open_first, open_last = node.option("begin_mask") >> i & 1, node.option("end_mask") >> i & 1
             shape.append(len(range(x[i])[slice(None if open_first else first, None if open_last else last, step)]))
     return (*shape, *x[len(begin) :])
+
+
+def _whole(node: Node, i: int, first: int, last: int, step: int) -> bool:
+    """Whether a strided slice takes an axis as it is."""
+    return step == 1 and (first == 0 or node.option("begin_mask") >> i & 1) and bool(node.option("end_mask") >> i & 1)
 
 
 @rule("PAD PADV2", (2, 3))
@@ -179,8 +182,8 @@ def pad(node: Node) -> list[Shape | None]:
     _same_type(node)
     pairs = _pairs(node, 1, len(node.shape(0)))
     if pairs is None:
-        return [(-1,) * len(node.shape(0))]
-    return [tuple(size if size < 0 else size + sum(pair) for size, pair in zip(node.shape(0), pairs, strict=True))]
+        return [None]
+    return [tuple(_plus(size, sum(pair)) for size, pair in zip(node.shape(0), pairs, strict=True))]
 
 
 @rule("MIRROR_PAD", (2, 2))
@@ -207,7 +210,7 @@ def resize(node: Node) -> list[Shape | None]:
     _same_type(node)
     x, size = node.rank(0, 4), node.numbers(1)
     if size is None:
-        return [(x[0], -1, -1, x[3])]
+        return [(x[0], ANY, ANY, x[3])]
     if len(size) != 2 or min(size) < 1 or 0 in x[1:3]:
         raise node.fail("two sizes over 0", f"{size} of {x}")
     return [(x[0], *size, x[3])]
@@ -227,11 +230,11 @@ def space_to_batch(node: Node) -> list[Shape | None]:
     x, block, pairs = _blocks(node)
     if block is None or pairs is None:
         return [None]
-    sizes = [size if size < 0 else size + sum(pair) for size, pair in zip(x[1:-1], pairs, strict=True)]
+    sizes = [_plus(size, sum(pair)) for size, pair in zip(x[1:-1], pairs, strict=True)]
     if any(size >= 0 and size % b for size, b in zip(sizes, block, strict=True)):
         raise node.fail(f"sizes that the blocks {block} divide", sizes)
-    spatial = (size if size < 0 else size // b for size, b in zip(sizes, block, strict=True))
-    return [(x[0] if x[0] < 0 else x[0] * math.prod(block), *spatial, x[-1])]
+    spatial = (ANY if size < 0 else size // b for size, b in zip(sizes, block, strict=True))
+    return [(ANY if x[0] < 0 else x[0] * math.prod(block), *spatial, x[-1])]
 
 
 @rule("BATCH_TO_SPACE_ND", (3, 3))
@@ -242,10 +245,10 @@ def batch_to_space(node: Node) -> list[Shape | None]:
         return [None]
     if x[0] >= 0 and x[0] % math.prod(block):
         raise node.fail(f"a batch that the blocks {block} divide", x[0])
-    sizes = [s if s < 0 else s * b - sum(pair) for s, b, pair in zip(x[1:-1], block, pairs, strict=True)]
+    sizes = [ANY if s < 0 else s * b - sum(pair) for s, b, pair in zip(x[1:-1], block, pairs, strict=True)]
     if any(size < 0 <= s for size, s in zip(sizes, x[1:-1], strict=True)):
         raise node.fail(f"crops inside of {x}", pairs)
-    return [(x[0] if x[0] < 0 else x[0] // math.prod(block), *sizes, x[-1])]
+    return [(ANY if x[0] < 0 else x[0] // math.prod(block), *sizes, x[-1])]
 
 
 @rule("SPACE_TO_DEPTH DEPTH_TO_SPACE", (1, 1))
@@ -255,10 +258,10 @@ def between_space_and_depth(node: Node) -> list[Shape | None]:
     if node.name == "SPACE_TO_DEPTH":
         if (h > 0 and h % b) or (w > 0 and w % b):
             raise node.fail(f"height and width that {b} divides", (h, w))
-        return [(n, *(size if size < 0 else size // b for size in (h, w)), c if c < 0 else c * b * b)]
+        return [(n, *(ANY if size < 0 else size // b for size in (h, w)), ANY if c < 0 else c * b * b)]
     if c > 0 and c % (b * b):
         raise node.fail(f"channels that {b * b} divides", c)
-    return [(n, *(size if size < 0 else size * b for size in (h, w)), c if c < 0 else c // (b * b))]
+    return [(n, *(ANY if size < 0 else size * b for size in (h, w)), ANY if c < 0 else c // (b * b))]
 
 
 @rule("GATHER", (2, 2))
@@ -290,7 +293,7 @@ def pack(node: Node) -> list[Shape | None]:
     axis = node.axis(node.option("axis"), len(shapes[0]) + 1)
     for shape in shapes[1:]:
         if len(shape) != len(shapes[0]) or any(
-            a != b and -1 not in (a, b) for a, b in zip(shape, shapes[0], strict=True)
+            a != b and min(a, b) >= 0 for a, b in zip(shape, shapes[0], strict=True)
         ):
             raise node.fail("inputs of one shape", shapes)
     return [(*shapes[0][:axis], len(shapes), *shapes[0][axis:])]
@@ -301,7 +304,7 @@ def unpack(node: Node) -> list[Shape | None]:
     _same_type(node)
     x, parts = node.shape(0), node.option("parts")
     axis = node.axis(node.option("axis"), len(x))
-    if not x or x[axis] not in (-1, parts) or parts != len(node.outputs):
+    if not x or (x[axis] >= 0 and x[axis] != parts) or parts != len(node.outputs):
         raise node.fail(f"{len(node.outputs)} parts along axis {axis} of {x}", parts)
     return [x[:axis] + x[axis + 1 :]] * parts
 
@@ -314,7 +317,7 @@ def tile(node: Node) -> list[Shape | None]:
         return [None]
     if len(factors) != len(x) or not all(0 <= factor <= _LARGEST_FACTOR for factor in factors):
         raise node.fail(f"{len(x)} factors from 0 to {_LARGEST_FACTOR}", factors)
-    return [tuple(size if size < 0 else size * factor for size, factor in zip(x, factors, strict=True))]
+    return [tuple(_times(size, factor) for size, factor in zip(x, factors, strict=True))]
 
 
 @rule("BROADCAST_TO", (2, 2))
@@ -324,9 +327,17 @@ def broadcast_to(node: Node) -> list[Shape | None]:
     if wanted is None:
         return [None]
     padded = (1,) * (len(wanted) - len(x)) + x
-    if len(padded) != len(wanted) or any(a not in (-1, 1, b) for a, b in zip(padded, wanted, strict=True)):
+    if len(padded) != len(wanted) or any(a >= 0 and a not in (1, b) for a, b in zip(padded, wanted, strict=True)):
         raise node.fail(f"a shape that {x} broadcasts to", wanted)
     return [wanted]
+
+
+def _plus(size: int, more: int) -> int:
+    return size + more if size >= 0 else ANY if more else size
+
+
+def _times(size: int, factor: int) -> int:
+    return size * factor if size >= 0 else size if factor == 1 else ANY
 
 
 def _replaced(shape: Shape, axis: int, size: int) -> Shape:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from keras_dbq.structure.node import Node, Shape, rule, total
+from keras_dbq.structure.node import ANY, Node, Shape, rule, total
 from keras_dbq.structure.tensors import scales_of
 
 # choice: no network has strides or filters of a million; larger ones overflow the runtime's int32 sums.
@@ -14,12 +14,12 @@ _SAME, _VALID = 0, 1
 
 
 def windows(node: Node, size: int, kernel: int, stride: int, dilation: int, padding: int) -> int:
-    """How many windows fit along one axis; -1 where its size is open. source: docs/rounding.md, equation (1)."""
+    """How many windows fit along one axis; as open as its size. source: docs/rounding.md, equation (1)."""
     reach = (kernel - 1) * dilation + 1
     if reach > _LARGEST_STEP:
         raise node.fail(f"a kernel that reaches at most {_LARGEST_STEP} pixels", f"{kernel} taps, dilation {dilation}")
     if size < 0:
-        return -1
+        return size
     if padding == _SAME:
         return -(-size // stride)
     if size < reach:
@@ -50,7 +50,7 @@ def filter_shape(node: Node, i: int, rank: int) -> Shape:
 
 def check_weights(node: Node, x: int, w: int, bias: int, axis: int) -> None:
     """Types and scales of an int8 operator with weights; what is not int8 is left to the runtime."""
-    if node.has(bias) and total(node.shape(bias)) not in (-1, node.shape(w)[axis]):
+    if node.has(bias) and total(node.shape(bias)) not in (ANY, node.shape(w)[axis]):
         raise node.fail(f"a bias of {node.shape(w)[axis]}", node.shape(bias))
     weights, output = node.inputs[w], node.outputs[0]
     if node.type(x) != output.type_name and node.name != "FULLY_CONNECTED":
@@ -61,6 +61,8 @@ def check_weights(node: Node, x: int, w: int, bias: int, axis: int) -> None:
         raise node.fail("weights of INT8", weights.type_name)
     if node.has(bias) and node.type(bias) != "INT32":
         raise node.fail("a bias of INT32", node.type(bias))
+    if len(node.inputs) == bias and node.name == "DEPTHWISE_CONV_2D":
+        raise node.fail("a third input, the bias", "two inputs")  # the builtin kernel reads it unasked
     node.scale(node.inputs[x]), node.scale(output)
     scales = scales_of(weights)
     if len(scales) not in (1, node.shape(w)[axis]) or (len(scales) > 1 and weights.quantization.axis != axis):
@@ -91,11 +93,11 @@ def depthwise_conv_2d(node: Node) -> list[Shape | None]:
 @rule("TRANSPOSE_CONV", (3, 4))
 def transpose_conv(node: Node) -> list[Shape | None]:
     wanted, w, x = node.numbers(0), filter_shape(node, 1, 4), node.rank(2, 4)
-    if x[3] not in (-1, w[3]):
+    if x[3] >= 0 and x[3] != w[3]:
         raise node.fail(f"{w[3]} input channels", x[3])
     check_weights(node, 2, 1, 3, axis=0)
     if wanted is None:
-        return [(x[0], -1, -1, w[0])]
+        return [(x[0], ANY, ANY, w[0])]
     if len(wanted) != 4 or min(wanted) < 1 or wanted[3] != w[0]:
         raise node.fail(f"an output shape of 4 sizes that ends in {w[0]}", wanted)
     back = window_shape(node, wanted, w[1:3], x[3])
@@ -116,13 +118,15 @@ def fully_connected(node: Node) -> list[Shape | None]:
 def dense_shape(node: Node, x: Shape, outputs: int, inputs: int, keep: bool) -> Shape:
     """Rows of `inputs` become rows of `outputs`."""
     if keep:
-        if not x or x[-1] not in (-1, inputs):
+        if not x or (x[-1] >= 0 and x[-1] != inputs):
             raise node.fail(f"an input whose last axis is the {inputs} input features", x)
         return (*x[:-1], outputs)
     count = total(x)
     if count % inputs and count >= 0:
         raise node.fail(f"an input whose size is divisible by the {inputs} input features", x)
-    return (-1 if count < 0 else count // inputs, outputs)
+    if count < 0 and x[1:] == (inputs,):
+        return (x[0], outputs)
+    return (ANY if count < 0 else count // inputs, outputs)
 
 
 @rule("AVERAGE_POOL_2D MAX_POOL_2D L2_POOL_2D", (1, 1))
@@ -141,17 +145,17 @@ def batch_matmul(node: Node) -> list[Shape | None]:
         a[-2:] = a[:-3:-1]
     if node.option("adjoint_y"):
         b[-2:] = b[:-3:-1]
-    if a[-1] != b[-2] and -1 not in (a[-1], b[-2]):
+    if a[-1] != b[-2] and min(a[-1], b[-2]) >= 0:
         raise node.fail(f"{a[-1]} rows in the second matrix", b)
     return [(*broadcast(node, tuple(a[:-2]), tuple(b[:-2])), a[-2], b[-1])]
 
 
 def broadcast(node: Node, *shapes: Shape) -> Shape:
-    """The common shape, by numpy's rule; a size that is open stays open unless another is over 1."""
+    """The common shape, by numpy's rule; a size that is open stays so unless another is over 1."""
     rank = max(map(len, shapes))
     result = []
     for sizes in zip(*((1,) * (rank - len(shape)) + shape for shape in shapes), strict=True):
-        fixed = {size for size in sizes if size not in (1, -1)}
+        fixed = {size for size in sizes if size == 0 or size > 1}
         if len(fixed) > 1:
             raise node.fail("shapes that broadcast", " and ".join(map(str, shapes)))
         result.append(fixed.pop() if fixed else min(sizes))
@@ -184,7 +188,7 @@ def packed(node: Node) -> list[Shape | None]:
     if node.name == "DbqFullyConnected":
         return [dense_shape(node, node.shape(0), outputs, inputs, bool(p[15]))]
     x = node.rank(0, 4)
-    if x[3] not in (-1, inputs) or p[10] not in (_SAME, _VALID):
+    if (x[3] >= 0 and x[3] != inputs) or p[10] not in (_SAME, _VALID):
         raise node.fail(f"an input [N, H, W, {inputs}] and padding 0 or 1", f"{x}, padding {p[10]}")
     sizes = [windows(node, x[1 + i], kernel[i], p[6 + i], p[8 + i], p[10]) for i in range(2)]
     return [(x[0], *sizes, outputs)]
