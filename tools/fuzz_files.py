@@ -126,16 +126,16 @@ THROUGH: dict[str, Callable[[bytes], None]] = {
 class Shared:
     """Numbers that a child writes and the parent reads, whatever becomes of the child."""
 
-    names = ("now", "since", "done", *OUTCOMES, "base", "peak", "peak_at")
+    names = ("now", *OUTCOMES, "base", "peak", "peak_at")
 
     def __init__(self) -> None:
         self.memory = mmap.mmap(-1, 8 * len(self.names))
 
     def __getitem__(self, name: str) -> int:
-        return int(struct.unpack_from("<q", self.memory, 8 * self.names.index(name))[0])
+        return int(struct.unpack_from("q", self.memory, 8 * self.names.index(name))[0])
 
     def __setitem__(self, name: str, value: int) -> None:
-        struct.pack_into("<q", self.memory, 8 * self.names.index(name), value)
+        struct.pack_into("q", self.memory, 8 * self.names.index(name), value)
 
 
 def outcome_of(run: Callable[[bytes], None], data: bytes) -> tuple[str, str]:
@@ -162,7 +162,8 @@ class Child:
     def __init__(self, options: argparse.Namespace, originals: list[bytes], first: int, last: int):
         self.options, self.originals, self.first, self.last = options, originals, first, last
         self.shared = Shared()
-        self.shared["now"], self.shared["since"] = first - 1, time.monotonic_ns()
+        self.shared["now"] = first - 1
+        self.seen, self.since = first - 1, time.monotonic()
         self.pid = os.fork()
         if self.pid == 0:
             try:
@@ -182,7 +183,7 @@ class Child:
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         shared["base"] = shared["peak"] = _peak()
         for number in range(self.first, self.last):
-            shared["now"], shared["since"] = number, time.monotonic_ns()
+            shared["now"] = number
             self.try_one(run, number)
         os._exit(0)
 
@@ -204,7 +205,9 @@ class Child:
         now = self.shared["now"]
         if pid:
             return ("", self.last) if status == 0 else ("crash", now + 1)
-        if time.monotonic_ns() - self.shared["since"] < self.options.seconds * 1e9:
+        if now != self.seen:
+            self.seen, self.since = now, time.monotonic()
+        if time.monotonic() - self.since < self.options.seconds:
             return None
         os.kill(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from keras_dbq.structure.node import ANY, Node, Shape, rule, total
 from keras_dbq.structure.tensors import scales_of
 
 # choice: no network has strides or filters of a million; larger ones overflow the runtime's int32 sums.
 _LARGEST_STEP = 1 << 20
+# source: XNNPACK creates no operator of a larger multiplier (docs/rounding.md), and the runtime loads no such file.
+_LARGEST_MULTIPLIER = 256
 _ACTIVATIONS = 5  # the last of the schema's ActivationFunctionType
 _SAME, _VALID = 0, 1
 
@@ -63,10 +67,12 @@ def check_weights(node: Node, x: int, w: int, bias: int, axis: int) -> None:
         raise node.fail("a bias of INT32", node.type(bias))
     if len(node.inputs) == bias and node.name == "DEPTHWISE_CONV_2D":
         raise node.fail("a third input, the bias", "two inputs")  # the builtin kernel reads it unasked
-    node.scale(node.inputs[x]), node.scale(output)
     scales = scales_of(weights)
     if len(scales) not in (1, node.shape(w)[axis]) or (len(scales) > 1 and weights.quantization.axis != axis):
         raise node.fail(f"1 or {node.shape(w)[axis]} scales of the weights along axis {axis}", len(scales))
+    largest = node.scale(node.inputs[x]) * float(np.max(scales)) / node.scale(output)
+    if not largest < _LARGEST_MULTIPLIER:
+        raise node.fail(f"scales of input * weights / output below {_LARGEST_MULTIPLIER}", largest)
 
 
 @rule("CONV_2D", (2, 3))

@@ -10,6 +10,8 @@ import numpy as np
 from keras_dbq.structure.reader import Place
 from keras_dbq.structure.schema import BITS, TYPES
 
+# XNNPACK ends the process over a scale below the smallest normal float32.
+_SMALLEST_SCALE, _LARGEST_SCALE = 2.0**-126, 2.0**128 - 2.0**104
 # Codes that a zero point may be; other types are not looked at.
 _CODES = {"INT8": (-128, 127), "UINT8": (0, 255), "INT16": (-32768, 32767), "INT32": (-(2**31), 2**31 - 1)}
 
@@ -94,20 +96,20 @@ def _check_quantization(tensor: Any) -> None:
         raise damaged(tensor.label, f"1 or {wanted} scales", count)
     if len(zero_points) not in (0, 1, count):
         raise damaged(tensor.label, f"{count} zero points", len(zero_points))
-    wrong = _outside(q.scale, 0.0, math.inf, open_ends=True)
+    wrong = _outside(q.scale, _SMALLEST_SCALE, _LARGEST_SCALE)
     if wrong is not None:
-        raise damaged(tensor.label, "scales that are finite and > 0", wrong)
+        raise damaged(tensor.label, "scales that are finite, > 0 and not subnormal", wrong)
     wrong = _outside(zero_points, low, high)
     if wrong is not None:
         raise damaged(tensor.label, f"zero points from {low} to {high}", wrong)
 
 
-def _outside(values: Any, low: float, high: float, open_ends: bool = False) -> Any:
+def _outside(values: Any, low: float, high: float) -> Any:
     """The first value that is not between the bounds (NaN is not), or None."""
     if isinstance(values, np.ndarray):
-        inside = (values > low) & (values < high) if open_ends else (values >= low) & (values <= high)
+        inside = (values >= low) & (values <= high)
         return None if inside.all() else values[np.argmin(inside)]
     for value in values:
-        if not (low < value < high if open_ends else low <= value <= high):
+        if not low <= value <= high:
             return value
     return None
