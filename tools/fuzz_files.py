@@ -277,14 +277,16 @@ class Fuzzer:
 
     def table(self) -> str:
         seconds, files = time.monotonic() - self.started, sum(self.counts.values())
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu = used.ru_utime + used.ru_stime
         table = Table(["outcome", "mutants", "share"])
         for name, count in self.counts.items():
             table.add(name, count, f"{100 * count / max(files, 1):.2f} %")
         largest = max(map(len, self.originals))
         return (
             f"{table}\n{files:,} mutants of {len(self.originals)} files (at most {largest:,} bytes) through the "
-            f"{self.options.through}, seed {self.options.seed}: {seconds:.0f} s, {1e3 * seconds / max(files, 1):.2f} ms "
-            f"each; the largest growth of memory was {self.growth[0] / 2**20:.1f} MiB, at mutant {self.growth[1]}"
+            f"{self.options.through}, seed {self.options.seed}: {seconds:.0f} s, {cpu:.0f} s of a core, "
+            f"{1e3 * cpu / max(files, 1):.2f} ms each; the largest growth of memory was {self.growth[0] / 2**20:.1f} MiB, at mutant {self.growth[1]}"
         )
 
 
