@@ -25,6 +25,10 @@ from typing import Any
 import numpy as np
 
 from keras_dbq._table import Table
+from keras_dbq.reference import Engine
+from keras_dbq.runtime.interpreter import Interpreter
+from keras_dbq.tflite.pack import pack_bytes
+from keras_dbq.tflite.unpack import unpack_tflite
 
 CORPUS = Path(__file__).resolve().parents[1] / "tests" / "fuzz" / "corpus"
 OUTCOMES = ("answer", "ValueError", "other error", "crash", "too slow", "no memory")
@@ -92,8 +96,6 @@ _DAMAGES: tuple[Callable[[bytearray, random.Random], None], ...] = (
 
 def through_interpreter(data: bytes) -> None:
     """Loads the file and runs it on zeros."""
-    from keras_dbq.runtime.interpreter import Interpreter
-
     interpreter = Interpreter(data)
     zeros = [np.zeros(d["shape"], d["dtype"]) for d in interpreter.input_details]
     interpreter.predict(zeros if len(zeros) > 1 else zeros[0])
@@ -101,8 +103,6 @@ def through_interpreter(data: bytes) -> None:
 
 def through_engine(data: bytes) -> None:
     """The same in the numpy engine."""
-    from keras_dbq.reference import Engine
-
     engine = Engine(data)
     zeros = [np.zeros(tensor.shape, tensor.dtype) for tensor in engine.inputs]
     engine.run(zeros if len(zeros) > 1 else zeros[0])
@@ -110,9 +110,6 @@ def through_engine(data: bytes) -> None:
 
 def through_pack(data: bytes) -> None:
     """Packing and unpacking."""
-    from keras_dbq.tflite.pack import pack_bytes
-    from keras_dbq.tflite.unpack import unpack_tflite
-
     pack_bytes(unpack_tflite(data))
 
 
@@ -177,7 +174,7 @@ class Child:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         run, shared = THROUGH[self.options.through], self.shared
         for original in self.originals:
-            run(original)
+            outcome_of(run, original)
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         limit = pages * resource.getpagesize() + (self.options.memory << 20)
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

@@ -94,7 +94,7 @@ def _check_quantization(tensor: Any) -> None:
     wanted = tensor.shape[q.axis] if tensor.shape else 1
     if q.details_type == 0 and count not in (1, wanted):
         raise damaged(tensor.label, f"1 or {wanted} scales", count)
-    if len(zero_points) not in (0, 1, count):
+    if len(zero_points) != count:
         raise damaged(tensor.label, f"{count} zero points", len(zero_points))
     wrong = _outside(q.scale, _SMALLEST_SCALE, _LARGEST_SCALE)
     if wrong is not None:
