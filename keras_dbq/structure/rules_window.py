@@ -14,6 +14,8 @@ _LARGEST_STEP = 1 << 20
 # source: XNNPACK creates no operator of a larger multiplier (docs/rounding.md), and the runtime loads no such file.
 _LARGEST_MULTIPLIER = 256
 _ACTIVATIONS = 5  # the last of the schema's ActivationFunctionType
+# choice: more padding than this is damage; readers that lay pictures out with their padding take memory for it.
+_LARGEST_PADDING = 1 << 10
 _SAME, _VALID = 0, 1
 
 
@@ -25,6 +27,8 @@ def windows(node: Node, size: int, kernel: int, stride: int, dilation: int, padd
     if size < 0:
         return size
     if padding == _SAME:
+        if reach - size > _LARGEST_PADDING:
+            raise node.fail(f"at most {_LARGEST_PADDING} pixels of padding", f"{reach - size} around {size}")
         return -(-size // stride)
     if size < reach:
         raise node.fail(f"a kernel that fits into an input of {size}", f"{kernel} taps, dilation {dilation}")
@@ -186,6 +190,8 @@ def packed(node: Node) -> list[Shape | None]:
             raise node.fail(f"{name} as a constant tensor", "an activation")
     if branches not in (1, 2) or not all(1 <= value <= _LARGEST_STEP for value in p[2:10]):
         raise node.fail(f"1 or 2 branches, sizes, strides, dilations from 1 to {_LARGEST_STEP} in params", p)
+    if not (0 <= p[10] <= 1 and 0 <= p[11] <= 3 and 0 <= p[15] <= 1 and all(-128 <= z <= 127 for z in p[13:15])):
+        raise node.fail("padding, activation, zero points and keep_num_dims in their range in params", p)
     taps = kernel[0] * kernel[1] * (1 if node.name == "DbqDepthwiseConv2D" else inputs)
     lengths = {1: branches * -(-taps * outputs // 5), 2: branches * outputs, 3: 2 + outputs, 4: outputs}
     for i, wanted in lengths.items():
@@ -194,7 +200,7 @@ def packed(node: Node) -> list[Shape | None]:
     if node.name == "DbqFullyConnected":
         return [dense_shape(node, node.shape(0), outputs, inputs, bool(p[15]))]
     x = node.rank(0, 4)
-    if (x[3] >= 0 and x[3] != inputs) or p[10] not in (_SAME, _VALID):
-        raise node.fail(f"an input [N, H, W, {inputs}] and padding 0 or 1", f"{x}, padding {p[10]}")
+    if x[3] >= 0 and x[3] != inputs:
+        raise node.fail(f"an input [N, H, W, {inputs}]", x)
     sizes = [windows(node, x[1 + i], kernel[i], p[6 + i], p[8 + i], p[10]) for i in range(2)]
     return [(x[0], *sizes, outputs)]
