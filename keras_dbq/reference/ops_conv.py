@@ -22,6 +22,8 @@ Array = np.ndarray
 
 # choice: floats held at once by one im2col matrix or one picture block (32 MiB of float32); blocks fit in cache.
 _BLOCK_ELEMENTS = 1 << 23
+# choice: more padding is a damaged file, and its memory would be taken.
+_LARGEST_PADDING = 1 << 10
 
 
 def same_or_valid(size: int, kernel: int, stride: int, dilation: int, valid: bool) -> tuple[int, int, int]:
@@ -52,6 +54,8 @@ class Geometry:
             raise ValueError(
                 f"kernel {kernel} does not fit into an input of {x.shape[1]}x{x.shape[2]} with VALID padding"
             )
+        if max(map(sum, self.pad)) > _LARGEST_PADDING:
+            raise ValueError(f"expected at most {_LARGEST_PADDING} pixels of padding, got {self.pad}")
 
     def tap(self, padded: Array, i: int, j: int) -> Array:
         """View [N, out_h, out_w, C] of what kernel position (i, j) sees of the padded input."""

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_dbq.structure.reader import read
+
 try:
     from ai_edge_litert import schema_py_generated as schema
 except ImportError:  # the same generated code, for machines that only have TensorFlow
@@ -112,6 +114,10 @@ def read_model(source: str | os.PathLike | bytes | bytearray | memoryview) -> TF
             data = file.read()
     if data[4:8] != b"TFL3":
         raise ValueError(f"{name}: expected a TFLite file (identifier TFL3 at byte 4), got {data[4:8]!r}")
+    try:
+        read(data)
+    except ValueError as error:
+        raise ValueError(f"{name}: expected a whole TFLite file, got a damaged one ({error})") from None
     try:
         model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(data, 0))
         return _convert(model, data)

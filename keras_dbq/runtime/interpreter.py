@@ -17,6 +17,7 @@ import numpy as np
 
 from keras_dbq import _checks
 from keras_dbq.reference.rounding import input_codes
+from keras_dbq.structure import check_file
 from keras_dbq.tflite import flatbuffer as fb
 from keras_dbq.tflite import signature
 
@@ -86,6 +87,7 @@ class Interpreter:
         with _errors(content, delegate), warnings.catch_warnings():
             # Both say what the caller knows: TF's interpreter is deprecated, preserving tensors costs memory.
             warnings.simplefilter("ignore")
+            check_file(content)  # the runtime follows offsets and indices without looking
             self._interpreter = runtime.Interpreter(
                 model_content=content,
                 num_threads=num_threads,
@@ -193,7 +195,8 @@ class Interpreter:
                 if size == self._file_batch or all(d["shape"][:1] == size for d in self.output_details):
                     return size
             self._batch_is_fixed = True
-        self._set_shapes([(self._file_batch, *shape) for shape in example_shapes])
+        with _refusals():
+            self._set_shapes([(self._file_batch, *shape) for shape in example_shapes])
         return self._file_batch
 
     def _set_shapes(self, shapes: list[tuple[int, ...]]) -> None:
@@ -205,10 +208,11 @@ class Interpreter:
         self._interpreter.allocate_tensors()
 
     def _run(self, codes: list[np.ndarray]) -> list[np.ndarray]:
-        for detail, value in zip(self.input_details, codes, strict=True):
-            self._interpreter.set_tensor(detail["index"], value)
-        self._interpreter.invoke()
-        return [self._interpreter.get_tensor(d["index"]) for d in self.output_details]
+        with _refusals():
+            for detail, value in zip(self.input_details, codes, strict=True):
+                self._interpreter.set_tensor(detail["index"], value)
+            self._interpreter.invoke()
+            return [self._interpreter.get_tensor(d["index"]) for d in self.output_details]
 
 
 def _read(model: str | os.PathLike[str] | bytes) -> bytes:
@@ -240,6 +244,15 @@ def _errors(content: bytes, delegate: bool) -> Iterator[None]:
                 " package keras_dbq: use keras_dbq.Interpreter(path), or load keras_dbq.interpreter.delegate_path()"
             ) from None
         raise ValueError(f"model_path: expected a sound .tflite file, got: {_one_line(error)}") from None
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """What the runtime refuses when it is run, as a one-line ValueError."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise ValueError(f"model_path: expected a file that runs, got: {_one_line(error)}") from None
 
 
 def _one_line(error: Exception) -> str:

@@ -14,6 +14,7 @@ import flatbuffers
 import numpy as np
 
 from keras_dbq._files import write_file as write_file  # this module's own in version 0.1
+from keras_dbq.structure import check_file
 
 try:
     from ai_edge_litert import schema_py_generated as schema
@@ -39,15 +40,19 @@ TENSOR_TYPES = {dtype: number for number, dtype in NUMPY_TYPES.items()}
 
 
 def read_bytes(source: bytes | bytearray | str | os.PathLike) -> bytes:
-    """The bytes of a `.tflite` given as bytes or as a path.
+    """The bytes of a `.tflite` given as bytes or as a path, looked at from end to end.
 
     Raises:
-      ValueError: not a TFLite flatbuffer.
+      ValueError: not a TFLite flatbuffer, or a damaged one.
     """
     data = bytes(source) if isinstance(source, bytes | bytearray) else Path(source).read_bytes()
     if data[4:8] != FILE_IDENTIFIER:
         where = "" if isinstance(source, bytes | bytearray) else f" in {str(source)!r}"
         raise ValueError(f"source: expected a TFLite file (identifier 'TFL3' at byte 4), got {data[4:8]!r}{where}")
+    try:
+        check_file(data)
+    except ValueError as error:
+        raise ValueError(f"source: expected a sound .tflite file, got: {error}") from None
     return data
 
 

@@ -13,9 +13,19 @@ ROUNDING = "xnnpack"
 
 
 def read(model: Any) -> dict[str, Any]:
-    """Our entry; empty where there is none."""
+    """Our entry; empty where there is none.
+
+    Raises:
+      ValueError: it is no JSON object.
+    """
     stored = fb.get_metadata(model, fb.METADATA_NAME)
-    return json.loads(stored) if stored else {}
+    try:
+        entry = json.loads(stored) if stored else {}
+    except (ValueError, RecursionError):
+        entry = None
+    if not isinstance(entry, dict):
+        raise ValueError(f"metadata {fb.METADATA_NAME!r}: expected a JSON object, got {(stored or b'')[:40]!r}")
+    return entry
 
 
 def describe_packed(model: Any) -> None:

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from keras_dbq.export import pack_tflite
 from keras_dbq.tflite import flatbuffer as fb
 from keras_dbq.tflite import metadata
@@ -37,3 +39,11 @@ def test_facts_are_added_and_forgotten():
     }
     metadata.forget(model)
     assert entry(model) is None and fb.get_metadata(model, "min_runtime_version") == b"1.14.0"
+
+
+@pytest.mark.parametrize("stored", [b"{", b"[1]", b"\xff", b"3"])
+def test_an_entry_that_is_no_object_is_refused(stored):
+    model = fb.load_model(packed_models.int8_model(CASES["conv"]))
+    fb.set_metadata(model, "keras_dbq", stored)
+    with pytest.raises(ValueError, match="metadata 'keras_dbq': expected a JSON object, got"):
+        metadata.read(model)
