@@ -13,6 +13,8 @@ os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 import tensorflow as tf  # noqa: E402
 import tensorflow_model_optimization as tfmot  # noqa: E402
 import tf_keras as keras  # noqa: E402
+from tensorflow.python.autograph.core import ag_ctx  # noqa: E402
+from tensorflow.python.autograph.impl import api as autograph_api  # noqa: E402
 from tensorflow_model_optimization.python.core.keras.utils import smart_cond  # noqa: E402
 from tensorflow_model_optimization.python.core.quantization.keras.quantize_config import OutputOnlyConfig  # noqa: E402
 from tensorflow_model_optimization.python.core.quantization.keras.quantize_layer import QuantizeLayer  # noqa: E402
@@ -49,7 +51,13 @@ __all__ = [
     "smart_cond",
     "tf",
     "tfmot",
+    "with_autograph",
 ]
+
+
+def with_autograph(function: Any) -> Any:
+    """A function that AutoGraph translates (Python `if` on tensors works in it), also where it is switched off."""
+    return autograph_api.tf_convert(function, ag_ctx.ControlStatusCtx(status=ag_ctx.Status.ENABLED))
 
 
 def register(cls: Any) -> Any:

@@ -270,7 +270,9 @@ class Fuzzer:
         done = sum(counts.values())
         each = (self.shown - self.started) / max(done, 1)
         left = each * (self.options.mutants - done)
-        print(f"{done:,} of {self.options.mutants:,}, {1e3 * each:.2f} ms each, {left:.0f} s left, {counts}", flush=True)
+        print(
+            f"{done:,} of {self.options.mutants:,}, {1e3 * each:.2f} ms each, {left:.0f} s left, {counts}", flush=True
+        )
 
     def table(self) -> str:
         seconds, files = time.monotonic() - self.started, sum(self.counts.values())

@@ -15,6 +15,7 @@ from keras_dbq.tflite import metadata
 from keras_dbq.tflite.operators import BUILTIN_OPS
 from keras_dbq.tflite.pack import pack_bytes
 from keras_dbq.tflite.report import ExportReport, warn_sparse
+from keras_dbq.tflite.slim import slim
 
 ENCODINGS = ("packed", "int8")
 
@@ -32,7 +33,8 @@ def export_tflite(
     Args:
       q_model: from `quantize_model` (or tfmot's quantize_apply with our scheme), trained or not.
       path: the file; it appears only when complete. None writes nothing (the report's `data` holds the bytes).
-      encoding: "packed" (ternary layers as Dbq operators, see docs/packing.md) or "int8" (stock operators only).
+      encoding: "packed" (the layers that the scheme made ternary as Dbq operators, see docs/packing.md) or "int8"
+        (stock operators only). A model without ternary layers gives the same file in both.
       strict: raise when anything between input and output stays float, or when a ternary layer is not packed (for
         "int8": does not hold ternary integers).
       round_model_biases: also move the model's own biases onto the file's integer grid, by at most half an integer
@@ -53,8 +55,8 @@ def export_tflite(
     conversion = convert(q_model)
     if strict:
         _check_strict(conversion.floating)
-    data = _with_metadata(conversion.data, encoding)
-    report = pack_bytes(data, strict, conversion.ternary_layers)
+    data = _slim(conversion.data)
+    report = pack_bytes(data, strict, conversion.ternary_layers, only=True)
     if encoding == "int8":
         report = _int8_report(data, report)
     report = replace(report, findings=_findings(conversion))
@@ -74,11 +76,12 @@ def _check_strict(floating: list[str]) -> None:
         )
 
 
-def _with_metadata(data: bytes, encoding: str) -> bytes:
-    """The int8 file with its metadata entry; the packer adds to it."""
+def _slim(data: bytes) -> bytes:
+    """The int8 file with its metadata entry (the packer adds to it), without the bytes that no interpreter reads."""
     model = fb.load_model(data)
-    metadata.describe(model, encoding=encoding)
-    return fb.save_model(model)
+    metadata.describe(model, encoding="int8")
+    slim(model)
+    return fb.save_model(model, share=True)
 
 
 def _int8_report(data: bytes, packed: ExportReport) -> ExportReport:

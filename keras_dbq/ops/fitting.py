@@ -21,10 +21,10 @@ def optimal_ternary(w: np.ndarray) -> np.ndarray:
     derived: with |w| sorted descending, r* = argmax_r (sum of top r)**2 / r, alpha = mean of the top r*; the threshold
     alpha / 2 selects exactly these r*. A column of zeros gets alpha = 1 (all codes are 0 whatever the scale).
     """
-    magnitude = -np.sort(-np.abs(np.asarray(w, np.float64)), 0)
-    total = np.cumsum(magnitude, 0)
-    best = np.argmax(total**2 / np.arange(1, len(w) + 1)[:, None], 0)
-    alpha = total[best, np.arange(w.shape[1])] / (best + 1)
+    magnitude = np.sort(np.abs(np.ascontiguousarray(np.asarray(w, np.float64).T)), 1)[:, ::-1]  # [M, K]
+    total = np.cumsum(magnitude, 1)
+    best = np.argmax(total**2 / np.arange(1, len(w) + 1), 1)
+    alpha = total[np.arange(w.shape[1]), best] / (best + 1)
     return np.where(alpha > 0, alpha, 1.0)[None]
 
 
@@ -43,36 +43,69 @@ def fit_branch_scales(w: np.ndarray, branches: int, iterations: int = 30) -> np.
     start = optimal_ternary(w)
     if branches == 1:
         return start
+    columns = SortedColumns(w)
     alpha = np.concatenate([start * 0.9 / 3**j for j in range(branches)])
     best, best_error = alpha, np.full(w.shape[1], np.inf)
     for _ in range(iterations):
-        codes, error = nearest_codes(w, alpha)
+        normal, target = columns.normal_equations(alpha)
+        error = columns.error(alpha, normal, target)
         better = error < best_error
         best, best_error = np.where(better, alpha, best), np.where(better, error, best_error)
-        alpha = _least_squares(w, codes)
-        alpha = np.where(alpha[:1] > 0, alpha, best)
+        solved = _solve(normal, target)
+        previous, alpha = alpha, np.where(solved[:1] > 0, solved, best)
+        if np.array_equal(alpha, previous):
+            break  # what follows would be the same again
     return best
 
 
-def _least_squares(w: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """alpha [B, M] in descending order that is best for w [K, M] with these codes [K, B, M]."""
-    ridge = 1e-9 * np.eye(codes.shape[1])
-    normal = np.einsum("kbm,kcm->mbc", codes, codes) + ridge
-    target = np.einsum("kbm,km->mb", codes, w)
-    alpha = np.linalg.solve(normal, target[..., None])[..., 0].T
+def _solve(normal: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """alpha [B, M] in descending order that solves the normal equations."""
+    ridge = 1e-9 * np.eye(normal.shape[1])
+    alpha = np.linalg.solve(normal + ridge, target[..., None])[..., 0].T
     return -np.sort(-np.abs(alpha), 0)
 
 
-def nearest_codes(w: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Codes [K, B, M] of the level nearest to each weight of w [K, M] (the lower one at a tie), and the squared
-    error [M]; float64.
+class SortedColumns:
+    """The columns of w [K, M], sorted once, so that a fit needs no pass over all weights.
+
+    derived: the weights nearest to one level are neighbours in a sorted column. Their number n_r and sum s_r are all
+    that least squares needs of them: with d_r the codes of level r, sum n_r d_r d_r^T alpha = sum s_r d_r.
     """
-    levels = float_levels(alpha)
-    order = np.argsort(levels, 0)
-    ordered = np.take_along_axis(levels, order, 0)
-    middle = (ordered[1:] + ordered[:-1]) / 2
-    region = (w[None] > middle[:, None]).sum(0)  # [K, M]
-    chosen = np.take_along_axis(order, region, 0)
-    codes = digit_table(len(alpha)).astype(np.float64)[chosen].transpose(0, 2, 1)
-    error = ((w - np.einsum("kbm,bm->km", codes, alpha)) ** 2).sum(0)
-    return codes, error
+
+    def __init__(self, w: np.ndarray):
+        self.rows = np.sort(np.ascontiguousarray(w.T), 1)  # [M, K]
+        self.sums = np.concatenate([np.zeros((w.shape[1], 1)), np.cumsum(self.rows, 1)], 1)  # of the first k
+        self.squares = (self.rows**2).sum(1)
+
+    def regions(self, alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(codes [M, R, B], n [M, R], s [M, R]) of the R = 3**B levels in ascending order; a weight in the middle of
+        two levels belongs to the lower one.
+        """
+        levels = float_levels(alpha).T  # [M, R]
+        order = np.argsort(levels, 1)
+        ordered = np.take_along_axis(levels, order, 1)
+        ends = self._count_up_to((ordered[:, 1:] + ordered[:, :-1]) / 2)
+        edges = np.pad(ends, ((0, 0), (1, 1)), constant_values=((0, 0), (0, self.rows.shape[1])))
+        codes = digit_table(len(alpha)).astype(np.float64)[order]
+        return codes, np.diff(edges, axis=1), np.diff(np.take_along_axis(self.sums, edges, 1), axis=1)
+
+    def _count_up_to(self, values: np.ndarray) -> np.ndarray:
+        """How many weights of each column are at most each of its values [M, V]: a binary search in all at once."""
+        low, high = np.zeros(values.shape, np.int64), np.full(values.shape, self.rows.shape[1])
+        for _ in range(self.rows.shape[1].bit_length()):
+            middle = (low + high) // 2
+            smaller = np.take_along_axis(self.rows, np.minimum(middle, self.rows.shape[1] - 1), 1) <= values
+            smaller &= low < high
+            low, high = np.where(smaller, middle + 1, low), np.where(smaller | (low == high), high, middle)
+        return low
+
+    def normal_equations(self, alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(matrix [M, B, B], right side [M, B]) of the least squares for the codes that are nearest with alpha."""
+        codes, count, total = self.regions(alpha)
+        transposed = codes.transpose(0, 2, 1)
+        return (transposed * count[:, None]) @ codes, (transposed @ total[..., None])[..., 0]
+
+    def error(self, alpha: np.ndarray, normal: np.ndarray, target: np.ndarray) -> np.ndarray:
+        """Squared error [M] of the nearest levels: |w|^2 - 2 alpha s + alpha N alpha."""
+        a = alpha.T[:, None]  # [M, 1, B]
+        return self.squares - 2 * (a @ target[..., None])[:, 0, 0] + (a @ normal @ a.transpose(0, 2, 1))[:, 0, 0]

@@ -124,7 +124,9 @@ class Graph:
     def open_shapes(self) -> None:
         """`known` as signatures say it. A file with other numbers than 1 where its inputs are open is taken by them."""
         ends = [self.tensors[i] for i in self.inputs]
-        taken = any(s == OPEN and n != 1 for t in ends if t.signature for s, n in zip(t.signature, t.shape, strict=True))
+        taken = any(
+            s == OPEN and n != 1 for t in ends if t.signature for s, n in zip(t.signature, t.shape, strict=True)
+        )
         for tensor in self.tensors:
             signature = None if taken or tensor.constant else tensor.signature
             tensor.known = tuple(signature) if signature else tensor.shape

@@ -68,7 +68,9 @@ class Node:
         count = math.prod(tensor.shape)
         if count > _LONGEST_LIST:
             return None
-        return struct.unpack_from(f"<{count}{_FORMATS[tensor.type_name]}", self.data, tensor.place.start if count else 0)
+        return struct.unpack_from(
+            f"<{count}{_FORMATS[tensor.type_name]}", self.data, tensor.place.start if count else 0
+        )
 
     def number(self, i: int, low: int, high: int) -> int | None:
         """The one integer of constant input i, between two bounds."""

@@ -44,8 +44,7 @@ _TEXTS = {
     "Tensor": "0 shape [i], 1 type b, 2 buffer I, 3 name text, 4 quantization table Quantization, 5 is_variable B, "
     "6 sparsity table Any, 7 signature [i], 8 has_rank B, 9 variants [table] VariantSubType, 10 external_buffer I",
     "VariantSubType": "0 shape [i], 1 type b, 2 has_rank B",
-    "Quantization": "0 min [f], 1 max [f], 2 scale [f], 3 zero_point [q], 4 details_type B, 5 details union, "
-    "6 axis i",
+    "Quantization": "0 min [f], 1 max [f], 2 scale [f], 3 zero_point [q], 4 details_type B, 5 details union, 6 axis i",
     "Operator": "0 code_index I, 1 inputs [i], 2 outputs [i], 3 options_type B, 4 options union, "
     "5 custom_options place, 6 custom_format b, 7 mutating [B], 8 intermediates [i], 9 large_offset Q, "
     "10 large_size Q, 11 options_2_type B, 12 options_2 union, 13 debug i -1",

@@ -36,7 +36,8 @@ def pack_tflite(
       source: the file's bytes or its path.
       path: where to write the packed file (written under a temporary name, then renamed); None writes nothing.
       strict: fail when a layer of `ternary_layers` stays int8.
-      ternary_layers: names of the layers that have to be packed; None means every convolution and dense layer.
+      ternary_layers: names of the layers that have to be packed; None means every convolution and dense layer. Further
+        layers whose integers are ternary are packed, too, but for those of one weight a channel, which gain nothing.
       slim_steps: which bytes to drop that no interpreter reads; all by default, see `keras_dbq.tflite.slim`.
 
     Returns:
@@ -60,22 +61,36 @@ def pack_bytes(
     strict: bool = False,
     ternary_layers: Collection[str] | None = None,
     slim_steps: Collection[str] = SLIM_STEPS,
+    *,
+    only: bool = False,
 ) -> ExportReport:
-    """`pack_tflite` without writing and without warnings."""
+    """`pack_tflite` without writing and without warnings. only: no layer beside `ternary_layers` is packed."""
     model = fb.load_model(before)
     names = layer_names(model)
     check_layer_names(ternary_layers, names)
     layers, reasons = find_layers(model)
+    chosen = set(ternary_layers or ())
+    layers = [layer for layer in layers if names[layer.index] in chosen or not (only or _has_little_to_gain(layer))]
     wanted = set(names.values()) if ternary_layers is None else set(ternary_layers)
     if strict:
         _check_strict({name: reasons[index] for index, name in names.items() if name in wanted and index in reasons})
     for layer in layers:
         rewrite(model, layer)
-    metadata.describe_packed(model)
+    if layers:
+        metadata.describe_packed(model)
     slim(model, slim_steps)
     after = fb.save_model(model, share="vectors" in slim_steps)
     noted = {index: reason for index, reason in reasons.items() if names[index] in wanted}
     return _report(before, after, layers, names, noted)
+
+
+def _has_little_to_gain(layer: PackedLayer) -> bool:
+    """choice: a layer of one weight a channel (a Rescaling, a batch norm on its own) stays as it is.
+
+    Its integers are always ternary, packing would save four of five bytes of a few, and the file would need our
+    operators for it, which are slower than XNNPACK's there.
+    """
+    return layer.branches.codes.shape[1] == 1
 
 
 def layer_names(model: Any) -> dict[int, str]:
@@ -146,7 +161,9 @@ def _report(
         )
 
     rows = [row(index, name) for index, name in names.items()]
-    return ExportReport("packed", rows, other_before, other_after, len(before), len(after), data=after)
+    return ExportReport(
+        "packed" if packed else "int8", rows, other_before, other_after, len(before), len(after), data=after
+    )
 
 
 def _encoding(model: Any, operator: Any) -> str:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from keras_dbq.compat import keras, register, smart_cond
+from keras_dbq.compat import keras, register, smart_cond, tf
 from keras_dbq.quantizers import ActivationQuantizer, deserialize, serialize
 from keras_dbq.wrapping import freezing
 
@@ -31,6 +31,7 @@ class QuantizeTensor(keras.layers.Layer):
         super().build(input_shape)
         freezing.freeze_once(self)
 
+    @tf.autograph.experimental.do_not_convert
     def call(self, inputs: Any, training: Any = None) -> Any:
         if training is None:
             training = keras.backend.learning_phase()

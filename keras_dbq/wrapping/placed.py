@@ -3,7 +3,7 @@
 import weakref
 from typing import Any
 
-from keras_dbq.compat import Quantizer, keras, tf
+from keras_dbq.compat import Quantizer, keras, tf, with_autograph
 from keras_dbq.wrapping import freezing
 from keras_dbq.wrapping.bias import BiasRounder
 
@@ -36,7 +36,9 @@ class PlacedQuantizer(Quantizer):
         if self.rounder is not None:
             self.rounder.round(self._wrapper(), self.quantizer, inputs, weights)
         # A frozen layer computes in training what it computes in the file.
-        result = self.quantizer(inputs, training and self._wrapper().trainable, weights, **kwargs)
+        ours = type(self.quantizer).__module__.startswith("keras_dbq.")
+        quantize = self.quantizer if ours else with_autograph(self.quantizer.__call__)
+        result = quantize(inputs, training and self._wrapper().trainable, weights, **kwargs)
         # Never the variable itself: the layer inside would list it again, and a saved model would not load.
         return tf.identity(result) if isinstance(result, tf.Variable) else result
 

@@ -10,28 +10,45 @@ do not follow the data (choice: as a frozen BatchNormalization runs as at infere
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from keras_dbq.compat import OutputOnlyConfig, QuantizeWrapper, QuantizeWrapperV2, keras
+from keras_dbq.compat import OutputOnlyConfig, QuantizeWrapper, QuantizeWrapperV2, keras, tf, with_autograph
 
 
 def follow_keras(config_class: type) -> None:
     """Makes the wrappers with a QuantizeConfig of this class keep Keras' rule."""
+
+    def ours(wrapper: Any) -> bool:
+        config = wrapper.quantize_config
+        return isinstance(config.quantize_config if isinstance(config, OutputOnlyConfig) else config, config_class)
+
     for wrapper_class in (QuantizeWrapper, QuantizeWrapperV2):
-        _keras_rule(wrapper_class, config_class)
+        _keras_rule(wrapper_class, ours)
+    _call_as_written(QuantizeWrapper, ours)
 
 
-def _keras_rule(wrapper_class: Any, config_class: type) -> None:
+def _call_as_written(wrapper_class: Any, ours: Callable[[Any], bool]) -> None:
+    """Leaves AutoGraph out: our calls have no Python `if` on tensors, and translating them takes most of the time in
+    which a model is quantized or loaded.
+    """
+    original = wrapper_class.call
+
+    @tf.autograph.experimental.do_not_convert
+    def call(self: Any, inputs: Any, training: Any = None, **kwargs: Any) -> Any:
+        function = original if ours(self) else with_autograph(original)
+        return function(self, inputs, training=training, **kwargs)
+
+    wrapper_class.call = call
+
+
+def _keras_rule(wrapper_class: Any, ours: Callable[[Any], bool]) -> None:
     """Replaces `trainable`, `trainable_weights` and `non_trainable_weights` of a wrapper class."""
     trainable, other, flag = (
         wrapper_class.trainable_weights,
         wrapper_class.non_trainable_weights,
         wrapper_class.trainable,
     )
-
-    def ours(wrapper: Any) -> bool:
-        config = wrapper.quantize_config
-        return isinstance(config.quantize_config if isinstance(config, OutputOnlyConfig) else config, config_class)
 
     def get_trainable(self: Any) -> bool:
         # Keras' own attribute; the layer inside may be frozen alone, as `freeze(batch_norm=True)` does.

@@ -47,7 +47,7 @@ def test_both_encodings_answer_the_same(name, answers):
     np.testing.assert_array_equal(answers[f"{name}_packed"], answers[f"{name}_int8"])
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if "fat" not in name])
 def test_packing_the_int8_file_gives_the_packed_one(name):
     assert keras_dbq.pack_tflite(content(f"{name}_int8")).data == content(f"{name}_packed")
 
@@ -85,20 +85,20 @@ def options(op) -> str:
     return json.dumps(vars(op.builtinOptions) if op.builtinOptions else {}, sort_keys=True, default=str)
 
 
-def without_signature(data: bytes) -> bytes:
-    """The file written again without its signature: 0.1's had the converter's names and unused tensors."""
-    model = fb.load_model(data)
+def normal(data: bytes) -> bytes:
+    """The file with builtin operators alone, without its signature (0.1's had the converter's names), and slim."""
+    model = fb.load_model(keras_dbq.export.unpack_tflite(data))
     model.signatureDefs = None
-    slim.drop_unused(model)
+    slim.slim(model)
     return fb.save_model(model)
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("ending", ["keras", "h5"])
-def test_a_loaded_model_exports_the_committed_bytes(name, ending):
-    """All but the names in the signature."""
+def test_a_loaded_model_exports_the_committed_file(name, ending):
+    """Every byte of the network: 0.1 packed some 8-bit layers, too, and its int8 files were not slim."""
     q_model = keras.models.load_model(GOLDEN / f"{name}.{ending}", compile=False)
     encodings = ("packed", "int8") if ending == "keras" else ("packed",)
     for encoding in encodings:
         report = keras_dbq.export_tflite(q_model, None, encoding, strict=encoding == "packed" and "fat" not in name)
-        assert without_signature(report.data) == without_signature(content(f"{name}_{encoding}")), encoding
+        assert normal(report.data) == normal(content(f"{name}_{encoding}")), encoding

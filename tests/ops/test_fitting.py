@@ -35,7 +35,7 @@ def test_fit_is_deterministic_descending_and_better_with_more_branches():
         alpha = fitting.fit_branch_scales(w, branches)
         np.testing.assert_array_equal(alpha, fitting.fit_branch_scales(w, branches))
         assert np.all(np.diff(alpha, axis=0) <= 0) and np.all(alpha >= 0)
-        errors.append(fitting.nearest_codes(w, alpha)[1].sum())
+        errors.append(nearest(w, alpha)[1].sum())
     assert errors[0] > 3 * errors[1] > 3 * errors[2]
 
 
@@ -47,21 +47,50 @@ def test_zero_column_gets_finite_scales():
 
 
 @pytest.mark.parametrize("branches", BRANCHES)
-def test_nearest_codes_are_nearest(branches):
-    """Against the distance to every level."""
-    w = np.random.default_rng(17).normal(size=(50, 3))
-    alpha = fitting.fit_branch_scales(w, branches)
-    codes, error = fitting.nearest_codes(w, alpha)
-    levels = fitting.float_levels(alpha)  # [3**B, M]
-    distance = np.abs(w[None] - levels[:, None]).min(0)
-    np.testing.assert_allclose(np.abs(w - (codes * alpha).sum(1)), distance, rtol=0, atol=1e-12)
-    np.testing.assert_allclose(error, (distance**2).sum(0), rtol=1e-12)
-    assert set(np.unique(codes)) <= {-1, 0, 1}
+@pytest.mark.parametrize("rows", [1, 2, 7, 64, 65])
+def test_regions_are_those_of_the_nearest_levels(branches, rows):
+    """Against the distance to every level; equal weights and weights that are zero among them."""
+    w = np.random.default_rng(17).normal(size=(rows, 3)).round(1)
+    w[: rows // 3, 1] = 0.0
+    alpha = fitting.fit_branch_scales(w, branches) + 1e-3 * np.arange(branches, 0, -1)[:, None]
+    columns = fitting.SortedColumns(w)
+    codes, count, total = columns.regions(alpha)
+    levels = np.einsum("mrb,bm->mr", codes, alpha)
+    assert np.all(np.diff(levels, axis=1) >= 0) and np.all(count.sum(1) == rows)
+    np.testing.assert_allclose(total.sum(1), w.sum(0), atol=1e-12)
+    for m in range(3):
+        chosen = np.repeat(levels[m], count[m])  # of the sorted column
+        distance = np.abs(np.sort(w[:, m])[:, None] - levels[m]).min(1)
+        np.testing.assert_allclose(np.abs(np.sort(w[:, m]) - chosen), distance, atol=1e-12)
+    normal, target = columns.normal_equations(alpha)
+    np.testing.assert_allclose(columns.error(alpha, normal, target), nearest(w, alpha)[1], atol=1e-10)
+
+
+def nearest(w, alpha):
+    """(distance [K, M] to the nearest level, squared error [M]), of all levels."""
+    distance = np.abs(w[None] - fitting.float_levels(alpha)[:, None]).min(0)
+    return distance, (distance**2).sum(0)
+
+
+def test_a_weight_in_the_middle_belongs_to_the_lower_level():
+    columns = fitting.SortedColumns(np.array([[-0.5], [0.5], [0.5], [1.0]]))
+    _, count, total = columns.regions(np.array([[1.0]]))  # levels -1, 0, 1
+    assert count.tolist() == [[1, 2, 1]] and total.tolist() == [[-0.5, 1.0, 1.0]]
+
+
+def test_the_normal_equations_are_those_of_the_codes():
+    w = np.random.default_rng(3).normal(size=(40, 5))
+    alpha = fitting.fit_branch_scales(w, 2, iterations=3)
+    levels = fitting.float_levels(alpha)
+    codes = fitting.digit_table(2).astype(np.float64)[np.abs(w[None] - levels[:, None]).argmin(0)]  # [K, M, B]
+    normal, target = fitting.SortedColumns(w).normal_equations(alpha)
+    np.testing.assert_allclose(normal, np.einsum("kmb,kmc->mbc", codes, codes), atol=1e-12)
+    np.testing.assert_allclose(target, np.einsum("kmb,km->mb", codes, w), atol=1e-12)
 
 
 def test_no_iteration_makes_the_fit_worse():
     w = np.random.default_rng(18).normal(size=(60, 5))
-    errors = [fitting.nearest_codes(w, fitting.fit_branch_scales(w, 2, n))[1] for n in (1, 2, 5, 30)]
+    errors = [nearest(w, fitting.fit_branch_scales(w, 2, n))[1] for n in (1, 2, 5, 30)]
     for before, after in zip(errors[:-1], errors[1:], strict=True):
         assert (after <= before).all()
     assert errors[-1].sum() < errors[0].sum()

@@ -31,19 +31,19 @@ def source():
 @pytest.mark.parametrize(
     "step, saved",
     [
-        ("constant_names", 40),
+        ("constant_names", 32),
         ("ranges", 32),
         ("shape_signatures", 8),
-        ("metadata", 88),
-        ("unused", 96),
-        ("buffers", 152),
+        ("metadata", 96),
+        ("unused", 88),
+        ("buffers", 144),
         ("vectors", 80),
     ],
 )
 def test_a_step_saves_bytes_and_keeps_the_result(source, step, saved):
     without = pack_tflite(source, slim_steps=[s for s in slim.SLIM_STEPS if s != step])
     full = pack_tflite(source)
-    assert full.layers[0].encoding == "int8" and (len(source), len(full.data)) == (1264, 912)
+    assert full.layers[0].encoding == "int8" and (len(source), len(full.data)) == (1264, 800)
     assert len(without.data) - len(full.data) == saved
     x = packed_models.random_input(CASE)
     expected = Interpreter(source, delegate=False).predict(x)
