@@ -5,6 +5,7 @@ from typing import Any
 
 from keras_dbq.calibration import Batches, RangeEstimator, estimator, match_outputs, observe_ranges
 from keras_dbq.calibration import recalibrate_batch_norm as measure_batch_norm
+from keras_dbq.calibration.plausibility import warn_of_other_scale
 from keras_dbq.compat import QuantizeScheme, QuantizeWrapperV2, check_keras_model, keras, tfmot
 from keras_dbq.network import graph
 from keras_dbq.wrapping import naming, wrappers
@@ -68,6 +69,9 @@ def quantize_model(
 
     with quantize_scope():
         quantized = keras.models.clone_model(transformed, clone_function=wrap)
+    if calibration_data is not None:
+        calibration_data = Batches(calibration_data, copy, progress=verbose or None)
+        warn_of_other_scale(copy, calibration_data.first())
     quantized = naming.name_outputs(quantized, graph.output_names(model))
     initialize(
         quantized,
@@ -106,7 +110,7 @@ def initialize(
     """
     wrappers.check_quantized(q_model, "initialize")
     method = estimator(calibration)
-    batches = None if data is None else Batches(data, q_model, progress=verbose or None)
+    batches = data if data is None or isinstance(data, Batches) else Batches(data, q_model, progress=verbose or None)
     errors = _fit_weights(q_model, method)
     if verbose:
         for name, error in errors.items():

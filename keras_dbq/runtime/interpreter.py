@@ -31,10 +31,14 @@ def delegate_path() -> Path:
     Raises:
         FileNotFoundError: the shared object was not built.
     """
-    path = Path(__file__).resolve().parents[1] / _LIBRARY
+    path = _library()
     if not path.is_file():
         raise FileNotFoundError(f"delegate: expected {path}, got no file; build it with `pip install .`")
     return path
+
+
+def _library() -> Path:
+    return Path(__file__).resolve().parents[1] / _LIBRARY
 
 
 def _runtime() -> Any:
@@ -60,7 +64,7 @@ class Interpreter:
 
     Raises:
         ValueError: the file is damaged, or holds packed operators and delegate=False.
-        FileNotFoundError: no such file, or the delegate was not built.
+        FileNotFoundError: no such file, or it holds packed operators and the delegate was not built.
 
     Example:
         >>> interpreter = keras_dbq.Interpreter("m.tflite")
@@ -82,7 +86,7 @@ class Interpreter:
         _checks.boolean("preserve_all_tensors", preserve_all_tensors)
         content = _read(model_path)
         runtime = _runtime()
-        delegates = [_load_delegate(runtime, isa)] if delegate else []
+        delegates = [_load_delegate(runtime, isa)] if delegate and _is_useful(content) else []
         self._preserve_all_tensors = preserve_all_tensors
         with _errors(content, delegate), warnings.catch_warnings():
             # Both say what the caller knows: TF's interpreter is deprecated, preserving tensors costs memory.
@@ -222,6 +226,11 @@ def _read(model: str | os.PathLike[str] | bytes) -> bytes:
     if not path.is_file():
         raise FileNotFoundError(f"model_path: expected a .tflite file, got {str(path)!r}, which is no file")
     return path.read_bytes()
+
+
+def _is_useful(content: bytes) -> bool:
+    """Whether the delegate is loaded: where there is one, and where the file cannot do without it."""
+    return _OP_PREFIX in content or _library().is_file()
 
 
 def _load_delegate(runtime: Any, isa: str) -> Any:

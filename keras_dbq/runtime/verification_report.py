@@ -6,10 +6,10 @@ import json
 from dataclasses import asdict, dataclass, field
 
 from keras_dbq._table import Table
+from keras_dbq.inspection.saturation import SATURATION, saturation_text
 
 # A layer of Keras, given the file's codes, computes what the file computes: rounding may move a code by one, rarely.
 LAYER_TOLERANCE = 0.01  # share of a tensor's codes that may be off by more than one (operators of approximations)
-SATURATION = 0.25  # choice: share of an input's numbers outside of its range that is told
 NUDGED = 0.01  # share of the input's codes that are moved by one, to see what the network makes of it
 _SHOWN = 3  # names in a list
 
@@ -155,8 +155,7 @@ class VerificationReport:
     def saturation_notes(self) -> list[str]:
         """Inputs that are mostly clipped, a phrase each."""
         return [
-            f"{100 * share:.0f} % of input {name!r} lie outside of its calibrated range and are clipped: is it scaled "
-            "as the calibration data were?"
+            saturation_text(name, share)
             for name, share in self.saturated.items()
             if share > SATURATION
         ]

@@ -14,6 +14,7 @@ import numpy as np
 
 from keras_dbq import _checks
 from keras_dbq.compat import keras, tf
+from keras_dbq.inspection.saturation import warn_of_saturation
 from keras_dbq.inspection.weights import forward_modes, sparsity
 from keras_dbq.training.schedules import Exponential
 from keras_dbq.wrapping.temperature import set_temperature
@@ -205,6 +206,23 @@ class LastGoodEpoch(keras.callbacks.Callback):
         for i, variable in enumerate(self.model.optimizer.variables):
             # In the first epoch the optimizer makes variables that were not there before it: they start at 0.
             variable.assign(memory[i] if i < len(memory) else tf.zeros_like(variable))
+
+
+class RangeCheck(keras.callbacks.Callback):
+    """Warns at the beginning of `fit` where pictures lie outside of the ranges of the model's inputs.
+
+    A callback does not see the data of `fit`, so it gets some pictures of its own. (`Distiller.fit` looks by itself.)
+
+    Args:
+      x: some pictures as `fit` gets them, [N, ...], or a list of arrays for a model of several inputs.
+    """
+
+    def __init__(self, x: Any):
+        super().__init__()
+        self.x = x if isinstance(x, list) else [x]
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        warn_of_saturation("fit", self.model, self.x)
 
 
 class SparsityLogger(keras.callbacks.Callback):

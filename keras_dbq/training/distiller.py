@@ -5,10 +5,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from keras_dbq import _checks
 from keras_dbq.compat import keras, tf
+from keras_dbq.inspection.saturation import warn_of_saturation
 from keras_dbq.training import losses, outputs, parts
 from keras_dbq.wrapping import wrappers
+
+_LOOKED_AT = 256  # pictures that `fit` compares with the ranges of the inputs
 
 
 class Distiller(keras.Model):
@@ -121,12 +126,14 @@ class Distiller(keras.Model):
         super().compile(optimizer, metrics=metrics, **options)
 
     def fit(self, x: Any = None, y: Any = None, *args: Any, **options: Any) -> Any:
-        """Keras' `fit`.
+        """Keras' `fit`; warns where arrays lie outside of the ranges that the model's inputs have.
 
         Raises:
           ValueError: label_weight is above 0 and there are no labels.
         """
         self._check_labels("fit", _has_labels(x, y))
+        if isinstance(x, (np.ndarray, list)):
+            warn_of_saturation("fit", self.student, [a[:_LOOKED_AT] for a in (x if isinstance(x, list) else [x])])
         validation = options.get("validation_data")
         if validation is not None:
             given = validation if isinstance(validation, (tuple, list)) else (validation,)

@@ -136,7 +136,8 @@ def test_path_and_bytes_are_the_same(tmp_path: Path) -> None:
 
 
 def test_stock_interpreter_runs_int8_and_names_the_package_for_packed() -> None:
-    assert Interpreter(int8_model(CASE), delegate=False).predict(random_input(CASE)).dtype == np.int8
+    for delegate in (True, False):  # a file without packed operators needs none
+        assert Interpreter(int8_model(CASE), delegate=delegate).predict(random_input(CASE)).dtype == np.int8
     with pytest.raises(ValueError, match="they are in the package keras_dbq: use keras_dbq.Interpreter"):
         Interpreter(packed_model(CASE), delegate=False)
 

@@ -1,0 +1,44 @@
+"""How much of some data lies outside of the ranges of a quantized model's inputs."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from keras_dbq.compat import keras
+from keras_dbq.network.graph import Graph, inputs
+from keras_dbq.wrapping import wrappers
+from keras_dbq.wrapping.layers import QuantizeTensor
+
+SATURATION = 0.25  # choice: the share from which it is told
+
+
+def outside_of_range(q_model: keras.Model, batch: list[Any]) -> dict[str, float]:
+    """{input: share of its numbers more than a step outside of its range}; one array per input of the model."""
+    given = {id(tensor): np.asarray(x) for tensor, x in zip(q_model.inputs, batch, strict=True)}
+    found = {}
+    for node in Graph(q_model).nodes:
+        source = inputs(node)[0] if inputs(node) else None
+        if isinstance(node.layer, QuantizeTensor) and id(source) in given:
+            tensor, x = wrappers.quantized_output(node.layer), given[id(source)]
+            low, high = (float(end) for end in tensor.quantizer.range(tensor.variables))
+            step = (high - low) / 255
+            found[source._keras_history.layer.name] = float(np.mean((x < low - step) | (x > high + step)))
+    return found
+
+
+def saturation_text(name: str, share: float) -> str:
+    """What is said of an input that is mostly clipped."""
+    return (
+        f"{100 * share:.0f} % of input {name!r} lie outside of its calibrated range and are clipped: is it scaled as "
+        "the calibration data were?"
+    )
+
+
+def warn_of_saturation(where: str, q_model: keras.Model, batch: list[Any]) -> None:
+    """One warning per input of which more than `SATURATION` is clipped."""
+    for name, share in outside_of_range(q_model, batch).items():
+        if share > SATURATION:
+            warnings.warn(f"{where}: {saturation_text(name, share)}", stacklevel=3)
