@@ -30,6 +30,8 @@ ELSEWHERE = {
     "reference/ops_pool.py": "reference/test_ops.py",
     "reference/ops_shape.py": "reference/test_ops.py",
     "reference/tflite_file.py": "reference/test_engine.py",
+    "structure/node.py": "structure/test_graph.py",
+    "structure/schema.py": "structure/test_reader.py",
     "wrapping/lookup.py": "inspection/test_inspection.py",
     "wrapping/naming.py": "export/test_grids.py",
 }

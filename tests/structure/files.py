@@ -50,7 +50,12 @@ def corpus(name: str) -> bytes:
 def edited(data: bytes, edit: Edit) -> bytes:
     """The file after edit(model, first subgraph), written as a sound flatbuffer."""
     model = fb.load_model(data)
-    edit(model, model.subgraphs[0])
+    graph = model.subgraphs[0]
+    for holder in (graph, *graph.tensors, *graph.operators):  # the reader's arrays are views of the file
+        for name, value in vars(holder).items():
+            if isinstance(value, np.ndarray):
+                setattr(holder, name, value.copy())
+    edit(model, graph)
     return fb.save_model(model)
 
 
