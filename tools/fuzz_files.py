@@ -214,7 +214,6 @@ class Child:
         os.waitpid(self.pid, 0)
         return "too slow", now + 1
 
-
     def clocks(self) -> tuple[float, float]:
         """Seconds of a core that the child has used, and the time: a busy machine makes no mutant slow."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +13,9 @@ from keras_dbq.structure.tensors import check_tensor, damaged, tensor_bytes
 # choice: what activations that live at one time may take, docs/packing.md.
 _LEAST_ROOM = 1 << 30
 _ROOM_PER_BYTE = 16
+# The same of one tensor whose shape follows from nothing that the file holds.
+_LEAST_ROOM_UNKNOWN = 1 << 20
+_ROOM_PER_BYTE_UNKNOWN = 1 << 10
 
 
 def operator_names(codes: list[Any]) -> list[str]:
@@ -119,7 +121,7 @@ class Graph:
                 node = Node(index, operator.name, inputs, outputs, operator.options, self.data)
                 found = RULES[operator.name].shapes(node)
             for tensor, shape in zip(outputs, found, strict=True):
-                tensor.known = agreed(operator, tensor, shape, inputs)
+                tensor.known = agreed(operator, tensor, shape, inputs, len(self.data))
 
     def open_shapes(self) -> None:
         """`known` as signatures say it. A file with other numbers than 1 where its inputs are open is taken by them."""
@@ -156,15 +158,16 @@ def check_blocks(tensor: Any, tensors: int) -> None:
             raise damaged(tensor.label, f"scales of blocks in tensors below {tensors}", vars(q.details))
 
 
-def agreed(operator: Any, tensor: Any, found: Shape | None, inputs: list[Any]) -> Shape:
+def agreed(operator: Any, tensor: Any, found: Shape | None, inputs: list[Any], file_bytes: int) -> Shape:
     """The shape that is known of an output: what follows from the inputs, where the file says the same."""
     found = (ANY,) * len(tensor.shape) if found is None else found
     if len(found) != len(tensor.shape) or not all(map(_fits, found, tensor.known, tensor.shape)):
         raise damaged(f"{operator.label}, {tensor.label}", f"the shape {found}", tensor.shape)
     if ANY not in found:
         return found
-    if operator.name == "RESHAPE" and math.prod(tensor.shape) > math.prod(inputs[0].shape):
-        raise damaged(f"{operator.label}, {tensor.label}", f"a shape of {inputs[0].shape}", tensor.shape)
+    room = _LEAST_ROOM_UNKNOWN + _ROOM_PER_BYTE_UNKNOWN * file_bytes
+    if tensor_bytes(tensor.type_name, tensor.shape) > room:
+        raise damaged(f"{operator.label}, {tensor.label}", f"at most {room} bytes", tensor.shape)
     # A slimmed file has no signatures inside: any 1 may be an open size.
     is_open = not tensor.signature and any(t is not None and t.known and min(t.known) < 0 for t in inputs)
     said = tuple(ANY if size == 1 and is_open else size for size in tensor.known)

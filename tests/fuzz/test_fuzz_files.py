@@ -18,7 +18,7 @@ def run(capsys, *arguments: str) -> tuple[int, dict[str, int], str]:
     return status, {name: int(count.replace(",", "")) for name, count in found}, text
 
 
-@pytest.mark.parametrize("through, mutants", [("interpreter", 4000), ("engine", 400), ("pack", 800)])
+@pytest.mark.parametrize("through, mutants", [("interpreter", 3000), ("engine", 400), ("pack", 800)])
 def test_every_mutant_is_answered_or_refused(through, mutants, capsys, tmp_path):
     arguments = ["--mutants", str(mutants), "--seed", "7", "--through", through, "--out", str(tmp_path)]
     status, counts, text = run(capsys, *arguments)
@@ -49,7 +49,7 @@ def misbehaves(data: bytes) -> None:
     """Crashes, hangs, fails or takes memory, by the length of the file."""
     kind = sum(data) % 40
     if kind == 0:
-        os.kill(os.getpid(), signal.SIGSEGV)
+        os.kill(os.getpid(), signal.SIGKILL)  # ends a process as a crash does, but says nothing
     if kind == 1:
         raise RuntimeError("raw")
     if kind == 2:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from keras_dbq.runtime import interpreter as interpreter_module
 from keras_dbq.runtime.interpreter import Interpreter, delegate_path
+from keras_dbq.tflite import flatbuffer as fb
 from tests.tflite_ops.packed_models import (
     Case,
     ModelBuilder,
@@ -238,3 +240,37 @@ def test_the_shared_object_is_self_contained() -> None:
 def _symbols(which: str) -> set[str]:
     done = subprocess.run(["nm", "-D", which, str(delegate_path())], capture_output=True, text=True, check=True)
     return {line.split()[-1].split("@")[0] for line in done.stdout.splitlines()}
+
+
+def test_files_that_end_the_runtime_are_refused_before_it() -> None:
+    """Both end the process in ai_edge_litert 2.3.0: a depthwise convolution without bias, a subnormal scale."""
+    case = Case("depthwise_conv2d", (1, 5, 5, 4), 4, multiplier=1)
+    model = fb.load_model(int8_model(case))
+    operator = model.subgraphs[0].operators[0]
+    operator.inputs = np.array(operator.inputs[:2])
+    with pytest.raises(ValueError, match=r"got: operator 0 \(DEPTHWISE_CONV_2D\): expected a third input, the bias"):
+        Interpreter(fb.save_model(model))
+    model = fb.load_model(int8_model(case))
+    model.subgraphs[0].tensors[0].quantization.scale = np.float32([1e-42])
+    with pytest.raises(ValueError, match="got: tensor 0 'x': expected scales that are finite, > 0 and not subnormal"):
+        Interpreter(fb.save_model(model))
+
+
+def test_what_the_runtime_refuses_when_it_runs_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise RuntimeError("gather index out of bounds\nNode number 3 failed to invoke.")
+
+    model = Interpreter(packed_model(CASE))
+    monkeypatch.setattr(model, "_interpreter", _Failing(model._interpreter, fail))
+    with pytest.raises(ValueError, match="expected a file that runs, got: gather index out of bounds; Node number 3"):
+        model.predict(random_input(CASE))
+
+
+class _Failing:
+    """A runtime whose invoke fails."""
+
+    def __init__(self, runtime: Any, invoke: Any) -> None:
+        self._runtime, self.invoke = runtime, invoke
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._runtime, name)

@@ -101,7 +101,14 @@ def test_lists_that_share_their_bytes_are_bounded():
 def test_the_table_of_fields_is_the_schemas():
     """Slots and names of what is read, against the schema's own generated code."""
     text = open(generated.__file__).read()
-    for table in ("Conv2DOptions", "Pool2DOptions", "Tensor", "Operator", "StridedSliceOptions", "ResizeBilinearOptions"):
+    for table in (
+        "Conv2DOptions",
+        "Pool2DOptions",
+        "Tensor",
+        "Operator",
+        "StridedSliceOptions",
+        "ResizeBilinearOptions",
+    ):
         for field in schema.TABLES[table]:
             assert f"def {table}Add" in text and f"Slot({field.slot}, " in text
     assert schema.OPTIONS_OF["CONV_2D"] == "Conv2DOptions" and schema.OPTIONS_OF["MEAN"] == "ReducerOptions"
