@@ -2,9 +2,9 @@
 
 Usage, from the repository root: python -m tools.fuzz_files --mutants 100000 --seed 1 --jobs 1
 
-Mutant number i of a seed is always the same bytes. What is neither an answer nor a one-line ValueError (a crash, another
-error, too slow, no memory) is kept in --out with its number; `--first <number> --mutants 1` tries it again alone. Ends
-with a table, and with status 1 where anything was kept.
+Mutant number i of a seed is always the same bytes. What is neither an answer nor a one-line ValueError (a crash,
+another error, too slow, no memory) is kept in --out with its number; `--first <number> --mutants 1` tries it again
+alone. Ends with a table, and with status 1 where anything was kept.
 """
 
 from __future__ import annotations
@@ -290,12 +290,15 @@ class Fuzzer:
         table = Table(["outcome", "mutants", "share"])
         for name, count in self.counts.items():
             table.add(name, count, f"{100 * count / max(files, 1):.2f} %")
-        largest = max(map(len, self.originals))
-        return (
-            f"{table}\n{files:,} mutants of {len(self.originals)} files (at most {largest:,} bytes) through the "
-            f"{self.options.through}, seed {self.options.seed}: {seconds:.0f} s, {cpu:.0f} s of a core, "
-            f"{1e3 * cpu / max(files, 1):.2f} ms each; the largest growth of memory was {self.growth[0] / 2**20:.1f} MiB, at mutant {self.growth[1]}"
-        )
+        (growth, at), largest = self.growth, max(map(len, self.originals))
+        lines = [
+            f"{table}",
+            f"{files:,} mutants of {len(self.originals)} files (at most {largest:,} bytes) through "
+            f"the {self.options.through}, seed {self.options.seed}",
+            f"{seconds:.0f} s, {cpu:.0f} s of a core, {1e3 * cpu / max(files, 1):.2f} ms each",
+            f"largest growth of memory was {growth / 2**20:.1f} MiB, at mutant {at}",
+        ]
+        return "\n".join(lines)
 
 
 def arguments(given: list[str] | None = None) -> argparse.Namespace:

@@ -14,10 +14,10 @@ _VERSION = 3
 def check_file(data: bytes) -> None:
     """Refuses a damaged file before a reader or a runtime follows what stands in it.
 
-    derived: the runtime takes from a file sizes, offsets and indices and trusts many of them. Here each is compared
-    with what it has to agree with: offsets with the file's length; buffers with shapes and types; shapes with operators,
-    weights and options; operators with the order in which tensors are computed. What a file of a network needs is not
-    refused: operators that are not known here are only looked at for their tensors and options.
+    derived: the runtime takes sizes, offsets and indices from a file and trusts many of them. Here each is compared
+    with what it has to agree with: offsets with the file's length; buffers with shapes and types; shapes with
+    operators, weights and options; operators with the order in which tensors are computed. Of operators that are not
+    known here only tensors and options are looked at.
 
     Args:
       data: the whole file.

@@ -75,7 +75,8 @@ class Graph:
         self.check_options(operator, what)
         rule = RULES.get(operator.name)
         if rule is not None:
-            for kind, indices, (low, high) in zip(("inputs", "outputs"), (operator.inputs, operator.outputs), rule[:2]):
+            for kind, (low, high) in (("inputs", rule.inputs), ("outputs", rule.outputs)):
+                indices = getattr(operator, kind)
                 if not low <= len(indices) <= high:
                     raise damaged(what, f"{low} to {high} {kind}", len(indices))
             if -1 in operator.inputs[: rule.inputs[0]]:

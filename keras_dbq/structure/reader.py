@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -156,7 +156,7 @@ _TAKE: dict[str, Callable[[_Reader, int, str], Any]] = {
     "place": lambda reader, at, what: reader.vector(at, what, 1),
     "table": _Reader.follow,
     "[table]": _Reader.tables,
-    **{f"[{kind}]": lambda reader, at, what, kind=kind: reader.numbers(at, what, kind) for kind in "ifqB"},
+    **{f"[{kind}]": partial(_Reader.numbers, kind=kind) for kind in "ifqB"},
 }
 
 
@@ -164,9 +164,9 @@ _TAKE: dict[str, Callable[[_Reader, int, str], Any]] = {
 def _plan(name: str) -> tuple[tuple[int, str, str, str, int, struct.Struct | None], ...]:
     """Fields of a table with their width in bytes, and the struct of a number."""
     return tuple(
-        (f.slot, f.name, f.kind, f.inner, _WIDTHS.get(f.kind, 4), struct.Struct(f"<{f.kind}") if len(f.kind) == 1 else None)
+        (f.slot, f.name, f.kind, f.inner, _WIDTHS.get(f.kind, 4), _numbers(f.kind, 1) if len(f.kind) == 1 else None)
         for f in TABLES[name]
-    )  # fmt: skip
+    )
 
 
 @lru_cache(maxsize=256)

@@ -20,8 +20,8 @@ def _same_type(node: Node, i: int = 0) -> None:
 @rule("RESHAPE", (1, 2))
 def reshape(node: Node) -> list[Shape | None]:
     _same_type(node)
-    x, wanted = node.shape(0), node.numbers(1) if node.has(1) else (node.option("shape", 0) or ())
-    if node.has(1) and wanted is None:
+    x, wanted = node.shape(0), node.numbers(1) if node.has(1) else tuple(node.option("shape") or ())
+    if wanted is None:
         return [None]
     if any(size < -1 for size in wanted) or wanted.count(-1) > 1:
         raise node.fail("sizes of at least 0, and at most one -1", wanted)
@@ -143,22 +143,21 @@ def slice_(node: Node) -> list[Shape | None]:
 @rule("STRIDED_SLICE", (4, 4))
 def strided_slice(node: Node) -> list[Shape | None]:
     _same_type(node)
-    x, lists = node.shape(0), [node.numbers(i) for i in (1, 2, 3)]
-    if lists[2] is not None and 0 in lists[2]:
-        raise node.fail("steps other than 0", lists[2])
-    if any(values is None for values in lists):
+    x, begin, end, steps = node.shape(0), node.numbers(1), node.numbers(2), node.numbers(3)
+    if steps is not None and 0 in steps:
+        raise node.fail("steps other than 0", steps)
+    if begin is None or end is None or steps is None:
         return [None]
-    begin, end, steps = ([*values] for values in lists)
     if not len(begin) == len(end) == len(steps):
-        raise node.fail("begin, end and steps of one length", lists)
+        raise node.fail("begin, end and steps of one length", (begin, end, steps))
     if node.option("ellipsis_mask") or node.option("new_axis_mask") or node.option("offset"):
         return [None]
     if len(begin) > len(x):
-        raise node.fail(f"at most {len(x)} axes", lists)
+        raise node.fail(f"at most {len(x)} axes", begin)
     return [_strided(node, x, begin, end, steps)]
 
 
-def _strided(node: Node, x: Shape, begin: list[int], end: list[int], steps: list[int]) -> Shape:
+def _strided(node: Node, x: Shape, begin: Shape, end: Shape, steps: Shape) -> Shape:
     shape = []
     for i, (first, last, step) in enumerate(zip(begin, end, steps, strict=True)):
         if node.option("shrink_mask") >> i & 1:

@@ -35,7 +35,7 @@ def windows(node: Node, size: int, kernel: int, stride: int, dilation: int, padd
     return (size - reach) // stride + 1
 
 
-def window_shape(node: Node, source: Shape, kernel: tuple[int, int], channels: int) -> Shape:
+def window_shape(node: Node, source: Shape, kernel: Shape, channels: int) -> Shape:
     """Output [N, h, w, channels] of a window by the operator's own padding, strides and dilations."""
     padding = node.choice("padding", _SAME, _VALID)
     node.choice("activation", 0, _ACTIVATIONS)

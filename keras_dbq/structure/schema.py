@@ -1,4 +1,4 @@
-"""The tables of a `.tflite` file, field by field: what may stand where. source: TensorFlow Lite's schema, version 3c."""
+"""The tables of a `.tflite` file, field by field. source: TensorFlow Lite's schema, version 3c."""
 
 from __future__ import annotations
 

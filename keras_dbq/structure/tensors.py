@@ -22,7 +22,7 @@ def damaged(what: str, expected: object, got: object) -> ValueError:
 
 
 def check_buffers(buffers: list[Any], size: int) -> None:
-    """Gives every buffer `place`: where its bytes are, None where it has none. Large files keep them behind the tables."""
+    """Gives every buffer `place`, where its bytes are (None: it has none); large files keep them behind the tables."""
     for index, buffer in enumerate(buffers):
         place = buffer.data
         if place is None and buffer.offset > 1:
