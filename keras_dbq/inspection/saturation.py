@@ -20,11 +20,11 @@ def outside_of_range(q_model: keras.Model, batch: list[Any]) -> dict[str, float]
     given = {id(tensor): np.asarray(x) for tensor, x in zip(q_model.inputs, batch, strict=True)}
     found = {}
     for node in Graph(q_model).nodes:
-        source = inputs(node)[0] if inputs(node) else None
-        if isinstance(node.layer, QuantizeTensor) and id(source) in given:
-            tensor, x = wrappers.quantized_output(node.layer), given[id(source)]
+        tensor = wrappers.quantized_output(node.layer) if isinstance(node.layer, QuantizeTensor) else None
+        source = inputs(node)[0] if tensor is not None else None
+        if tensor is not None and source is not None and id(source) in given:
             low, high = (float(end) for end in tensor.quantizer.range(tensor.variables))
-            step = (high - low) / 255
+            x, step = given[id(source)], (high - low) / 255
             found[source._keras_history.layer.name] = float(np.mean((x < low - step) | (x > high + step)))
     return found
 

@@ -154,11 +154,7 @@ class VerificationReport:
 
     def saturation_notes(self) -> list[str]:
         """Inputs that are mostly clipped, a phrase each."""
-        return [
-            saturation_text(name, share)
-            for name, share in self.saturated.items()
-            if share > SATURATION
-        ]
+        return [saturation_text(name, share) for name, share in self.saturated.items() if share > SATURATION]
 
     def _growth(self) -> str:
         if self.nudged_equal is None:
