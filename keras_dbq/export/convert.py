@@ -48,13 +48,9 @@ def convert(q_model: keras.Model) -> Conversion:
     Raises:
       ValueError: a layer's weights are not found in the converted file (something was folded into them).
     """
-    inference = build(q_model)
-    model = fb.load_model(_run_converter(inference))
-    signature.sort_ends(model)
-    find_kernel = KernelFinder(inference)
-    plan = decide(model, find_kernel, GridFinder(inference))
+    inference, model, find_kernel, plan = _planned(q_model)
     find_kernel.check_all_found()
-    biases = integerize(model, plan)
+    biases = integerize(model, plan, inference.tables)
     rename(model, inference, find_kernel.placed)
     signature.write(model, inference.ends)
     floating, requantized = _findings(model, plan)
@@ -63,6 +59,22 @@ def convert(q_model: keras.Model) -> Conversion:
     share_buffers(model)
     kernels = {kernel.name: kernel for kernel in inference.kernels.values()}
     return Conversion(fb.save_model(model), kernels, floating, requantized, biases)
+
+
+def _planned(q_model: keras.Model) -> tuple[InferenceGraph, Any, KernelFinder, Plan]:
+    """The converter's graph and the plan for it. What is in float after all is no table, so that its own operators
+    stand there.
+    """
+    without_table: frozenset[int] = frozenset()
+    while True:
+        inference = build(q_model, without_table)
+        model, find_kernel = fb.load_model(_run_converter(inference)), KernelFinder(inference)
+        signature.sort_ends(model)
+        plan = decide(model, find_kernel, GridFinder(inference))
+        floating = {step.table for step in plan.steps if step.why_float and step.table is not None}
+        if not floating:
+            return inference, model, find_kernel, plan
+        without_table |= floating
 
 
 def _findings(model: Any, plan: Plan) -> tuple[list[str], list[str]]:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from keras_dbq.export import tables
 from keras_dbq.export.kernels import Kernel
 from keras_dbq.tflite import flatbuffer as fb
 from keras_dbq.tflite.operators import FIXED, INT8_OPS, JOIN, KERNELS, PASSES_GRID_BACK, SAME_GRID, Grid
@@ -35,12 +36,14 @@ class Step:
     grid: Grid | None = None  # of its outputs; None: it writes no codes
     kernel: Kernel | None = None  # its integer weights
     requantize: tuple[int, ...] = ()  # positions of inputs that have to be brought to `grid` first
+    table: int | None = None  # number of the function whose table takes its place
     why_float: str = ""  # "": it becomes an int8 operator, or computes no real numbers (shapes)
 
     @property
     def clamps(self) -> bool:
-        """Its codes have to be clipped from below: other operators' are selected from codes that are."""
-        return self.grid is not None and self.grid.bottom > -128 and self.name not in SAME_GRID | JOIN
+        """Its codes have to be clipped from below: others are selected from codes that are, or are so in the table."""
+        selects = self.table is not None or self.name in SAME_GRID | JOIN
+        return self.grid is not None and self.grid.bottom > -128 and not selects
 
 
 @dataclass
@@ -153,12 +156,12 @@ class _Decider:
             return Step(operator, name)  # shape arithmetic
         kernel = self.find_kernel(self.model, operator, name) if name in KERNELS else None
         grid = self._grid_of_output(name, operator)
-        reason = self._why_float(name, operator, grid, kernel)
+        reason, table = self._why_float(name, operator, grid, kernel), tables.marked(self.model, operator)
         if reason:
-            return Step(operator, name, why_float=reason)
+            return Step(operator, name, table=table, why_float=reason)
         requantize = self._inputs_on_other_grids(operator, grid) if name in JOIN else ()
         self.plan.requantized += [self._source(int(operator.inputs[position])) for position in requantize]
-        return Step(operator, name, grid, kernel, requantize)
+        return Step(operator, name, grid, kernel, requantize, table)
 
     def _grid_of_output(self, name: str, operator: Any) -> Grid | None:
         """The grid that the int8 operator writes; None where nothing asks for one."""

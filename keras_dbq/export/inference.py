@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from keras_dbq.compat import keras, tf
+from keras_dbq.export import tables
 from keras_dbq.export.kernels import Kernel
 from keras_dbq.limits import TOP_LEVEL
-from keras_dbq.network import graph, kernels, roles
+from keras_dbq.network import graph, kernels, roles, tracing
 from keras_dbq.network.batch_norm import affine
 from keras_dbq.ops import activations as activation_ops
 from keras_dbq.tflite.operators import Grid
@@ -25,6 +26,7 @@ from keras_dbq.wrapping import naming, wrappers
 from keras_dbq.wrapping.layers import QuantizeTensor
 
 L = keras.layers
+Function = Callable[[np.ndarray], np.ndarray]
 TOKEN = re.compile(r"\bn\d{4}\b")
 GRID = re.compile(r"\b(n\d{4})/grid")  # the fake-quant behind a call, and its token
 
@@ -36,25 +38,29 @@ class InferenceGraph:
     function: Any  # concrete tf.function
     kernels: dict[str, Kernel] = field(default_factory=dict)  # token -> record
     grids: dict[str, Grid] = field(default_factory=dict)  # token -> grid of the layer's output
+    tables: dict[int, Function] = field(default_factory=dict)  # number of a marker -> the function that it stands for
     names: dict[str, str] = field(default_factory=dict)  # token -> layer name
     tensor_names: dict[str, str] = field(default_factory=dict)  # token of a quantizer -> name of the tensor in the file
     input_layers: list[str] = field(default_factory=list)  # in Keras' order
     ends: Ends = field(default_factory=lambda: Ends([], []))  # what Keras calls its inputs and outputs, in its order
 
 
-def build(q_model: keras.Model) -> InferenceGraph:
+def build(q_model: keras.Model, without_table: frozenset[int] = frozenset()) -> InferenceGraph:
     """Traces the inference graph of a quantized model (nested models are spliced in).
+
+    Args:
+      without_table: numbers of the calls that stay plain operators although a table could stand for them.
 
     Raises:
       TypeError, ValueError: not a quantized model; a batch norm that cannot be folded because its layer is shared.
     """
     wrappers.check_quantized(q_model, "export_tflite")
-    return _Builder(q_model).build()
+    return _Builder(q_model, without_table).build()
 
 
 class _Builder:
-    def __init__(self, q_model: keras.Model):
-        self.model = q_model
+    def __init__(self, q_model: keras.Model, without_table: frozenset[int]):
+        self.model, self.without_table = q_model, without_table
         self.result = InferenceGraph(function=None)
         self.nodes = graph.nodes(q_model)
         self.tensor_names = {id(q.node): q.name for q in naming.quantized_outputs(q_model)}
@@ -87,14 +93,28 @@ class _Builder:
         nodes = iter([node for node in self.nodes if node.layer is layer])
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            token = f"n{self.count:04d}"
+            token, number, node = f"n{self.count:04d}", self.count, next(nodes, None)
             self.count += 1
             self.result.names[token] = naming.plain_name(layer)
             with tf.name_scope(token):
-                result = emit(token, *args, **kwargs)
-                return self._quantize_output(layer, next(nodes, None), token, result)
+                if self._is_table(node) and number not in self.without_table:
+                    result = self._marker(number, node, args, kwargs)
+                else:
+                    result = emit(token, *args, **kwargs)
+                return self._quantize_output(layer, node, token, result)
 
         return call
+
+    @staticmethod
+    def _is_table(node: Any) -> bool:
+        return node is not None and roles.role(node) == roles.TABLE
+
+    def _marker(self, number: int, node: Any, args: Any, kwargs: Any) -> Any:
+        """An operator that the converter keeps as it is, in place of a function of one number; see `tables`."""
+        with tf.init_scope():
+            self.result.tables[number] = tracing.function_by_number(node)
+        (x,) = [value for value in tf.nest.flatten((args, kwargs)) if tf.is_symbolic_tensor(value)]
+        return tf.nn.leaky_relu(x, tables.marker_slope(number))
 
     def _quantize_output(self, layer: keras.layers.Layer, node: Any, token: str, value: Any) -> Any:
         quantized = wrappers.quantized_output(layer)

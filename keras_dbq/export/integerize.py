@@ -9,10 +9,12 @@ concatenation) can disagree with the training.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
+from keras_dbq.export import tables
 from keras_dbq.export.grids import Codes, Plan, Step
 from keras_dbq.export.kernels import Kernel, fit_bias, runnable_scale
 from keras_dbq.limits import TOP_LEVEL
@@ -20,19 +22,24 @@ from keras_dbq.tflite import flatbuffer as fb
 from keras_dbq.tflite.names import UNCLAMPED
 from keras_dbq.tflite.operators import JOIN, KERNELS, Grid, from_columns, int8_version
 
+Function = Callable[[np.ndarray], np.ndarray]
 
-def integerize(model: Any, plan: Plan) -> dict[str, list[np.ndarray]]:
+
+def integerize(model: Any, plan: Plan, functions: Mapping[int, Function]) -> dict[str, list[np.ndarray]]:
     """Rewrites a float ModelT in place, as its plan says.
+
+    Args:
+      functions: the functions of one number that the plan has tables of, by number.
 
     Returns:
       {layer name: for each of its operators (calls), what the int32 bias stands for, float64 [M]}.
     """
-    return _Writer(model, plan).write()
+    return _Writer(model, plan, functions).write()
 
 
 class _Writer:
-    def __init__(self, model: Any, plan: Plan):
-        self.model, self.graph, self.plan = model, model.subgraphs[0], plan
+    def __init__(self, model: Any, plan: Plan, functions: Mapping[int, Function]):
+        self.model, self.graph, self.plan, self.functions = model, model.subgraphs[0], plan, functions
         self.operators: list[Any] = []  # the new list
         self.grids = dict(plan.grids)  # of the tensors of the file
         self.copies: dict[Codes, int] = {}  # the tensor that holds another tensor's numbers on another grid
@@ -61,6 +68,8 @@ class _Writer:
         operator.inputs = np.array([self._read(int(index)) for index in operator.inputs], np.int32)
         if step.why_float:
             self._dequantize_inputs(operator)
+        elif step.table is not None:
+            operator = self._look_up(step, step.table)
         elif step.grid is not None:
             self._make_int8(step, step.grid)
         self.operators.append(operator)
@@ -146,6 +155,20 @@ class _Writer:
             fb.add_tensor(self.model, bias, f"{kernel.name}/bias", fb.quantization(source_scale * scale, 0, 0)),
         ], np.int32)  # fmt: skip
 
+    def _look_up(self, step: Step, number: int) -> Any:
+        """The operator that looks codes up in the table of a function; those that make indices of them are placed."""
+        source, target = int(step.operator.inputs[0]), int(step.operator.outputs[0])
+        assert step.grid is not None
+        values = tables.table(self.functions[number], self.grids[source], step.grid)
+        name = fb.text(self.graph.tensors[target].name)
+        unsigned, index = (self._new_tensor(target, f"/{kind}") for kind in ("unsigned", "index"))
+        self.graph.tensors[unsigned].type = fb.schema.TensorType.UINT8
+        self.graph.tensors[index].type = fb.schema.TensorType.INT32
+        self._append("CAST", 1, [source], [unsigned])
+        self._append("CAST", 1, [unsigned], [index])
+        constant = fb.add_tensor(self.model, values, f"{name}/table", _parameters(step.grid))
+        return self._operator("GATHER", 2, [constant, index], [target])
+
     # tensors and operators
 
     def _new_tensor(self, like: int, ending: str = "") -> int:
@@ -157,13 +180,16 @@ class _Writer:
         return len(self.graph.tensors) - 1
 
     def _append(self, name: str, version: int, inputs: list[int], outputs: list[int]) -> None:
+        self.operators.append(self._operator(name, version, inputs, outputs))
+
+    def _operator(self, name: str, version: int, inputs: list[int], outputs: list[int]) -> Any:
         operator = fb.schema.OperatorT()
         operator.opcodeIndex = fb.operator_code(self.model, name, version)
         operator.inputs, operator.outputs = np.array(inputs, np.int32), np.array(outputs, np.int32)
-        kind = {"QUANTIZE": "Quantize", "DEQUANTIZE": "Dequantize", "MAXIMUM": "MaximumMinimum"}[name] + "Options"
+        kind = {"MAXIMUM": "MaximumMinimum"}.get(name, name.capitalize()) + "Options"
         operator.builtinOptionsType = getattr(fb.schema.BuiltinOptions, kind)
         operator.builtinOptions = getattr(fb.schema, kind + "T")()
-        self.operators.append(operator)
+        return operator
 
 
 def _parameters(grid: Grid) -> Any:

@@ -7,6 +7,7 @@ A role says how the layer's output relates to the integer file:
   join         Concatenate: one range for the output, which inputs that go nowhere else share
   same_range   moves or selects values (pooling by maximum, padding with zeros, reshape): no new range
   fixed        its output range is known (softmax, sigmoid)
+  table        a function of one number (GELU, hard sigmoid, a bounded ReLU): in the file a table of 256 codes
   fold         BatchNormalization: folded into the weights layer before it
   relu         ReLU or ReLU6: fused into the layer before it where that feeds nothing else
   identity     nothing happens at inference (Dropout)
@@ -16,15 +17,16 @@ A role says how the layer's output relates to the integer file:
 from typing import Any, NamedTuple
 
 from keras_dbq.compat import SlicingOpLambda, TFOpLambda, keras, tf
-from keras_dbq.network import kernels
+from keras_dbq.network import kernels, tracing
 from keras_dbq.network.graph import inner
 
 _L = keras.layers
 
 WEIGHTS, SUM, OUTPUT, JOIN = "weights", "sum", "output", "join"
-SAME_RANGE, FIXED, FOLD, RELU, IDENTITY, UNSUPPORTED = (
+SAME_RANGE, FIXED, TABLE, FOLD, RELU, IDENTITY, UNSUPPORTED = (
     "same_range",
     "fixed",
+    "table",
     "fold",
     "relu",
     "identity",
@@ -36,6 +38,7 @@ _BY_TYPE: dict[str, tuple[type, ...]] = {
     SUM: (_L.Add, _L.Subtract, _L.Multiply),
     OUTPUT: (_L.AveragePooling2D, _L.GlobalAveragePooling2D, _L.Maximum, _L.Minimum, _L.LeakyReLU),
     JOIN: (_L.Concatenate,),
+    TABLE: (_L.ELU, _L.ThresholdedReLU),
     SAME_RANGE: (
         _L.MaxPooling2D,
         _L.GlobalMaxPooling2D,
@@ -48,12 +51,9 @@ _BY_TYPE: dict[str, tuple[type, ...]] = {
     ),
     FOLD: (_L.BatchNormalization,),
     IDENTITY: (
-        _L.Dropout,
-        _L.SpatialDropout2D,
-        _L.GaussianNoise,
-        _L.GaussianDropout,
-        _L.AlphaDropout,
-        _L.ActivityRegularization,
+        *(_L.Dropout, _L.SpatialDropout1D, _L.SpatialDropout2D, _L.SpatialDropout3D, _L.GaussianNoise),
+        *(_L.GaussianDropout, _L.AlphaDropout, _L.ActivityRegularization, _L.RandomFlip, _L.RandomRotation),
+        *(_L.RandomZoom, _L.RandomTranslation, _L.RandomContrast, _L.RandomBrightness),
     ),
 }
 # Channel by channel, and f(s x) = s f(x) for a factor s > 0 per channel; ReLU, too, is (see its own role).
@@ -70,20 +70,21 @@ HOMOGENEOUS = (
 )
 # Softmax and sigmoid write codes of 1/256 from -128 in TFLite, tanh codes of 1/128 around 0.
 FIXED_RANGES = {"softmax": (0.0, 255 / 256), "sigmoid": (0.0, 255 / 256), "tanh": (-1.0, 127 / 128)}
+_NEVER_NEGATIVE = ("relu", "relu6", "hard_sigmoid", "softplus", "exponential")
 _FUSED_ACTIVATIONS = ("linear", "relu", "relu6")
 
 # TensorFlow operators that copy values; a function layer made only of them keeps its input's range.
 _COPYING_OPS = frozenset(
-    "Identity StridedSlice Slice Pad PadV2 Reshape Transpose Squeeze ExpandDims Split SplitV Unpack MaxPool "
+    "Identity StridedSlice Slice Pad PadV2 Reshape Transpose Squeeze ExpandDims Split SplitV Unpack MaxPool Max Min "
     "DepthToSpace SpaceToDepth Tile GatherV2 ResizeNearestNeighbor ReverseV2 "
-    "Const Shape Pack Placeholder NoOp".split()
+    "Cast Const Shape Placeholder NoOp".split()
 )
 _BY_OPERATOR = {
     **dict.fromkeys(("Relu", "Relu6"), RELU),
     **dict.fromkeys(("Softmax", "Sigmoid", "Tanh"), FIXED),
-    **dict.fromkeys(("AddV2", "Add", "Sub", "Mul", "AddN", "RealDiv"), SUM),
-    **dict.fromkeys(("Mean", "AvgPool", "Maximum", "Minimum", "LeakyRelu"), OUTPUT),
-    "ConcatV2": JOIN,
+    **dict.fromkeys(("AddV2", "Add", "Sub", "Mul", "RealDiv"), SUM),
+    **dict.fromkeys(("Mean", "AvgPool", "Maximum", "Minimum", "LeakyRelu", "ResizeBilinear"), OUTPUT),
+    **dict.fromkeys(("ConcatV2", "Pack"), JOIN),
 }
 # Of Keras' activations by name; swish becomes two integer operators, a table of a sigmoid and a product.
 _BY_ACTIVATION = {
@@ -91,6 +92,16 @@ _BY_ACTIVATION = {
     **dict.fromkeys(("relu", "relu6"), RELU),
     **dict.fromkeys(FIXED_RANGES, FIXED),
     **dict.fromkeys(("swish", "silu", "leaky_relu"), OUTPUT),
+    **dict.fromkeys(("elu", "exponential", "gelu", "hard_sigmoid", "mish", "selu", "softplus", "softsign"), TABLE),
+}
+_FLOAT = 'keep it in float with on_unsupported="skip", or replace it'
+# By the names of types, for those that people meet.
+_ADVICE = {
+    "LayerNormalization": 'use BatchNormalization, or keep it in float with on_unsupported="skip"',
+    "GroupNormalization": 'use BatchNormalization, or keep it in float with on_unsupported="skip"',
+    **dict.fromkeys(("MultiHeadAttention", "Attention", "AdditiveAttention", "EinsumDense", "Embedding"), _FLOAT),
+    **dict.fromkeys(("LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional", "ConvLSTM2D"), _FLOAT),
+    **dict.fromkeys(("RandomHeight", "RandomWidth", "RandomCrop"), "its size is not fixed; move it to the data pipeline"),
 }
 # x * relu6(x + 3) / 6 and its spellings, which the converter reads as HARD_SWISH.
 _HARD_SWISH = ({"Mul", "AddV2", "Relu6"}, {"Mul", "AddV2", "Relu6", "RealDiv"})
@@ -100,16 +111,17 @@ class Meaning(NamedTuple):
     """What one call of a layer means for quantization.
 
     role: see above.  range: (low, high) of a `fixed` role, else None.
-    why: of an `unsupported` one what stands in the way, and what to do.
+    why, advice: of an `unsupported` one what stands in the way, and what to do.
     """
 
     role: str
     range: tuple[float, float] | None = None
     why: str = ""
+    advice: str = ""
 
 
-def _unsupported(why: str) -> Meaning:
-    return Meaning(UNSUPPORTED, why=why)
+def _unsupported(why: str, advice: str) -> Meaning:
+    return Meaning(UNSUPPORTED, why=why, advice=advice)
 
 
 def activation_name(activation: Any) -> str:
@@ -127,49 +139,75 @@ def role(node: Any) -> str:
 def meaning(node: Any) -> Meaning:
     """Role, range and obstacle of one graph node (a call of a layer, which may be wrapped)."""
     layer = inner(node.layer)
-    return _traced(node, layer) if is_function_layer(layer) else layer_meaning(layer)
+    if is_function_layer(layer):
+        return _traced(node)
+    found = layer_meaning(layer)
+    # A layer without weights that nobody here knows: what it computes is what counts.
+    unknown = found.role == UNSUPPORTED and not layer.weights and not hasattr(layer, "data_format")
+    return _traced_or(node, found) if unknown else found
+
+
+def _traced_or(node: Any, otherwise: Meaning) -> Meaning:
+    found = _traced(node)
+    return otherwise if found.role == UNSUPPORTED else found
 
 
 def layer_meaning(layer: keras.layers.Layer) -> Meaning:
-    """`meaning` of a layer that is no function layer."""
+    """`meaning` of a layer by its type and options alone, without a look at what it computes."""
     if isinstance(layer, _L.InputLayer):
         return Meaning(OUTPUT)
     if hasattr(layer, "quantization_role"):  # a layer of this package says itself what it is
         return Meaning(layer.quantization_role)
     if getattr(layer, "data_format", None) == "channels_first":
-        return _unsupported('its data_format is "channels_first"; build the network with channels_last')
+        return _unsupported('its data_format is "channels_first"', "build the network with channels_last")
     if isinstance(layer, _L.Activation):
         return _activation(activation_name(layer.activation))
-    special = {_L.ReLU: _relu, _L.UpSampling2D: _up_sampling, _L.Softmax: _softmax}
+    special = {_L.ReLU: _relu, _L.UpSampling2D: _up_sampling, _L.Resizing: _resizing, _L.Softmax: _softmax}
     if type(layer) in special:
         return special[type(layer)](layer)
     found = next((name for name, types in _BY_TYPE.items() if type(layer) in types), None)
-    return Meaning(found) if found else _unsupported(f"the type {type(layer).__name__} has no integer form; replace it")
+    return Meaning(found) if found else _of_no_known_type(layer)
+
+
+def _of_no_known_type(layer: Any) -> Meaning:
+    name = type(layer).__name__
+    return _unsupported(f"the type {name} has no integer form", _ADVICE.get(name, "replace it by other layers"))
 
 
 def _activation(name: str) -> Meaning:
     if name not in _BY_ACTIVATION:
-        return _unsupported(f"the activation {name} has no integer form; use one of {', '.join(_BY_ACTIVATION)}")
+        return _unsupported(f"the activation {name} has no integer form", f"use one of {', '.join(_BY_ACTIVATION)}")
     return Meaning(_BY_ACTIVATION[name], FIXED_RANGES.get(name))
 
 
 def _relu(layer: Any) -> Meaning:
     if layer.threshold or layer.max_value not in (None, 6):
-        return _unsupported("a ReLU with this bound or threshold has no integer form; use ReLU() or ReLU(6)")
+        return Meaning(TABLE)
     if not layer.negative_slope:
         return Meaning(RELU)
-    return Meaning(OUTPUT) if layer.max_value is None else _unsupported("a ReLU with slope and bound; use LeakyReLU")
+    return Meaning(OUTPUT if layer.max_value is None else TABLE)
 
 
 def _up_sampling(layer: Any) -> Meaning:
-    if layer.interpolation == "nearest":
-        return Meaning(SAME_RANGE)
-    return _unsupported(f'interpolation="{layer.interpolation}" has no integer form; use "nearest"')
+    return _resized(layer.interpolation)
+
+
+def _resizing(layer: Any) -> Meaning:
+    if layer.crop_to_aspect_ratio:
+        return _unsupported("crop_to_aspect_ratio has no integer form", "crop and resize in the data pipeline")
+    return _resized(layer.interpolation)
+
+
+def _resized(interpolation: str) -> Meaning:
+    roles_ = {"nearest": SAME_RANGE, "bilinear": OUTPUT}
+    if interpolation in roles_:
+        return Meaning(roles_[interpolation])
+    return _unsupported(f'interpolation="{interpolation}" has no integer form', 'use "nearest" or "bilinear"')
 
 
 def _softmax(layer: Any) -> Meaning:
     if layer.axis not in (-1, [-1]):
-        return _unsupported("a softmax over another axis than the last has no integer form; permute before")
+        return _unsupported("a softmax over another axis than the last has no integer form", "permute before it")
     return Meaning(FIXED, FIXED_RANGES["softmax"])
 
 
@@ -183,24 +221,37 @@ def is_function_layer(layer: keras.layers.Layer) -> bool:
     return isinstance(layer, (_L.Lambda, TFOpLambda, SlicingOpLambda))
 
 
-def _traced(node: Any, layer: Any) -> Meaning:
+def _traced(node: Any) -> Meaning:
     """Meaning of a Lambda or an operator called on Keras tensors: traced, then judged by its TensorFlow operators."""
     try:
-        operators = _operators(node, layer)
+        operators = tracing.operators(node)
     except Exception as error:  # whatever the user's function raises
-        return _unsupported(f"its function cannot be traced ({type(error).__name__}); replace it by Keras layers")
+        why = f"its function cannot be traced ({type(error).__name__})"
+        return _unsupported(why, "replace it by Keras layers")
     work = [o for o in operators if any(t.dtype.is_floating for t in o.outputs) and o.type not in _COPYING_OPS]
-    if not work:
-        return Meaning(SAME_RANGE)
     kinds = [operator.type for operator in work]
-    if len(work) == 1 and kinds[0] in _BY_OPERATOR:
+    known = _of_kinds(kinds)
+    if known is not None and not _divides_by_a_tensor(work):
+        return known
+    if tracing.is_by_number(operators):
+        return Meaning(TABLE)
+    what = f"one function computes {', '.join(dict.fromkeys(kinds))}"
+    return _unsupported(what, "write it as Keras layers, or as one operator on tensors after another")
+
+
+def _of_kinds(kinds: list[str]) -> Meaning | None:
+    """Meaning of a function of these operators (those that copy left out), where integer operators compute them."""
+    if not kinds:
+        return Meaning(SAME_RANGE)
+    if len(kinds) == 1 and kinds[0] in _BY_OPERATOR:
         return Meaning(_BY_OPERATOR[kinds[0]], FIXED_RANGES.get(kinds[0].lower()))
-    if _inner_ranges_are_known(kinds) or (set(kinds) in _HARD_SWISH and len(kinds) == 4):
-        return Meaning(OUTPUT)
-    listed = ", ".join(dict.fromkeys(kinds))
-    return _unsupported(
-        f"one function computes {listed}; write it as Keras layers, or as one operator on tensors after another"
-    )
+    known = _inner_ranges_are_known(kinds) or (set(kinds) in _HARD_SWISH and len(kinds) == 4)
+    return Meaning(OUTPUT) if known else None
+
+
+def _divides_by_a_tensor(work: list[Any]) -> bool:
+    """Whether there is a quotient other than one by a constant, which is a product."""
+    return any(operator.type == "RealDiv" and operator.inputs[1].op.type != "Const" for operator in work)
 
 
 def _inner_ranges_are_known(kinds: list[str]) -> bool:
@@ -209,26 +260,13 @@ def _inner_ranges_are_known(kinds: list[str]) -> bool:
     return all(_BY_OPERATOR.get(k) == FIXED for k in first) and _BY_OPERATOR.get(last) in (SUM, OUTPUT)
 
 
-def _operators(node: Any, layer: Any) -> list[Any]:
-    """The TensorFlow operators of a function layer's call."""
-    tensors = tf.nest.flatten(node.keras_inputs)
-    specs = [tf.TensorSpec(t.shape, t.dtype) for t in tensors]
-
-    def call(*values: Any) -> Any:
-        table = {id(t): v for t, v in zip(tensors, values, strict=True)}
-        args, kwargs = tf.nest.map_structure(lambda v: table.get(id(v), v), (node.call_args, node.call_kwargs))
-        return layer.call(*args, **kwargs)
-
-    return tf.function(call).get_concrete_function(*specs).graph.get_operations()
-
-
 def fused_activation(layer: keras.layers.Layer) -> bool:
     """Whether the layer's own activation fuses into its kernel in TFLite."""
     return activation_name(getattr(layer, "activation", None)) in _FUSED_ACTIVATIONS
 
 
 def unsigned_output(layer: keras.layers.Layer) -> bool:
-    """Whether the layer's output is never negative because it ends in a ReLU or ReLU6."""
+    """Whether the layer's output is never negative because of the activation in which it ends."""
     if isinstance(layer, _L.ReLU):
-        return not layer.negative_slope and not layer.threshold
-    return activation_name(getattr(layer, "activation", None)) in ("relu", "relu6")
+        return not layer.negative_slope and layer.threshold >= 0
+    return activation_name(getattr(layer, "activation", None)) in _NEVER_NEGATIVE

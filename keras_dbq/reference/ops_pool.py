@@ -134,3 +134,48 @@ def _nearest(old: int, new: int, align_corners: bool, half_pixel: bool) -> Array
     position = (np.arange(new, dtype=F32) + F32(0.5 if half_pixel else 0)) * scale
     index = np.floor(position + F32(0.5)) if align_corners else np.floor(position)
     return np.clip(index.astype(np.int64), 0, old - 1)
+
+
+@register("RESIZE_BILINEAR")
+def resize_bilinear(call: Call, x: Array, size: Array) -> Array:
+    """Between the four nearest pixels, on the input's grid; equations (25) for xnnpack, (26) for builtin."""
+    require_int8(call)
+    require_same_grid(call, call.input)
+    align, half = bool(call.op.option("alignCorners", False)), bool(call.op.option("halfPixelCenters", False))
+    between = _between_xnnpack if call.rounding == "xnnpack" else _between_builtin
+    (top, bottom, down), (left, right, across) = (
+        between(old, int(new), align, half) for old, new in zip(x.shape[1:3], size, strict=True)
+    )
+    codes = x.astype(np.int64)
+    one, down = 1 << _FRACTION[call.rounding], down[:, None, None]
+    across = across[:, None]
+    rows = [codes[:, r][:, :, left] * (one - across) + codes[:, r][:, :, right] * across for r in (top, bottom)]
+    total, unit = rows[0] * (one - down) + rows[1] * down, one * one
+    if call.rounding == "xnnpack":
+        return ((total + unit // 2) // unit).astype(np.int8)
+    return (np.sign(total) * ((np.abs(total) + unit // 2) // unit)).astype(np.int8)
+
+
+_FRACTION = {"xnnpack": 11, "builtin": 10}  # bits of the weights
+
+
+def _between_xnnpack(old: int, new: int, align_corners: bool, half_pixel: bool) -> tuple[Array, Array, Array]:
+    """(one index, the next, the next one's weight times 2**11) of each output index; positions in float32."""
+    less = 1 if align_corners and new > 1 else 0
+    scale = F32(old - less) / F32(new - less)
+    offset = F32(0.5) * scale - F32(0.5) if half_pixel else F32(0)
+    position = np.clip(np.arange(new, dtype=F32) * scale + offset, F32(0), F32(old - 1))
+    first = position.astype(np.int64)
+    weight = np.rint((position - first.astype(F32)) * F32(2048)).astype(np.int64)
+    return first, np.minimum(first + 1, old - 1), weight
+
+
+def _between_builtin(old: int, new: int, align_corners: bool, half_pixel: bool) -> tuple[Array, Array, Array]:
+    """The same with positions in units of 2**-10."""
+    one = 1 << 10
+    less = 1 if align_corners and new > 1 else 0
+    scale = (one * (old - less) + (new - less) // 2) // (new - less)
+    position = np.arange(new, dtype=np.int64) * scale + (scale // 2 - one // 2 if half_pixel else 0)
+    first = np.maximum(np.fix(position / one).astype(np.int64), 0)
+    last = np.minimum(np.fix((position + one - 1) / one).astype(np.int64), old - 1)
+    return first, last, position - one * first

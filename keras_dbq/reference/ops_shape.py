@@ -129,6 +129,51 @@ def gather(call: Call, x: Array, indices: Array) -> Array:
     return np.take(x, indices, axis=call.op.option("axis"))
 
 
+@register("CAST")
+def cast(call: Call, x: Array) -> Array:
+    """Another type: what does not fit is cut to the bits that do, as in C (codes as indices of a table)."""
+    return x.astype(call.output.dtype)
+
+
+@register("DEPTH_TO_SPACE")
+def depth_to_space(call: Call, x: Array) -> Array:
+    """Channels to blocks of height and width: y[n, h b + i, w b + j, c] = x[n, h, w, (i b + j) C + c]."""
+    require_same_grid(call, call.input)
+    b = call.op.option("blockSize")
+    n, h, w, c = x.shape
+    y = x.reshape(n, h, w, b, b, c // b**2).transpose(0, 1, 3, 2, 4, 5)
+    return np.ascontiguousarray(y).reshape(n, h * b, w * b, c // b**2)
+
+
+@register("SPACE_TO_DEPTH")
+def space_to_depth(call: Call, x: Array) -> Array:
+    """The inverse of DEPTH_TO_SPACE."""
+    require_same_grid(call, call.input)
+    b = call.op.option("blockSize")
+    n, h, w, c = x.shape
+    y = x.reshape(n, h // b, b, w // b, b, c).transpose(0, 1, 3, 2, 4, 5)
+    return np.ascontiguousarray(y).reshape(n, h // b, w // b, c * b**2)
+
+
+@register("TILE")
+def tile(call: Call, x: Array, multiples: Array) -> Array:
+    """x repeated along each axis."""
+    return np.tile(x, _ints(multiples))
+
+
+@register("REVERSE_V2")
+def reverse(call: Call, x: Array, axes: Array) -> Array:
+    """x backwards along axes."""
+    return np.ascontiguousarray(np.flip(x, tuple(_ints(axes))))
+
+
+@register("UNPACK")
+def unpack(call: Call, x: Array) -> list[Array]:
+    """The parts along an axis, which goes."""
+    axis = call.op.option("axis")
+    return [np.ascontiguousarray(part) for part in np.moveaxis(x, axis, 0)]
+
+
 @register("SHAPE")
 def shape_of(call: Call, x: Array) -> Array:
     """The shape of x, as an integer tensor."""

@@ -36,7 +36,7 @@ class Grid(NamedTuple):
 # Output codes are the input's codes, moved or selected.
 SAME_GRID = frozenset(
     "MAX_POOL_2D AVERAGE_POOL_2D PAD MIRROR_PAD RESHAPE SQUEEZE EXPAND_DIMS STRIDED_SLICE SLICE TRANSPOSE SPLIT "
-    "SPLIT_V GATHER RESIZE_NEAREST_NEIGHBOR REDUCE_MAX REDUCE_MIN SPACE_TO_DEPTH DEPTH_TO_SPACE SPACE_TO_BATCH_ND "
+    "SPLIT_V GATHER RESIZE_NEAREST_NEIGHBOR RESIZE_BILINEAR REDUCE_MAX REDUCE_MIN SPACE_TO_DEPTH DEPTH_TO_SPACE SPACE_TO_BATCH_ND "
     "BATCH_TO_SPACE_ND TILE REVERSE_V2 UNPACK".split()
 )
 # All inputs have to be on the output's grid.
@@ -47,11 +47,11 @@ FREE = frozenset("ADD SUB MUL MEAN RELU RELU6 LEAKY_RELU PRELU HARD_SWISH".split
 FIXED = {"SOFTMAX": Grid(1 / 256, -128), "LOGISTIC": Grid(1 / 256, -128), "TANH": Grid(1 / 128, 0)}
 INT8_OPS = SAME_GRID | JOIN | FREE | set(FIXED)
 # Its output codes are input codes, so a grid asked of the output can be given to the input. An average is rounded.
-PASSES_GRID_BACK = (SAME_GRID | JOIN) - {"AVERAGE_POOL_2D"}
+PASSES_GRID_BACK = (SAME_GRID | JOIN) - {"AVERAGE_POOL_2D", "RESIZE_BILINEAR"}
 
 # Operator versions that mean int8, where it is not 2. measured: what TensorFlow 2.21's converter writes.
 _VERSIONS = {
-    "RESIZE_NEAREST_NEIGHBOR": 3,
+    **dict.fromkeys(("RESIZE_NEAREST_NEIGHBOR", "RESIZE_BILINEAR"), 3),
     **dict.fromkeys(("RESHAPE", "SPLIT", "LEAKY_RELU", "PRELU", "HARD_SWISH", "SQUEEZE", "EXPAND_DIMS"), 1),
     **{name: kernel.version for name, kernel in KERNELS.items()},
 }
