@@ -1,4 +1,4 @@
-"""From a float Keras model to a quantized one that trains: `quantize_model`, `initialize`, `quantize_scope`."""
+"""From a float Keras model to a quantized one that trains: `check`, `quantize_model`, `initialize`, `quantize_scope`."""
 
 import warnings
 from typing import Any
@@ -7,7 +7,10 @@ from keras_dbq.calibration import Batches, RangeEstimator, estimator, match_outp
 from keras_dbq.calibration import recalibrate_batch_norm as measure_batch_norm
 from keras_dbq.calibration.plausibility import warn_of_other_scale
 from keras_dbq.compat import QuantizeScheme, QuantizeWrapperV2, check_keras_model, keras, tfmot
-from keras_dbq.network import graph
+from keras_dbq.network import graph, obstacles
+from keras_dbq.network.obstacles import Obstacles
+from keras_dbq.schemes import DBQScheme
+from keras_dbq.schemes.base import LayerwiseScheme, LayoutTransform
 from keras_dbq.wrapping import naming, wrappers
 from keras_dbq.wrapping.serialization import custom_objects
 
@@ -18,6 +21,38 @@ def quantize_scope(*extra: dict[str, Any]) -> Any:
     for more in extra:
         objects.update(more)
     return tfmot.quantization.keras.quantize_scope(objects)
+
+
+def check(model: keras.Model, scheme: QuantizeScheme | None = None) -> Obstacles:
+    """All that stands in the way of an integer file of a float network, at once.
+
+    `quantize_model` raises with exactly this list. A network without obstacles exports strictly: no operator in float
+    between input and output.
+
+    Args:
+      model: tf_keras functional or Sequential model, trained or not.
+      scheme: that of `quantize_model`; None is DBQScheme().
+
+    Returns:
+      A tuple of `Obstacle(layer, type, reason, advice, fatal)`, which prints as a table; empty, and so false, where
+      nothing stands in the way. `on_unsupported="skip"` keeps such layers in float, but for `fatal` ones.
+
+    Raises:
+      TypeError: a Keras 3 model, or not a model, or a scheme of another package.  ValueError: subclassed or unbuilt
+        model, overrides that match no layer.
+
+    Example:
+      print(keras_dbq.check(model))
+    """
+    scheme = DBQScheme() if scheme is None else scheme
+    _check_arguments(model, scheme, "check")
+    if not isinstance(scheme, LayerwiseScheme):
+        raise TypeError(f"check: expected a scheme of keras_dbq such as DBQScheme(), got {scheme!r}")
+    uncopied = Obstacles(obstacles.of_copies(model))
+    if uncopied:
+        return uncopied
+    copy = graph.flat_copy(model)
+    return LayoutTransform(scheme).lay_out(copy, _everything(copy)).obstacles
 
 
 def quantize_model(
@@ -47,17 +82,16 @@ def quantize_model(
       The quantized model. `keras_dbq.summary` and `explain` say what was done to which layer.
 
     Raises:
-      TypeError: a Keras 3 model, or not a model.  ValueError: subclassed or unbuilt model, a layer without an integer
-        form (unless the scheme skips those), overrides that match no layer, bad calibration data.
+      TypeError: a Keras 3 model, or not a model.  ValueError: subclassed or unbuilt model, layers without an integer
+        form (what `check` lists, in one line; unless the scheme skips those), overrides that match no layer, bad
+        calibration data.
     """
-    check_keras_model(model, "quantize_model")
-    if not isinstance(scheme, QuantizeScheme):
-        raise TypeError(f"quantize_model: expected a QuantizeScheme such as keras_dbq.DBQScheme(), got {scheme!r}")
-    if any(isinstance(layer, QuantizeWrapperV2) for layer in wrappers.all_layers(model)):
-        raise ValueError(f"quantize_model: model {model.name!r} is already quantized; give the float model")
+    _check_arguments(model, scheme, "quantize_model")
+    uncopied = Obstacles(obstacles.of_copies(model))
+    if uncopied:
+        raise ValueError(uncopied.sentence())
     copy = graph.flat_copy(model)
-    everything = {layer.name: {"quantize_config": None} for layer in copy.layers}
-    transformed, planned = scheme.get_layout_transformer().apply(copy, everything)
+    transformed, planned = scheme.get_layout_transformer().apply(copy, _everything(copy))
     registry = scheme.get_quantize_registry()
 
     def wrap(layer: keras.layers.Layer) -> keras.layers.Layer:
@@ -81,6 +115,19 @@ def quantize_model(
         verbose=verbose,
     )
     return quantized
+
+
+def _check_arguments(model: Any, scheme: Any, function: str) -> None:
+    check_keras_model(model, function)
+    if not isinstance(scheme, QuantizeScheme):
+        raise TypeError(f"{function}: expected a QuantizeScheme such as keras_dbq.DBQScheme(), got {scheme!r}")
+    if any(isinstance(layer, QuantizeWrapperV2) for layer in wrappers.all_layers(model)):
+        raise ValueError(f"{function}: model {model.name!r} is already quantized; give the float model")
+
+
+def _everything(model: keras.Model) -> dict[str, dict[str, Any]]:
+    """tfmot's map of a model whose layers are all to be quantized, with no config given."""
+    return {layer.name: {"quantize_config": None} for layer in model.layers}
 
 
 def initialize(
@@ -149,4 +196,4 @@ def _calibrate(q_model: keras.Model, batches: Batches, method: RangeEstimator, b
     observe_ranges(q_model, batches, method, float_weights=ternary and not measure)
 
 
-__all__ = ["initialize", "quantize_model", "quantize_scope"]
+__all__ = ["check", "initialize", "quantize_model", "quantize_scope"]

@@ -32,6 +32,7 @@ ELSEWHERE = {
     "reference/tflite_file.py": "reference/test_engine.py",
     "structure/node.py": "structure/test_graph.py",
     "structure/schema.py": "structure/test_reader.py",
+    "schemes/rewriting.py": "schemes/test_rewrite.py",
     "wrapping/lookup.py": "inspection/test_inspection.py",
     "wrapping/naming.py": "export/test_grids.py",
 }

@@ -19,8 +19,8 @@ class Batches:
     pass, and what can be read only once (a generator) is kept in a temporary file.
 
     Args:
-      data: array [N, ...] (or a list of arrays for a model of several inputs), tf.data.Dataset of batches, or iterable
-        of batches; a batch may be (x, y) or (x, y, weights): only x is used.
+      data: array [N, ...] (or a list of arrays for a model of several inputs, or a dict of arrays by input name),
+        tf.data.Dataset of batches, or iterable of batches; a batch may be (x, y) or (x, y, weights): only x is used.
       model: the model that will read it, for its input shapes.
       progress: show a bar for each pass; None: where the output is a terminal.
 
@@ -32,6 +32,7 @@ class Batches:
 
     def __init__(self, data: Any, model: keras.Model, progress: bool | None = None):
         self.shapes = [tuple(tensor.shape[1:]) for tensor in model.inputs]
+        self.names = [tensor._keras_history.layer.name for tensor in model.inputs]
         self.progress = sys.stdout.isatty() if progress is None else progress
         self._source = self._readable(data)
         self.pictures = sum(len(batch[0]) for batch in self._checked_batches())
@@ -70,6 +71,9 @@ class Batches:
 
     def _readable(self, data: Any) -> Any:
         """() -> iterator over raw batches, which can be asked for again."""
+        if isinstance(data, dict):
+            listed = self._listed(data)
+            data = listed if len(listed) > 1 else listed[0]
         if isinstance(data, (np.ndarray, tf.Tensor)):
             array = np.asarray(data)
             if array.ndim != len(self.shapes[0]) + 1:
@@ -81,7 +85,7 @@ class Batches:
         if isinstance(data, (list, tuple)) and len(self.shapes) > 1 and len(data) == len(self.shapes):
             arrays = [np.asarray(x) for x in data]
             return lambda: ([x[i : i + BATCH] for x in arrays] for i in range(0, len(arrays[0]), BATCH))
-        if isinstance(data, (str, bytes, dict)) or not hasattr(data, "__iter__"):
+        if isinstance(data, (str, bytes)) or not hasattr(data, "__iter__"):
             raise TypeError(
                 f"calibration data: expected an array, a tf.data.Dataset or an iterable of batches, got "
                 f"{type(data).__name__}"
@@ -92,6 +96,15 @@ class Batches:
             return _kept(self._checked(batch) for batch in data)
         return lambda: iter(data)
 
+    def _listed(self, named: dict[str, Any]) -> list[Any]:
+        """What is named after the model's inputs, in their order."""
+        if not set(self.names) <= set(named):
+            raise ValueError(
+                f"calibration data: expected a dict with the model's inputs {', '.join(self.names)}, got "
+                f"{', '.join(map(str, named))}"
+            )
+        return [named[name] for name in self.names]
+
     def _checked_batches(self) -> Iterator[list[np.ndarray]]:
         return (self._checked(batch) for batch in self._source())
 
@@ -101,7 +114,12 @@ class Batches:
             batch = batch[0]
         elif several and isinstance(batch, tuple) and isinstance(batch[0], (tuple, list)):
             batch = batch[0]
-        arrays = list(batch) if several else [batch]
+        elif several and isinstance(batch, (tuple, list)) and isinstance(batch[0], dict):
+            batch = batch[0]
+        if isinstance(batch, dict):
+            arrays = self._listed(batch)
+        else:
+            arrays = list(batch) if several else [batch]
         result = []
         for array, shape in zip(arrays, self.shapes, strict=True):
             array = np.asarray(array).astype(np.float32)

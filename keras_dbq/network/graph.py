@@ -98,6 +98,7 @@ def rebuild(
     replace: Callable[[keras.layers.Layer], Call],
     on_input: Callable[[Any, str], Any] | None = None,
     name: str | None = None,
+    dtype: str | None = None,
 ) -> keras.Model:
     """Calls `replace(layer)` where the model called `layer`, and returns the new functional model.
 
@@ -107,12 +108,17 @@ def rebuild(
         shares it with the new model.
       on_input: (new input tensor, input layer's name) -> tensor that the consumers read instead.
       name: of the new model.
+      dtype: of inputs that are integers in the model; None leaves them so.
 
     Returns:
       A functional model with new Input layers of the same names, shapes and dtypes.
     """
     inputs = [
-        keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=layer.name)
+        keras.Input(
+            batch_shape=tensor.shape,
+            dtype=dtype if dtype and tensor.dtype.is_integer else tensor.dtype,
+            name=layer.name,
+        )
         for tensor, layer in zip(model.inputs, input_layers(model), strict=True)
     ]
     first = [on_input(tensor, tensor._keras_history.layer.name) if on_input else tensor for tensor in inputs]
@@ -182,10 +188,7 @@ def flat_copy(model: keras.Model) -> keras.Model:
         return lambda x, **_: replay(nested, tf.nest.flatten(x), lambda layer: copy(layer, path))
 
     def copy_layer(layer: keras.layers.Layer, parents: tuple[str, ...]) -> keras.layers.Layer:
-        config = layer.get_config()
-        if parents:
-            config["name"] = unique_name(layer.name, parents)
-        new = layer.__class__.from_config(config)
+        new = clone(layer, **({"name": unique_name(layer.name, parents)} if parents else {}))
         new.trainable = layer.trainable
         pairs.append((layer, new))
         return new
@@ -202,9 +205,37 @@ def flat_copy(model: keras.Model) -> keras.Model:
     return result
 
 
-def clone(layer: keras.layers.Layer) -> keras.layers.Layer:
-    """A new layer with the same config (weights are not copied)."""
-    return layer.__class__.from_config(layer.get_config())
+def clone(layer: keras.layers.Layer, **changed: Any) -> keras.layers.Layer:
+    """A new layer with the same config, but for what is changed (weights are not copied).
+
+    Raises:
+      ValueError: a layer that cannot be made again from its config, in a phrase.
+    """
+    try:
+        config = {**layer.get_config(), **changed}
+        activation = getattr(layer, "activation", None)
+        if callable(activation) and "activation" in config and "activation" not in changed:
+            config["activation"] = activation  # the function itself: not every function has a name in Keras
+        new = layer.__class__.from_config(config)
+        new._name = changed.get("name", layer.name)  # a get_config of the user's may forget it
+        return new
+    except Exception as error:  # whatever a class of the user's raises
+        text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+        raise ValueError(f"{type(error).__name__}: {text[:160]}") from error
+
+
+def between(first: Any, last: Any) -> list[Any]:
+    """The calls that lead from Keras tensors (in any structure, with other values) to others, in no order."""
+    seen = {id(tensor) for tensor in tf.nest.flatten(first)}
+    found: dict[int, Any] = {}
+    todo = [tensor for tensor in tf.nest.flatten(last) if id(tensor) not in seen]
+    while todo:
+        tensor = todo.pop()
+        seen.add(id(tensor))
+        layer, index, _ = tensor._keras_history
+        found[id(layer.inbound_nodes[index])] = layer.inbound_nodes[index]
+        todo += [t for t in inputs(layer.inbound_nodes[index]) if id(t) not in seen]
+    return list(found.values())
 
 
 def copy_weights(pairs: list[tuple[keras.layers.Layer, keras.layers.Layer]]) -> None:

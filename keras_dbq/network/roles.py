@@ -94,14 +94,11 @@ _BY_ACTIVATION = {
     **dict.fromkeys(("swish", "silu", "leaky_relu"), OUTPUT),
     **dict.fromkeys(("elu", "exponential", "gelu", "hard_sigmoid", "mish", "selu", "softplus", "softsign"), TABLE),
 }
-_FLOAT = 'keep it in float with on_unsupported="skip", or replace it'
 # By the names of types, for those that people meet.
 _ADVICE = {
-    "LayerNormalization": 'use BatchNormalization, or keep it in float with on_unsupported="skip"',
-    "GroupNormalization": 'use BatchNormalization, or keep it in float with on_unsupported="skip"',
-    **dict.fromkeys(("MultiHeadAttention", "Attention", "AdditiveAttention", "EinsumDense", "Embedding"), _FLOAT),
-    **dict.fromkeys(("LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional", "ConvLSTM2D"), _FLOAT),
-    **dict.fromkeys(("RandomHeight", "RandomWidth", "RandomCrop"), "its size is not fixed; move it to the data pipeline"),
+    **dict.fromkeys(("LayerNormalization", "GroupNormalization"), "use BatchNormalization"),
+    **dict.fromkeys(("RandomHeight", "RandomWidth", "RandomCrop"), "move it to the data pipeline"),
+    "Masking": "give every example the same length",
 }
 # x * relu6(x + 3) / 6 and its spellings, which the converter reads as HARD_SWISH.
 _HARD_SWISH = ({"Mul", "AddV2", "Relu6"}, {"Mul", "AddV2", "Relu6", "RealDiv"})
@@ -142,14 +139,16 @@ def meaning(node: Any) -> Meaning:
     if is_function_layer(layer):
         return _traced(node)
     found = layer_meaning(layer)
-    # A layer without weights that nobody here knows: what it computes is what counts.
-    unknown = found.role == UNSUPPORTED and not layer.weights and not hasattr(layer, "data_format")
-    return _traced_or(node, found) if unknown else found
+    if found.role == UNSUPPORTED and counts_by_operators(layer):
+        traced = _traced(node)
+        return found if traced.role == UNSUPPORTED else traced
+    return found
 
 
-def _traced_or(node: Any, otherwise: Meaning) -> Meaning:
-    found = _traced(node)
-    return otherwise if found.role == UNSUPPORTED else found
+def counts_by_operators(layer: keras.layers.Layer) -> bool:
+    """Whether a layer of no known type is what the operators that it calls are: one without weights is."""
+    known = layer.weights or hasattr(layer, "data_format") or type(layer).__name__ in _ADVICE
+    return is_function_layer(layer) or not known
 
 
 def layer_meaning(layer: keras.layers.Layer) -> Meaning:

@@ -1,6 +1,7 @@
 """What every QuantizeScheme of ours does with a network: plan it, rewrite it, give each layer its config."""
 
 import fnmatch
+from dataclasses import dataclass
 from typing import Any
 
 from keras_dbq import _checks, limits
@@ -10,11 +11,12 @@ from keras_dbq.compat import (
     QuantizeScheme,
     keras,
 )
-from keras_dbq.network import graph, kernels, roles
+from keras_dbq.network import graph, kernels, obstacles, roles
+from keras_dbq.network.obstacles import Obstacle, Obstacles
 from keras_dbq.network.roles import FIXED, UNSUPPORTED, WEIGHTS
 from keras_dbq.prepare import folding
 from keras_dbq.quantizers import ActivationQuantizer
-from keras_dbq.schemes.plan import Step, plan
+from keras_dbq.schemes.plan import Plan, Step, plan
 from keras_dbq.schemes.rewrite import TENSOR_PREFIX, Rewritten, insert_quantizers, rewrite
 from keras_dbq.wrapping import naming
 from keras_dbq.wrapping.layers import QuantizeTensor
@@ -146,27 +148,39 @@ class LayoutTransform(QuantizeLayoutTransform):
           ValueError: layers without an integer form, all of them, unless the scheme skips those; overrides that match
             no layer.
         """
-        scheme = self.scheme
-        scheme.check_names(model)
-        names = graph.output_names(model)
-        if scheme.fold:
+        names, layout = graph.output_names(model), self.lay_out(model, layer_quantize_map)
+        refused = layout.obstacles if self.scheme.on_unsupported == "error" else layout.obstacles.fatal
+        if refused:
+            raise ValueError(refused.sentence())
+        configs = self.scheme._configs
+        configs.clear()
+        for step in layout.plan.steps:
+            origin = layout.rewritten.origin.get(step.layer.name)
+            step.affine = origin.note if origin and origin.affine else ""
+            config = self._config(step, step.layer.name in layout.quantized, layout.given.get(step.layer.name))
+            if config is not None:
+                configs[step.layer.name] = config
+        result = insert_quantizers(layout.rewritten.model, layout.plan, self._quantize_tensor)
+        result = naming.name_outputs(result, names)
+        return result, {name: {"quantize_config": config} for name, config in configs.items()}
+
+    def lay_out(self, model: keras.Model, layer_quantize_map: dict[str, dict[str, Any]]) -> "Layout":
+        """What `apply` does with a model, up to the refusal.
+
+        Raises:
+          ValueError: overrides that match no layer.
+        """
+        self.scheme.check_names(model)
+        if self.scheme.fold:
             model = folding.fold_batch_norms(model)
         wanted = {layer.name for layer in model.layers if layer.name in layer_quantize_map}
         rewritten = rewrite(model, wanted)
         given = _given(layer_quantize_map, rewritten)
         wanted |= {new for new, origin in rewritten.origin.items() if origin.layer in wanted}
         planned = plan(rewritten.model, wanted)
-        self._refuse([s for s in planned.steps if s.layer.name in wanted - set(given)], rewritten)
-        scheme._configs.clear()
-        for step in planned.steps:
-            origin = rewritten.origin.get(step.layer.name)
-            step.affine = origin.note if origin and origin.affine else ""
-            config = self._config(step, step.layer.name in wanted, given.get(step.layer.name))
-            if config is not None:
-                scheme._configs[step.layer.name] = config
-        result = insert_quantizers(rewritten.model, planned, self._quantize_tensor)
-        result = naming.name_outputs(result, names)
-        return result, {name: {"quantize_config": config} for name, config in scheme._configs.items()}
+        sizes = obstacles.of_sizes(model)
+        found = _obstacles([s for s in planned.steps if s.layer.name in wanted - set(given)], rewritten)
+        return Layout(rewritten, planned, wanted, given, Obstacles([*sizes, *rewritten.obstacles, *found]))
 
     def _quantize_tensor(self, name: str, step: Step | None) -> keras.layers.Layer:
         quantizer = self.scheme.input_quantizer() if step is None else self.scheme.output_quantizer(step)
@@ -189,30 +203,42 @@ class LayoutTransform(QuantizeLayoutTransform):
         note = "no integer form: stays float, by choice" if role == UNSUPPORTED else ""
         return None if output is None else OutputQuantizeConfig(output=output, note=note)
 
-    def _refuse(self, steps: list[Step], rewritten: Rewritten) -> None:
-        """Raises ValueError for the layers that cannot be exported, unless they may stay float."""
-        found: dict[str, str] = {}
-        for step in steps:
+
+@dataclass(frozen=True)
+class Layout:
+    """A network rewritten and planned, and what stands in the way.
+
+    quantized: names of the layers that are to be quantized.  given: {name: the config that the user gave}.
+    """
+
+    rewritten: Rewritten
+    plan: Plan
+    quantized: set[str]
+    given: dict[str, Any]
+    obstacles: Obstacles
+
+
+def _obstacles(steps: list[Step], rewritten: Rewritten) -> list[Obstacle]:
+    """The layers that cannot be exported, by their names in the user's model."""
+    found = []
+    for step in steps:
+        why, advice = _obstacle(step)
+        if why:
             origin = rewritten.origin.get(step.layer.name)
-            name, why = origin.layer if origin else step.layer.name, _obstacle(step)
-            if why:
-                found.setdefault(name, f"layer {name!r} of type {type(step.layer).__name__} has no integer form: {why}")
-        if found and self.scheme.on_unsupported == "error":
-            raise ValueError(
-                f"{'; '.join(found.values())} (or leave it out of the annotation, or use "
-                'on_unsupported="skip" to keep it in float)'
-            )
+            name, kind = (origin.layer, origin.type) if origin else (step.layer.name, "")
+            found.append(Obstacle(name, kind or type(step.layer).__name__, why, advice))
+    return found
 
 
-def _obstacle(step: Step) -> str:
-    """Why a layer cannot be an integer operator, and what to do; empty where it can."""
+def _obstacle(step: Step) -> tuple[str, str]:
+    """(why a layer cannot be an integer operator, what to do); empty where it can."""
     if step.meaning.role != WEIGHTS:
-        return step.meaning.why
+        return step.meaning.why, step.meaning.advice
     shape = getattr(step.layer, kernels.attribute(step.layer)).shape
     length = int(shape.num_elements()) // kernels.channels(step.layer, shape)
     if limits.bias_room(length) >= limits.LEAST_ROOM:
-        return ""
-    return f"a dot product of {length} weights does not fit int32; split the layer"
+        return "", ""
+    return f"a dot product of {length} weights does not fit int32", "split the layer"
 
 
 def _adapted(given: Any, output: ActivationQuantizer | None) -> Any:

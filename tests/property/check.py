@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 import keras_dbq
+from keras_dbq.compat import keras
 from keras_dbq.reference import Engine
 from keras_dbq.wrapping import wrappers
 
@@ -14,9 +15,11 @@ PICTURES = 24  # under 64: quantize_model leaves batch norm and biases as they a
 
 
 def pictures(model: Any, count: int = PICTURES, seed: int = 5) -> list[np.ndarray]:
-    """Normally distributed inputs, one array per input of the model."""
+    """Normally distributed inputs, one array per input of the model; bytes where it is one of integers."""
     rng = np.random.default_rng(seed)
-    return [rng.normal(0, 1.5, (count, *t.shape[1:])).astype(np.float32) for t in model.inputs]
+    shapes = [(count, *t.shape[1:]) for t in model.inputs]
+    drawn = [rng.integers(0, 256, s) if t.dtype.is_integer else rng.normal(0, 1.5, s) for s, t in zip(shapes, model.inputs, strict=True)]
+    return [values.astype(np.float32) for values in drawn]
 
 
 def as_list(value: Any) -> list[Any]:
@@ -29,17 +32,21 @@ def calibration_data(x: list[np.ndarray]) -> Any:
 
 
 def quantized(model: Any, scheme: Any) -> Any:
-    """The quantized model, or None where it is refused as it should be: ValueError of one line."""
+    """The quantized model, or None where it is refused as it should be: in one line, with what `check` lists."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        obstacles = keras_dbq.check(model, scheme)
         try:
-            return keras_dbq.quantize_model(model, scheme, calibration_data(pictures(model)))
+            q_model = keras_dbq.quantize_model(model, scheme, calibration_data(pictures(model)))
         except ValueError as error:
             text = str(error)
             assert "\n" not in text and re.search("[:;] ", text), (
                 f"expected a refusal in one line that says what to do, got {text}"
             )
+            assert text == obstacles.sentence(), f"expected what check lists, {obstacles.sentence()}, got {text}"
             return None
+    assert not obstacles, f"expected a refusal, because of {obstacles.sentence()}"
+    return q_model
 
 
 def float_function_is_kept(model: Any, q_model: Any) -> None:
@@ -93,8 +100,20 @@ def holds(model: Any, scheme: Any) -> str:
     if q_model is None:
         return "refused"
     float_function_is_kept(model, q_model)
-    packed = keras_dbq.export_tflite(q_model, None, "packed", strict=True).data
-    int8 = keras_dbq.export_tflite(q_model, None, "int8", strict=True).data
+    packed, int8 = exported(q_model)
     integers_are_equal(packed, int8)
     file_computes_what_keras_does(q_model, packed)
     return "exported"
+
+
+def exported(q_model: Any) -> tuple[bytes, bytes]:
+    """(packed, int8): the two files of a model, with no operator in float."""
+    packed, int8 = (keras_dbq.export_tflite(q_model, None, kind, strict=True).data for kind in ("packed", "int8"))
+    return packed, int8
+
+
+def loads_as_it_was_saved(q_model: Any, files: tuple[bytes, bytes], path: Any) -> None:
+    """The model, saved to `path` and loaded, gives the same files."""
+    q_model.save(path)
+    again = exported(keras.models.load_model(path, safe_mode=False))
+    assert again == files, "expected the same files after saving and loading"

@@ -109,8 +109,7 @@ class _Author:
     def ending(self) -> str:
         """An activation inside of a kernel layer."""
         choices = ["", "", ', activation="relu"', ', activation="relu6"', ', activation="tanh"']
-        if self.everything:
-            choices += [', activation="swish"', ', activation="gelu"', ', activation="hard_sigmoid"']
+        choices += [', activation="swish"', ', activation="gelu"', ', activation="hard_sigmoid"']
         return self.one_of(*choices)
 
     def window(self, height: int, width: int) -> str:
@@ -150,14 +149,11 @@ class _Author:
 
     def activation(self) -> str:
         choices = ["L.ReLU()", "L.ReLU(6.0)", "L.LeakyReLU(0.25)", 'L.Activation("sigmoid")', 'L.Activation("tanh")']
-        choices += ["L.Softmax()", "tf.nn.relu", "L.ReLU(1.0)", "L.ReLU(threshold=0.5)", "tf.nn.sigmoid"]
-        choices += [
-            "L.ReLU(negative_slope=0.25)",
-            "L.Lambda(lambda t: tf.tanh(t))",
-            "L.Lambda(lambda t: tf.sigmoid(t))",
-        ]
+        choices += ["L.Softmax()", "tf.nn.relu", "L.ReLU(4.0)", "L.ReLU(threshold=0.5)", "tf.nn.sigmoid", "L.PReLU()"]
+        choices += ["L.ReLU(negative_slope=0.25)", "L.Lambda(lambda t: tf.tanh(t))", "tf.abs", "tf.nn.softplus"]
+        choices += ['L.Activation("selu")', "L.ELU(0.5)", "L.Lambda(lambda t: tf.exp(-tf.abs(t)))"]
         if self.everything:
-            choices += ['L.Activation("elu")', "L.PReLU()", "L.ELU()", "L.Lambda(lambda t: tf.exp(-t))"]
+            choices += ["L.LayerNormalization()", "L.Lambda(lambda t: tf.cumsum(t))"]
         return self.one_of(*choices)
 
     def step(self) -> None:
@@ -203,7 +199,7 @@ def _affine(a: _Author, x: str, shape: tuple[int, ...]) -> None:
     """Layers and operators without weights that map values."""
     a.add(a.one_of(
         f"L.Rescaling(0.5, offset=0.25)({x})", f"{x} * 0.5", f"{x} + 0.75", f"1.0 - {x}", f"L.Dropout(0.3)({x})",
-        f"L.Lambda(lambda t: 2.0 * t)({x})",
+        f"L.Lambda(lambda t: 2.0 * t)({x})", f"L.Lambda(lambda t: t / 127.5 - 1)({x})", f"L.RandomFlip()({x})",
     ))  # fmt: skip
 
 
@@ -212,7 +208,8 @@ def _move(a: _Author, x: str, shape: tuple[int, ...]) -> None:
     height, width, channels = shape
     choices = ["L.ZeroPadding2D(1)({x})", "L.ZeroPadding2D(((0, 1), (2, 0)))({x})", "L.Permute((2, 1, 3))({x})"]
     choices += [f"L.Reshape(({width}, {height}, {channels}))({{x}})", "L.Permute((3, 1, 2))({x})"]
-    choices += ["L.UpSampling2D(2)({x})"] if height * width <= 40 else []
+    if height * width <= 40:
+        choices += ["L.UpSampling2D(2)({x})", 'L.UpSampling2D(2, interpolation="bilinear")({x})']
     choices += ["L.Cropping2D(((1, 0), (0, 1)))({x})", "{x}[:, 1:, :-1, :]"] if min(height, width) > 1 else []
     choices += ["{x}[..., :1]", "tf.split({x}, [1, -1], axis=-1)[1]"] if channels > 1 else []
     a.add(a.one_of(*choices).format(x=x))

@@ -1,0 +1,31 @@
+"""Factors and offsets per channel as 1x1 depthwise convolutions, whatever the rank and the axes."""
+
+import numpy as np
+import pytest
+
+from keras_dbq.compat import keras
+from keras_dbq.schemes.rewrite import rewrite
+from tests.property.networks import enliven
+
+L = keras.layers
+CASES = {
+    "last axis": ((4, 5, 3), lambda: L.BatchNormalization(), {"DepthwiseConv2D": 1}),
+    "vector": ((6,), lambda: L.BatchNormalization(scale=False), {"DepthwiseConv2D": 1, "Reshape": 2}),
+    "sequence": ((5, 3), lambda: L.BatchNormalization(), {"DepthwiseConv2D": 1, "Reshape": 2}),
+    "five axes": ((2, 3, 4, 3), lambda: L.Rescaling(0.5, -1), {"DepthwiseConv2D": 1, "Reshape": 2}),
+    "first axis": ((4, 5, 3), lambda: L.BatchNormalization(axis=1), {"DepthwiseConv2D": 1, "Permute": 2}),
+    "two axes": ((4, 5, 3), lambda: L.BatchNormalization(axis=[1, 3]), {"DepthwiseConv2D": 1, "Permute": 2, "Reshape": 2}),
+    "one mean": ((4, 3), lambda: L.Normalization(axis=None, mean=1.0, variance=4.0), {"DepthwiseConv2D": 1, "Reshape": 2}),
+    "inverse": ((4, 3), lambda: L.Normalization(mean=1.0, variance=4.0, invert=True), {"DepthwiseConv2D": 1, "Reshape": 2}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape, make, expected", CASES.values(), ids=list(CASES))
+def test_the_function_stays(shape, make, expected):
+    inputs = keras.Input(shape)
+    model = enliven(keras.Model(inputs, make()(inputs)))
+    new = rewrite(model, {layer.name for layer in model.layers}).model
+    kinds = [type(layer).__name__ for layer in new.layers[1:]]
+    assert {kind: kinds.count(kind) for kind in kinds} == expected
+    x = np.random.default_rng(0).normal(size=(3, *shape)).astype(np.float32)
+    np.testing.assert_allclose(new(x), model(x), rtol=1e-5, atol=1e-5)
