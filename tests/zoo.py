@@ -20,7 +20,7 @@ def network(name: str, call: Callable[[Any], Any], shape: tuple[int, ...] = (8, 
     def build() -> Any:
         inputs = keras.Input(shape, name="image")
         x = inputs if len(shape) != 3 else L.Conv2D(6, 3, padding="same", name="stem")(inputs)
-        return keras.Model(inputs, _head(call(x)) if head else call(x), name=name)
+        return keras.Model(inputs, _head(call(x)) if head else call(x))
 
     add(name, build)
 
@@ -97,6 +97,30 @@ network("dilated, depthwise, separable", lambda x: L.SeparableConv2D(7, 3, activ
 network("shared Conv2D and batch norm", lambda x: _twice(L.Conv2D(6, 3, padding="same"), L.BatchNormalization(), x))
 network("Dense on a map", lambda x: L.Dense(5, activation="relu")(x))
 network("regularizers", lambda x: L.Conv2D(4, 3, activity_regularizer="l2", activation="relu")(x))
+# Transposed convolutions.
+for _k, _s, _padding in ((2, 2, "valid"), (3, 2, "same"), (4, 2, "same"), (5, 3, "valid"), (3, 1, "same"), (2, 3, "same")):
+    network(f"Conv2DTranspose {_k} {_s} {_padding}", lambda x, a=(5, _k, _s, _padding): L.ReLU()(L.BatchNormalization()(
+        L.Conv2DTranspose(*a)(x))))  # fmt: skip
+network("Conv2DTranspose of a decoder", lambda x: L.Conv2DTranspose(3, (3, 4), (2, 3), "same", activation="tanh")(
+    L.Conv2DTranspose(4, 3, 2, "same", output_padding=1, activation="relu")(L.MaxPooling2D(2)(x))))  # fmt: skip
+network("Conv2DTranspose dilated, shared", lambda x: _self_added(
+    L.Conv2DTranspose(6, 3, padding="same", dilation_rate=2), x))  # fmt: skip
+# Sequences.
+network("Conv1D, batch norm, pooling", lambda x: L.GlobalAveragePooling1D()(L.ReLU()(L.BatchNormalization()(
+    L.Conv1D(6, 3, use_bias=False)(L.MaxPooling1D(2)(L.Conv1D(8, 5, strides=2, activation="relu")(x)))))), (40, 3))  # fmt: skip
+network("Conv1D causal, residual", lambda x: L.Add()([L.Conv1D(3, 1)(L.ReLU()(
+    L.Conv1D(6, 3, padding="causal", dilation_rate=2)(x))), x]), (16, 3))  # fmt: skip
+network("SeparableConv1D, DepthwiseConv1D", lambda x: L.DepthwiseConv1D(3, strides=2, padding="same")(
+    L.SeparableConv1D(7, 3, activation="gelu")(x)), (20, 4))  # fmt: skip
+network("1D pooling, padding, cropping", lambda x: L.GlobalMaxPooling1D()(L.Concatenate()([
+    L.AveragePooling1D(2)(x), L.Cropping1D(1)(L.ZeroPadding1D((2, 0))(L.MaxPooling1D(2)(x)))])), (20, 4))  # fmt: skip
+network("UpSampling1D, Conv1DTranspose", lambda x: L.Concatenate(axis=-1)([
+    L.Conv1DTranspose(4, 3, strides=2, padding="same")(x), L.UpSampling1D(2)(x)]), (12, 3))  # fmt: skip
+network("Dense on a sequence", lambda x: L.Dense(4, activation="gelu")(L.Dense(6)(x)), (7, 5))
+network("TimeDistributed convolutions", lambda x: L.TimeDistributed(L.GlobalAveragePooling2D())(L.TimeDistributed(
+    L.MaxPooling2D(2))(L.TimeDistributed(L.Conv2D(5, 3, activation="relu"))(x))), (3, 8, 8, 2))  # fmt: skip
+network("TimeDistributed network", lambda x: L.Conv1D(4, 2)(L.TimeDistributed(_small())(x)), (4, 8, 8, 2))
+network("TimeDistributed Dense", lambda x: L.TimeDistributed(L.Dense(5, activation="relu"))(x), (6, 4))
 # Preprocessing.
 network("Random layers", lambda x: L.RandomContrast(0.2)(L.RandomRotation(0.1)(L.RandomFlip()(x))))
 network("noise and dropout", lambda x: L.SpatialDropout2D(0.1)(L.GaussianNoise(0.1)(L.ActivityRegularization(0.1)(x))))
@@ -105,6 +129,16 @@ network("Rescaling, Normalization", lambda x: L.Normalization(mean=[0.1] * 6, va
 
 def _twice(conv: Any, norm: Any, x: Any) -> Any:
     return L.Add()([norm(conv(x)), norm(conv(L.ReLU()(x)))])
+
+
+def _self_added(layer: Any, x: Any) -> Any:
+    return L.Add()([layer(x), layer(layer(x))])
+
+
+def _small() -> Any:
+    inputs = keras.Input((8, 8, 2))
+    x = L.BatchNormalization()(L.Conv2D(6, 3, strides=2, use_bias=False)(inputs))
+    return keras.Model(inputs, L.Flatten()(L.ReLU(6.0)(x)))
 
 
 def _bytes() -> Any:

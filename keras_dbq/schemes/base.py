@@ -180,7 +180,7 @@ class LayoutTransform(QuantizeLayoutTransform):
         planned = plan(rewritten.model, wanted)
         sizes = obstacles.of_sizes(model)
         found = _obstacles([s for s in planned.steps if s.layer.name in wanted - set(given)], rewritten)
-        return Layout(rewritten, planned, wanted, given, Obstacles([*sizes, *rewritten.obstacles, *found]))
+        return Layout(rewritten, planned, wanted, given, Obstacles([*sizes, *found]))
 
     def _quantize_tensor(self, name: str, step: Step | None) -> keras.layers.Layer:
         quantizer = self.scheme.input_quantizer() if step is None else self.scheme.output_quantizer(step)

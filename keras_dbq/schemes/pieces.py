@@ -147,3 +147,7 @@ def operators_one_by_one(rewriting: Rewriting, layer: Any) -> Call | None:
         return result
 
     return call
+
+
+# (rewriting, layer) -> what is called in its place; None where the rule is for other layers.
+RULES = (split_separable, split_activation, mean_over_map, in_pairs, slopes, operators_one_by_one)

@@ -1,5 +1,7 @@
 """Rewrites a float network into layers that have an integer form; each rewrite is exact in float.
 
+layers on sequences, TimeDistributed   -> `schemes.sequences`
+Conv2DTranspose                        -> `schemes.transposed`
 SeparableConv2D, kernel layers with an activation, AveragePooling2D over the whole map, Add of three tensors, Average,
 PReLU, Lambda                          -> `schemes.pieces`
 Rescaling, Normalization, batch norm that folds into nothing -> `schemes.affine`
@@ -10,35 +12,28 @@ operator on Keras tensors, Lambda      -> the same, QuantizeTensor where its out
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from keras_dbq.compat import keras
 from keras_dbq.network import graph, roles
-from keras_dbq.network.obstacles import Obstacle
 from keras_dbq.schemes import pieces
 from keras_dbq.schemes.affine import Affine
 from keras_dbq.schemes.plan import Plan, Step
 from keras_dbq.schemes.rewriting import Call, Origin, Rewriting, then
+from keras_dbq.schemes.sequences import Sequences
+from keras_dbq.schemes.transposed import Transposed
 
 TENSOR_PREFIX = "quantize_"
-# (rewriting, layer) -> what is called in its place; None where the rule is for other layers. The first one holds.
-_RULES: tuple[Callable[[Rewriting, Any], Call | None], ...] = (
-    pieces.split_separable,
-    pieces.split_activation,
-    pieces.mean_over_map,
-    pieces.in_pairs,
-    pieces.slopes,
-    pieces.operators_one_by_one,
-)
+Rule = Callable[[keras.layers.Layer], Call | None]  # what is called in a layer's place; None: the rule is for others
 
 
 @dataclass
 class Rewritten:
-    """A model after the rewrites, {name of a new layer: where it comes from}, and what could not be rewritten."""
+    """A model after the rewrites, and {name of a new layer: where it comes from}."""
 
     model: keras.Model
     origin: dict[str, Origin]
-    obstacles: list[Obstacle]
 
 
 def rewrite(model: keras.Model, quantized: set[str]) -> Rewritten:
@@ -50,18 +45,44 @@ def rewrite(model: keras.Model, quantized: set[str]) -> Rewritten:
       model: flat functional or Sequential model.
       quantized: names of the layers that are to be quantized; others are copied as they are.
     """
-    rewriting = Rewriting(model, quantized)
-    affine = Affine(rewriting)
+    done = Rewritten(model, {})
+    for make_rules in _PASSES:
+        done = _one_pass(done, quantized, make_rules)
+    return done
+
+
+# (rewriting) -> its rules, of which the first that gives something holds; no rules: the pass is not needed.
+# A pass sees what the ones before it made, so that a batch norm folds into a convolution that was none at first.
+_PASSES: tuple[Callable[[Rewriting], list[Rule]], ...] = (
+    lambda rewriting: [rules] if (rules := Sequences(rewriting)).needed else [],
+    lambda rewriting: [rules] if (rules := Transposed(rewriting)).needed else [],
+    lambda rewriting: [Affine(rewriting), *(partial(rule, rewriting) for rule in pieces.RULES)],
+)
+
+
+def _one_pass(before: Rewritten, quantized: set[str], make_rules: Callable[[Rewriting], list[Rule]]) -> Rewritten:
+    wanted = quantized | {name for name, origin in before.origin.items() if origin.layer in quantized}
+    rewriting = Rewriting(before.model, wanted)
+    rules = make_rules(rewriting)
+    if not rules:
+        return before
 
     def replace(layer: keras.layers.Layer) -> Call:
-        if layer.name not in quantized:
-            return rewriting.copied(layer)
-        found = affine(layer) or next((call for rule in _RULES if (call := rule(rewriting, layer))), None)
-        return found or rewriting.copied(layer)
+        found = (rule(layer) for rule in rules if layer.name in wanted)
+        return next((call for call in found if call is not None), None) or rewriting.copied(layer)
 
-    result = graph.rebuild(model, replace, dtype="float32")
+    result = graph.rebuild(before.model, replace, dtype="float32")
     rewriting.finish()
-    return Rewritten(result, rewriting.origin, rewriting.obstacles)
+    return Rewritten(result, _composed(before.origin, rewriting.origin))
+
+
+def _composed(first: dict[str, Origin], second: dict[str, Origin]) -> dict[str, Origin]:
+    """Where layers come from after a second pass, in terms of the user's model."""
+    found = dict(first)
+    for name, origin in second.items():
+        user = first.get(origin.layer)
+        found[name] = origin if user is None else origin._replace(layer=user.layer, type=user.type)
+    return found
 
 
 def insert_quantizers(model: keras.Model, plan: Plan, quantize_tensor: Callable[[str, Step | None], Any]) -> Any:

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 from keras_dbq.compat import keras
 from keras_dbq.network import graph
 from keras_dbq.network.graph import Graph
-from keras_dbq.network.obstacles import Obstacle
 
 Call = Callable[..., Any]
 
@@ -36,7 +35,6 @@ class Rewriting:
         self.model, self.quantized = model, quantized
         self.graph = Graph(model)
         self.origin: dict[str, Origin] = {}  # by the name of a new layer
-        self.obstacles: list[Obstacle] = []
         self._later: list[Callable[[], None]] = []
 
     def copied(self, layer: keras.layers.Layer, **changed: Any) -> keras.layers.Layer:
@@ -59,10 +57,6 @@ class Rewriting:
         """Notes that the new layers of these names (as a rule the layer's own) stand for the user's `layer`."""
         for name in names or (layer.name,):
             self.origin[name] = Origin(layer.name, type(layer).__name__, note, affine)
-
-    def refuse(self, layer: keras.layers.Layer, reason: str, advice: str, fatal: bool = False) -> None:
-        """Notes what stands in a layer's way."""
-        self.obstacles.append(Obstacle(layer.name, type(layer).__name__, reason, advice, fatal))
 
 
 def nothing(x: Any, **_: Any) -> Any:
