@@ -1,4 +1,4 @@
-"""From a float Keras model to a quantized one that trains: `check`, `quantize_model`, `initialize`, `quantize_scope`."""
+"""A float Keras model, looked at (`check`) and made one that trains quantized (`quantize_model`, `initialize`)."""
 
 import warnings
 from typing import Any

@@ -4,7 +4,6 @@ import pytest
 
 import keras_dbq
 from tests import zoo
-from tests.property import check
 
 SCHEMES = {
     "DBQ 1": lambda: keras_dbq.DBQScheme(branches=1),

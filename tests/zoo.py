@@ -92,13 +92,14 @@ network("largest over the map", lambda x: tf.reduce_max(x, [1, 2]))
 network("tile, reverse", lambda x: tf.reverse(tf.tile(x, [1, 1, 1, 2]), [1]))
 # Convolutions.
 network("grouped Conv2D", lambda x: L.ReLU()(L.BatchNormalization()(L.Conv2D(9, 3, groups=3, use_bias=False)(x))))
-network("dilated, depthwise, separable", lambda x: L.SeparableConv2D(7, 3, activation="tanh")(
-    L.DepthwiseConv2D(3, depth_multiplier=2, padding="same")(L.Conv2D(4, 3, dilation_rate=2, padding="same")(x))))  # fmt: skip
+network("dilated, depthwise, separable", lambda x: L.SeparableConv2D(7, 3, activation="tanh")(L.DepthwiseConv2D(
+    3, depth_multiplier=2, padding="same")(L.Conv2D(4, 3, dilation_rate=2, padding="same")(x))))  # fmt: skip
 network("shared Conv2D and batch norm", lambda x: _twice(L.Conv2D(6, 3, padding="same"), L.BatchNormalization(), x))
 network("Dense on a map", lambda x: L.Dense(5, activation="relu")(x))
 network("regularizers", lambda x: L.Conv2D(4, 3, activity_regularizer="l2", activation="relu")(x))
 # Transposed convolutions.
-for _k, _s, _padding in ((2, 2, "valid"), (3, 2, "same"), (4, 2, "same"), (5, 3, "valid"), (3, 1, "same"), (2, 3, "same")):
+_CASES = ((2, 2, "valid"), (3, 2, "same"), (4, 2, "same"), (5, 3, "valid"), (3, 1, "same"), (2, 3, "same"))
+for _k, _s, _padding in _CASES:
     network(f"Conv2DTranspose {_k} {_s} {_padding}", lambda x, a=(5, _k, _s, _padding): L.ReLU()(L.BatchNormalization()(
         L.Conv2DTranspose(*a)(x))))  # fmt: skip
 network("Conv2DTranspose of a decoder", lambda x: L.Conv2DTranspose(3, (3, 4), (2, 3), "same", activation="tanh")(
@@ -107,7 +108,7 @@ network("Conv2DTranspose dilated, shared", lambda x: _self_added(
     L.Conv2DTranspose(6, 3, padding="same", dilation_rate=2), x))  # fmt: skip
 # Sequences.
 network("Conv1D, batch norm, pooling", lambda x: L.GlobalAveragePooling1D()(L.ReLU()(L.BatchNormalization()(
-    L.Conv1D(6, 3, use_bias=False)(L.MaxPooling1D(2)(L.Conv1D(8, 5, strides=2, activation="relu")(x)))))), (40, 3))  # fmt: skip
+    L.Conv1D(6, 3, use_bias=False)(L.MaxPooling1D(2)(L.Conv1D(8, 5, strides=2)(x)))))), (40, 3))  # fmt: skip
 network("Conv1D causal, residual", lambda x: L.Add()([L.Conv1D(3, 1)(L.ReLU()(
     L.Conv1D(6, 3, padding="causal", dilation_rate=2)(x))), x]), (16, 3))  # fmt: skip
 network("SeparableConv1D, DepthwiseConv1D", lambda x: L.DepthwiseConv1D(3, strides=2, padding="same")(
@@ -124,7 +125,9 @@ network("TimeDistributed Dense", lambda x: L.TimeDistributed(L.Dense(5, activati
 # Preprocessing.
 network("Random layers", lambda x: L.RandomContrast(0.2)(L.RandomRotation(0.1)(L.RandomFlip()(x))))
 network("noise and dropout", lambda x: L.SpatialDropout2D(0.1)(L.GaussianNoise(0.1)(L.ActivityRegularization(0.1)(x))))
-network("Rescaling, Normalization", lambda x: L.Normalization(mean=[0.1] * 6, variance=[2.0] * 6)(L.Rescaling(0.5, 1)(x)))
+network(
+    "Rescaling, Normalization", lambda x: L.Normalization(mean=[0.1] * 6, variance=[2.0] * 6)(L.Rescaling(0.5, 1)(x))
+)
 
 
 def _twice(conv: Any, norm: Any, x: Any) -> Any:

@@ -10,7 +10,6 @@ from keras_dbq.compat import keras, tf
 from keras_dbq.network import graph
 from keras_dbq.network.graph import Graph, inner
 
-
 _IN_FLOAT = 'use on_unsupported="skip" to keep it in float'
 
 

@@ -16,7 +16,7 @@ A role says how the layer's output relates to the integer file:
 
 from typing import Any, NamedTuple
 
-from keras_dbq.compat import SlicingOpLambda, TFOpLambda, keras, tf
+from keras_dbq.compat import SlicingOpLambda, TFOpLambda, keras
 from keras_dbq.network import kernels, tracing
 from keras_dbq.network.graph import inner
 

@@ -37,8 +37,8 @@ class Match(NamedTuple):
 def roundings(engine: Engine) -> dict[str, int]:
     """{tensor of the file: by how many codes Keras may differ}, where that is more than one.
 
-    derived: AVERAGE_POOL_2D and RESIZE_BILINEAR have to keep their input's scale, so an average on a grid of its own is rounded twice, to
-    steps of s_in and of s_out: by at most s_in / (2 s_out) codes more than once.
+    derived: AVERAGE_POOL_2D and RESIZE_BILINEAR have to keep their input's scale, so an average on a grid of its own is
+    rounded twice, to steps of s_in and of s_out: by at most s_in / (2 s_out) codes more than once.
     """
     tensors, operators = engine.model.tensors, engine.model.operators
     pooled = {index for o in operators if o.name in ("AVERAGE_POOL_2D", "RESIZE_BILINEAR") for index in o.outputs}

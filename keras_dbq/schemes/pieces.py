@@ -62,7 +62,7 @@ def _activation(rewriting: Rewriting, layer: Any) -> keras.layers.Layer:
 
 
 def mean_over_map(rewriting: Rewriting, layer: Any) -> Call | None:
-    """AveragePooling2D over the whole map -> GlobalAveragePooling2D: a mean has an output range of its own in TFLite."""
+    """AveragePooling2D over the whole map -> GlobalAveragePooling2D: a mean has a range of its own in TFLite."""
     if not isinstance(layer, L.AveragePooling2D) or layer.data_format != "channels_last":
         return None
     maps = {tuple(inputs(node)[0].shape[1:3]) for node in rewriting.graph.calls(layer)}
@@ -101,7 +101,9 @@ def in_pairs(rewriting: Rewriting, layer: Any) -> Call | None:
 
 def _constant_factor(rewriting: Rewriting, layer: Any, value: float) -> Call:
     """The layer's output times a number, as a 1x1 depthwise convolution called `<name>`."""
-    new = L.DepthwiseConv2D(1, use_bias=False, depthwise_initializer=keras.initializers.Constant(value), name=layer.name)
+    new = L.DepthwiseConv2D(
+        1, use_bias=False, depthwise_initializer=keras.initializers.Constant(value), name=layer.name
+    )
     new.trainable = False
     rewriting.comes_from(layer, f"times {value:.4g}, as a 1x1 depthwise convolution", affine=True)
     return around(rewriting, layer, lambda rank: (rank - 1,), new)

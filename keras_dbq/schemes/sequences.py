@@ -5,7 +5,6 @@ channels by themselves (batch norm, ReLU, Add) goes on with the form that is the
 of the model.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 from keras_dbq.compat import keras, tf
@@ -15,7 +14,7 @@ from keras_dbq.schemes.rewriting import Call, Rewriting
 
 L = keras.layers
 # choice: the stride of a depthwise convolution has to be the same along both axes; along the one of size 1 any will do.
-_AS_MAP: dict[type, type] = {
+_AS_MAP: dict[type, Any] = {
     L.Conv1D: L.Conv2D,
     L.Conv1DTranspose: L.Conv2DTranspose,
     L.DepthwiseConv1D: L.DepthwiseConv2D,
@@ -199,5 +198,3 @@ def _causal_padding(layer: Any) -> Any:
         return None
     past = layer.dilation_rate[0] * (layer.kernel_size[0] - 1)
     return L.ZeroPadding2D(((0, 0), (past, 0)), name=f"{layer.name}_past")
-
-

@@ -151,9 +151,9 @@ class Transposed:
             self.rewriting.comes_from(layer, "places of a block beside each other", y._keras_history.layer.name)
             return y
         if down > 1:
-            shape, order = (height, width, down, across * layer.filters), (1, 3, 2, 4)
-            x = self._new(layer, L.Reshape(shape, name=f"{layer.name}_rows{ending}"))(x)
-            x = self._new(layer, L.Permute(order, name=f"{layer.name}_order{ending}"))(x)
+            rows = L.Reshape((height, width, down, across * layer.filters), name=f"{layer.name}_rows{ending}")
+            order = L.Permute((1, 3, 2, 4), name=f"{layer.name}_order{ending}")
+            x = self._new(layer, order)(self._new(layer, rows)(x))
         shape = (height * down, width * across, layer.filters)
         return self._new(layer, L.Reshape(shape, name=f"{layer.name}_beside{ending}"))(x)
 

@@ -18,7 +18,10 @@ def pictures(model: Any, count: int = PICTURES, seed: int = 5) -> list[np.ndarra
     """Normally distributed inputs, one array per input of the model; bytes where it is one of integers."""
     rng = np.random.default_rng(seed)
     shapes = [(count, *t.shape[1:]) for t in model.inputs]
-    drawn = [rng.integers(0, 256, s) if t.dtype.is_integer else rng.normal(0, 1.5, s) for s, t in zip(shapes, model.inputs, strict=True)]
+    drawn = [
+        rng.integers(0, 256, s) if t.dtype.is_integer else rng.normal(0, 1.5, s)
+        for s, t in zip(shapes, model.inputs, strict=True)
+    ]
     return [values.astype(np.float32) for values in drawn]
 
 

@@ -8,15 +8,16 @@ from keras_dbq.schemes.rewrite import rewrite
 from tests.property.networks import enliven
 
 L = keras.layers
+RESHAPED = {"DepthwiseConv2D": 1, "Reshape": 2}
 CASES = {
     "last axis": ((4, 5, 3), lambda: L.BatchNormalization(), {"DepthwiseConv2D": 1}),
-    "vector": ((6,), lambda: L.BatchNormalization(scale=False), {"DepthwiseConv2D": 1, "Reshape": 2}),
-    "sequence": ((5, 3), lambda: L.BatchNormalization(), {"DepthwiseConv2D": 1, "Reshape": 2}),
-    "five axes": ((2, 3, 4, 3), lambda: L.Rescaling(0.5, -1), {"DepthwiseConv2D": 1, "Reshape": 2}),
+    "vector": ((6,), lambda: L.BatchNormalization(scale=False), RESHAPED),
+    "sequence": ((5, 3), lambda: L.BatchNormalization(), RESHAPED),
+    "five axes": ((2, 3, 4, 3), lambda: L.Rescaling(0.5, -1), RESHAPED),
     "first axis": ((4, 5, 3), lambda: L.BatchNormalization(axis=1), {"DepthwiseConv2D": 1, "Permute": 2}),
-    "two axes": ((4, 5, 3), lambda: L.BatchNormalization(axis=[1, 3]), {"DepthwiseConv2D": 1, "Permute": 2, "Reshape": 2}),
-    "one mean": ((4, 3), lambda: L.Normalization(axis=None, mean=1.0, variance=4.0), {"DepthwiseConv2D": 1, "Reshape": 2}),
-    "inverse": ((4, 3), lambda: L.Normalization(mean=1.0, variance=4.0, invert=True), {"DepthwiseConv2D": 1, "Reshape": 2}),
+    "two axes": ((4, 5, 3), lambda: L.BatchNormalization(axis=[1, 3]), {**RESHAPED, "Permute": 2}),
+    "one mean": ((4, 3), lambda: L.Normalization(axis=None, mean=1.0, variance=4.0), RESHAPED),
+    "inverse": ((4, 3), lambda: L.Normalization(mean=1.0, variance=4.0, invert=True), RESHAPED),
 }  # fmt: skip
 
 
