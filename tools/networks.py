@@ -1,4 +1,4 @@
-"""Prints what becomes of the small networks of `tests/zoo.py`: `python -m tools.networks [part of a name ...]`.
+"""Prints what becomes of the small networks of `tests/zoo.py`: `python -m tools.networks [part of a name or scheme ...]`.
 
 Every row has passed everything that `tests/test_zoo.py` asks: strict export, packed file = int8 file = numpy engine in
 every byte, Keras' layers compute the file's codes, and the model gives the same files after saving and loading.
@@ -20,7 +20,9 @@ def main(parts: list[str]) -> int:
     warnings.simplefilter("ignore")
     table, failed = Table(["network", "scheme", "operators", "int8 bytes", "packed bytes", "result"]), 0
     for name, build in zoo.NETWORKS.items():
-        for scheme, make in SCHEMES.items() if not parts or any(part in name for part in parts) else ():
+        for scheme, make in SCHEMES.items():
+            if parts and not any(part in f"{name}, {scheme}" for part in parts):
+                continue
             with tempfile.TemporaryDirectory() as folder:
                 try:
                     packed, int8 = zoo.examine(build(), make(), Path(folder) / "model.keras")
