@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from keras_dbq.compat import keras, tf
+from keras_dbq.export import shapes
 from keras_dbq.export.grids import Plan, decide
 from keras_dbq.export.inference import InferenceGraph, build
 from keras_dbq.export.integerize import integerize
@@ -68,7 +69,9 @@ def _planned(q_model: keras.Model) -> tuple[InferenceGraph, Any, KernelFinder, P
     without_table: frozenset[int] = frozenset()
     while True:
         inference = build(q_model, without_table)
-        model, find_kernel = fb.load_model(_run_converter(inference)), KernelFinder(inference)
+        data = _run_converter(inference)
+        model, find_kernel = fb.load_model(data), KernelFinder(inference)
+        shapes.settle(model, data)
         signature.sort_ends(model)
         plan = decide(model, find_kernel, GridFinder(inference))
         floating = {step.table for step in plan.steps if step.why_float and step.table is not None}
