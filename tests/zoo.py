@@ -123,6 +123,7 @@ network("TimeDistributed convolutions", lambda x: L.TimeDistributed(L.GlobalAver
 network("TimeDistributed network", lambda x: L.Conv1D(4, 2)(L.TimeDistributed(_small())(x)), (4, 8, 8, 2))
 network("TimeDistributed Dense", lambda x: L.TimeDistributed(L.Dense(5, activation="relu"))(x), (6, 4))
 # Preprocessing.
+network("CenterCrop", lambda x: L.CenterCrop(5, 6)(x))
 network("Random layers", lambda x: L.RandomContrast(0.2)(L.RandomRotation(0.1)(L.RandomFlip()(x))))
 network("noise and dropout", lambda x: L.SpatialDropout2D(0.1)(L.GaussianNoise(0.1)(L.ActivityRegularization(0.1)(x))))
 network(

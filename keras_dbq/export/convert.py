@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import warnings
 from dataclasses import dataclass, field
 from typing import Any
@@ -92,8 +93,21 @@ def _findings(model: Any, plan: Plan) -> tuple[list[str], list[str]]:
 def _run_converter(inference: InferenceGraph) -> bytes:
     """The stock converter without its quantizer; its chatter is kept from the terminal."""
     holder = tf.Module()
-    holder.function = inference.function
+    # The variables of layers in float, too: without them the converter goes another way, which writes no signature.
+    holder.function, holder.read = inference.function, list(inference.function.variables)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([inference.function], holder)
     with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
-        return converter.convert()
+        try:
+            return converter.convert()
+        except Exception as error:  # the converter's own class is no part of its interface
+            raise ValueError(
+                f"export_tflite: the converter cannot write this network ({_first_error(error)}); replace the layers "
+                "that keras_dbq.check names"
+            ) from error
+
+
+def _first_error(error: Exception) -> str:
+    """What the converter says in many lines, in a phrase."""
+    found = re.search(r"error: (.+)", str(error))
+    return (found.group(1) if found else str(error).strip().splitlines()[0])[:160]

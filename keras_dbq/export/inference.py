@@ -141,6 +141,8 @@ class _Builder:
             return lambda token, x, **_: x
         if isinstance(inner, L.AveragePooling2D) and wrappers.quantized_output(layer) is not None:
             return lambda token, x, **_: self._average_pool(inner, token, x)
+        if type(inner) is L.LayerNormalization:
+            return lambda token, x, **_: _layer_normalization(inner, x)
         if isinstance(inner, (L.Reshape, L.Flatten)):
             return lambda token, x, **_: _reshape(inner, x)
         if isinstance(inner, L.ReLU) and _layer_role(inner) == roles.RELU:
@@ -196,6 +198,18 @@ def _reshape(layer: Any, x: Any) -> Any:
     if isinstance(layer, L.Reshape):
         return tf.reshape(x, [-1, *layer.compute_output_shape(x.shape)[1:]])
     return tf.reshape(x, [-1, int(np.prod(x.shape[1:]))])
+
+
+def _layer_normalization(layer: Any, x: Any) -> Any:
+    """By its definition, in float; Keras' own goes through batch norm and asks for the batch size at run time."""
+    axes = [axis % len(x.shape) for axis in tf.nest.flatten(layer.axis)]
+    sizes = [x.shape[i] if i in axes else 1 for i in range(len(x.shape))]
+    mean, variance = tf.nn.moments(x, axes, keepdims=True)
+    with tf.init_scope():  # read variables outside of the graph that is being traced
+        scale, offset = (
+            None if weight is None else np.reshape(weight.numpy(), sizes) for weight in (layer.gamma, layer.beta)
+        )
+    return tf.nn.batch_normalization(x, mean, variance, offset, scale, layer.epsilon)
 
 
 def _call(layer: Any, *args: Any, **kwargs: Any) -> Any:

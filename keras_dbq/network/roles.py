@@ -16,7 +16,7 @@ A role says how the layer's output relates to the integer file:
 
 from typing import Any, NamedTuple
 
-from keras_dbq.compat import SlicingOpLambda, TFOpLambda, keras
+from keras_dbq.compat import SlicingOpLambda, TFOpLambda, keras, tf
 from keras_dbq.network import kernels, tracing
 from keras_dbq.network.graph import inner
 
@@ -109,16 +109,18 @@ class Meaning(NamedTuple):
 
     role: see above.  range: (low, high) of a `fixed` role, else None.
     why, advice: of an `unsupported` one what stands in the way, and what to do.
+    fatal: an `unsupported` one that the converter cannot write in float either.
     """
 
     role: str
     range: tuple[float, float] | None = None
     why: str = ""
     advice: str = ""
+    fatal: bool = False
 
 
-def _unsupported(why: str, advice: str) -> Meaning:
-    return Meaning(UNSUPPORTED, why=why, advice=advice)
+def _unsupported(why: str, advice: str, fatal: bool = False) -> Meaning:
+    return Meaning(UNSUPPORTED, why=why, advice=advice, fatal=fatal)
 
 
 def activation_name(activation: Any) -> str:
@@ -170,7 +172,11 @@ def layer_meaning(layer: keras.layers.Layer) -> Meaning:
 
 def _of_no_known_type(layer: Any) -> Meaning:
     name = type(layer).__name__
-    return _unsupported(f"the type {name} has no integer form", _ADVICE.get(name, "replace it by other layers"))
+    why, advice = f"the type {name} has no integer form", _ADVICE.get(name, "replace it by other layers")
+    cell = layer.forward_layer if isinstance(layer, _L.Bidirectional) else layer
+    if isinstance(cell, _L.RNN) and not cell.unroll:  # a loop in the file, which the converter does not write
+        return _unsupported(f"{why}, and loops have no form in the file", f"{advice}, or set unroll=True", fatal=True)
+    return _unsupported(why, advice)
 
 
 def _activation(name: str) -> Meaning:
@@ -201,7 +207,8 @@ def _resized(interpolation: str) -> Meaning:
     roles_ = {"nearest": SAME_RANGE, "bilinear": OUTPUT}
     if interpolation in roles_:
         return Meaning(roles_[interpolation])
-    return _unsupported(f'interpolation="{interpolation}" has no integer form', 'use "nearest" or "bilinear"')
+    why = f'interpolation="{interpolation}" has no integer form'
+    return _unsupported(why, 'use "nearest" or "bilinear"', fatal=True)
 
 
 def _softmax(layer: Any) -> Meaning:
@@ -218,6 +225,18 @@ def plain_role(layer: keras.layers.Layer) -> str:
 def is_function_layer(layer: keras.layers.Layer) -> bool:
     """A Lambda, or an operator called on Keras tensors."""
     return isinstance(layer, (_L.Lambda, TFOpLambda, SlicingOpLambda))
+
+
+def takes_wrapper(layer: keras.layers.Layer) -> bool:
+    """Whether tfmot's wrapper can stand around a layer: it takes no function layers, and one argument of tensors."""
+    if is_function_layer(layer):
+        return False
+    calls = [(*node.call_args, *node.call_kwargs.values()) for node in layer.inbound_nodes]
+    return all(sum(map(_holds_tensors, arguments)) == 1 for arguments in calls)
+
+
+def _holds_tensors(argument: Any) -> bool:
+    return any(hasattr(value, "_keras_history") for value in tf.nest.flatten(argument))
 
 
 def _traced(node: Any) -> Meaning:

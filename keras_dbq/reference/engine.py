@@ -12,6 +12,7 @@ import numpy as np
 from keras_dbq._checks import in_order, one_of
 from keras_dbq.reference import ops_activation, ops_conv, ops_elementwise, ops_pool, ops_shape  # noqa: F401 (register)
 from keras_dbq.reference.ops import OPS, PREPARE, Call
+from keras_dbq.reference.ops_float import FLOAT_OPS, agrees
 from keras_dbq.reference.rounding import input_codes
 from keras_dbq.reference.tflite_file import Operator, Tensor, TFLiteModel, read_model
 
@@ -42,6 +43,7 @@ class Engine:
         self.model: TFLiteModel = read_model(source)
         self._check_order()
         self._prepared = [self._prepare(op) for op in self.model.operators]
+        self._handlers = [_handler(op, self.model) for op in self.model.operators]
         self._last_use = {i: op.index for op in self.model.operators for i in op.inputs}
 
     @property
@@ -64,7 +66,20 @@ class Engine:
         """Keras' names of the outputs in Keras' order."""
         return list(self.model.output_names)
 
-    def run(self, x: Array | Sequence[Array] | dict[str, Array], all_tensors: bool = False) -> Any:
+    @property
+    def has_float(self) -> bool:
+        """Whether an operator computes in float32; the file's last DEQUANTIZE does not count."""
+        return any(
+            op.name != "DEQUANTIZE" and any(self.model.tensors[i].dtype == np.float32 for i in op.outputs)
+            for op in self.model.operators
+        )
+
+    def run(
+        self,
+        x: Array | Sequence[Array] | dict[str, Array],
+        all_tensors: bool = False,
+        follow: dict[str, Array] | None = None,
+    ) -> Any:
         """Runs any number of pictures, whatever batch the file was converted for.
 
         Args:
@@ -72,6 +87,8 @@ class Engine:
             quantized with the file's input scale, `rounding.input_codes`; int8 (or the file's own integer type): taken
             as codes.
           all_tensors: also return every activation, as codes, by tensor name; runs the whole batch at once.
+          follow: float tensors by name, as a runtime computed them from the same input. With all_tensors: where ours
+            agree (`ops_float.agrees`), theirs are taken instead, so that all that follows can be compared bit for bit.
 
         Returns:
           One array; for several outputs a list, or a dict where the Keras model gives one: float32
@@ -87,7 +104,7 @@ class Engine:
         codes = [_to_codes(a, tensor) for a, tensor in zip(arrays, self.inputs, strict=True)]
         factor = _batch_factor(codes, self.inputs)
         if all_tensors:
-            results, activations = self._run_batch(codes, factor, keep=True)
+            results, activations = self._run_batch(codes, factor, True, follow or {})
         else:
             results, activations = self._run_blocks(codes, factor), {}
         if as_float:
@@ -115,12 +132,12 @@ class Engine:
             raise ValueError(f"output tensor {missing.pop()}: no operator computes it")
 
     def _prepare(self, op: Operator) -> Any:
-        if op.name not in OPS:
+        if _handler(op, self.model) is None:
             raise ValueError(
                 f"operator {op.index} ({op.name}): not supported by the reference engine; expected an operator of "
                 "docs/rounding.md, change the layer that made it"
             )
-        if op.name not in PREPARE:
+        if op.name not in PREPARE or _is_float(op, self.model):
             return None
         with _Naming(op):
             return PREPARE[op.name](op, self._tensors(op.inputs))
@@ -133,27 +150,30 @@ class Engine:
         batch = self.inputs[0].shape[0] if self.inputs[0].shape else 1
         step = max(1, _PICTURES_AT_ONCE // max(batch, 1))
         if factor <= step:
-            return self._run_batch(codes, factor, keep=False)[0]
+            return self._run_batch(codes, factor, False, {})[0]
         blocks = []
         for start in range(0, factor, step):
             count = min(step, factor - start)
             part = [
                 a[start * t.shape[0] : (start + count) * t.shape[0]] for a, t in zip(codes, self.inputs, strict=True)
             ]
-            blocks.append(self._run_batch(part, count, keep=False)[0])
+            blocks.append(self._run_batch(part, count, False, {})[0])
         return [np.concatenate(parts) for parts in zip(*blocks, strict=True)]
 
-    def _run_batch(self, codes: list[Array], factor: int, keep: bool) -> tuple[list[Array], dict[int, Array]]:
+    def _run_batch(
+        self, codes: list[Array], factor: int, keep: bool, follow: dict[str, Array]
+    ) -> tuple[list[Array], dict[int, Array]]:
         """The outputs, and (with keep) every activation by tensor index."""
         values = {t.index: t.data for t in self.model.tensors if t.data is not None}
         constant = set(values)
         values.update(zip(self.model.inputs, codes, strict=True))
-        for op, prepared in zip(self.model.operators, self._prepared, strict=True):
+        for op, prepared, handler in zip(self.model.operators, self._prepared, self._handlers, strict=True):
             outputs = tuple(self.model.tensors[i] for i in op.outputs)
             call = Call(op, self._tensors(op.inputs), outputs, self.rounding, factor, prepared)
             with _Naming(op):
-                result = OPS[op.name](call, *(None if i < 0 else values[i] for i in op.inputs))
+                result = handler(call, *(None if i < 0 else values[i] for i in op.inputs))
                 results = result if isinstance(result, list) else [result]
+                results = [_followed(y, t, follow) for y, t in zip(results, outputs, strict=True)]
                 values.update(zip(op.outputs, results, strict=True))
             if not keep:
                 for i in {*op.inputs} - {*self.model.outputs} - constant:
@@ -168,6 +188,23 @@ class Engine:
             name = self.model.tensors[i].name
             named[f"{name}#{i}" if name in named else name] = value
         return named
+
+
+def _is_float(op: Operator, model: TFLiteModel) -> bool:
+    """Whether an operator with a form in float32 computes in it."""
+    return op.name in FLOAT_OPS and any(model.tensors[i].dtype == np.float32 for i in op.outputs)
+
+
+def _handler(op: Operator, model: TFLiteModel) -> Any:
+    return FLOAT_OPS[op.name] if _is_float(op, model) else OPS.get(op.name)
+
+
+def _followed(value: Array, tensor: Tensor, follow: dict[str, Array]) -> Array:
+    """A float tensor as another runtime computed it, where it agrees; others stay."""
+    if tensor.dtype != np.float32:
+        return value
+    value, other = value.astype(np.float32), follow.get(tensor.name)
+    return value if other is None or not agrees(value, other) else other
 
 
 class _Naming:

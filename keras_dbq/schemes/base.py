@@ -187,7 +187,7 @@ class LayoutTransform(QuantizeLayoutTransform):
         return QuantizeTensor(quantizer, name=TENSOR_PREFIX + name, dtype="float32")
 
     def _config(self, step: Step, wanted: bool, given: Any) -> LayerQuantizeConfig | None:
-        if roles.is_function_layer(step.layer):
+        if not roles.takes_wrapper(step.layer):
             return None  # a QuantizeTensor stands behind it
         output = self.scheme.output_quantizer(step) if step.quantize_output else None
         if given is not None:
@@ -225,8 +225,8 @@ def _obstacles(steps: list[Step], rewritten: Rewritten) -> list[Obstacle]:
         why, advice = _obstacle(step)
         if why:
             origin = rewritten.origin.get(step.layer.name)
-            name, kind = (origin.layer, origin.type) if origin else (step.layer.name, "")
-            found.append(Obstacle(name, kind or type(step.layer).__name__, why, advice))
+            name, kind = (origin.layer, origin.type) if origin else (step.layer.name, type(step.layer).__name__)
+            found.append(Obstacle(name, kind, why, advice, step.meaning.fatal))
     return found
 
 

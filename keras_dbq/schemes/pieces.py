@@ -73,6 +73,18 @@ def mean_over_map(rewriting: Rewriting, layer: Any) -> Call | None:
     return L.GlobalAveragePooling2D(data_format=layer.data_format, keepdims=True, name=layer.name)
 
 
+def centre(rewriting: Rewriting, layer: Any) -> Call | None:
+    """CenterCrop of a map that is large enough -> Cropping2D (of a smaller one it would resize)."""
+    if not isinstance(layer, L.CenterCrop):
+        return None
+    sizes = {tuple(inputs(node)[0].shape[-3:-1]) for node in rewriting.graph.calls(layer)}
+    rest = [(size[0] - layer.height, size[1] - layer.width) for size in sizes if None not in size]
+    if len(sizes) != 1 or not rest or min(rest[0]) < 0:
+        return None
+    rewriting.comes_from(layer, "cropping in the middle")
+    return L.Cropping2D([(r // 2, r - r // 2) for r in rest[0]], name=layer.name)
+
+
 def in_pairs(rewriting: Rewriting, layer: Any) -> Call | None:
     """a + b + c as (a + b) + c: the file has operators of two inputs, and each sum has a range of its own.
 
@@ -152,4 +164,4 @@ def operators_one_by_one(rewriting: Rewriting, layer: Any) -> Call | None:
 
 
 # (rewriting, layer) -> what is called in its place; None where the rule is for other layers.
-RULES = (split_separable, split_activation, mean_over_map, in_pairs, slopes, operators_one_by_one)
+RULES = (split_separable, split_activation, mean_over_map, centre, in_pairs, slopes, operators_one_by_one)

@@ -86,19 +86,18 @@ def _composed(first: dict[str, Origin], second: dict[str, Origin]) -> dict[str, 
 
 
 def insert_quantizers(model: keras.Model, plan: Plan, quantize_tensor: Callable[[str, Step | None], Any]) -> Any:
-    """The model with a QuantizeTensor behind its inputs and behind function layers, where the plan has one.
+    """The model with a QuantizeTensor behind its inputs and behind layers without a wrapper, where the plan has one.
 
     Args:
       model: the model that was planned; its layers are shared, function layers copied.
       plan: of `schemes.plan`.
-      quantize_tensor: (name of the input or function layer, Step or None) -> a QuantizeTensor layer.
+      quantize_tensor: (name of the input or layer, Step or None) -> a QuantizeTensor layer.
     """
-    carried = {s.layer.name: s for s in plan.steps if s.quantize_output and roles.is_function_layer(s.layer)}
+    carried = {s.layer.name: s for s in plan.steps if s.quantize_output and not roles.takes_wrapper(s.layer)}
 
     def replace(layer: keras.layers.Layer) -> Any:
-        if not roles.is_function_layer(layer):
-            return layer
-        new, step = graph.clone(layer), carried.get(layer.name)  # Keras calls a function layer once
+        step = carried.get(layer.name)
+        new = graph.clone(layer) if roles.is_function_layer(layer) else layer  # Keras calls a function layer once
         return new if step is None else then(new, quantize_tensor(layer.name, step))
 
     def on_input(tensor: Any, name: str) -> Any:
