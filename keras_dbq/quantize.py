@@ -7,6 +7,7 @@ from keras_dbq.calibration import Batches, RangeEstimator, estimator, match_outp
 from keras_dbq.calibration import recalibrate_batch_norm as measure_batch_norm
 from keras_dbq.calibration.plausibility import warn_of_other_scale
 from keras_dbq.compat import QuantizeScheme, QuantizeWrapperV2, check_keras_model, keras, tfmot
+from keras_dbq.keras3 import as_tf_keras
 from keras_dbq.network import graph
 from keras_dbq.wrapping import naming, wrappers
 from keras_dbq.wrapping.serialization import custom_objects
@@ -21,7 +22,7 @@ def quantize_scope(*extra: dict[str, Any]) -> Any:
 
 
 def quantize_model(
-    model: keras.Model,
+    model: Any,
     scheme: QuantizeScheme,
     calibration_data: Any = None,
     *,
@@ -34,7 +35,8 @@ def quantize_model(
     Nested models are spliced in (layer names stay, see `graph.flat_copy`); the float model is left untouched.
 
     Args:
-      model: tf_keras functional or Sequential model with its trained weights.
+      model: functional or Sequential model with its trained weights, of tf_keras or of Keras 3 (converted, see
+        `from_keras3`), or the path of its file.
       scheme: DBQScheme(...) or another QuantizeScheme.
       calibration_data: pictures as an array [N, ...], a tf.data.Dataset or an iterable of batches (labels, if any, are
         ignored); None leaves the ranges at their start values (the first training steps move them).
@@ -47,9 +49,10 @@ def quantize_model(
       The quantized model. `keras_dbq.summary` and `explain` say what was done to which layer.
 
     Raises:
-      TypeError: a Keras 3 model, or not a model.  ValueError: subclassed or unbuilt model, a layer without an integer
+      TypeError: not a model.  ValueError: what `from_keras3` says to a Keras 3 model; a subclassed or unbuilt model, a layer without an integer
         form (unless the scheme skips those), overrides that match no layer, bad calibration data.
     """
+    model = as_tf_keras(model)
     check_keras_model(model, "quantize_model")
     if not isinstance(scheme, QuantizeScheme):
         raise TypeError(f"quantize_model: expected a QuantizeScheme such as keras_dbq.DBQScheme(), got {scheme!r}")

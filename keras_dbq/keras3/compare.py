@@ -1,4 +1,4 @@
-"""Whether the converted graph computes what the Keras 3 graph does, tensor by tensor, on random input."""
+"""Whether the converted graph computes what the Keras 3 graph does, layer by layer, on random input."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_dbq.compat import keras
+from keras_dbq.compat import keras, tf
 from keras_dbq.keras3.detect import nodes
 from keras_dbq.keras3.obstacles import first_line, kind
+from keras_dbq.network import graph
 
 _SIZES = (32, 64, 128, 256)  # of dimensions that the model leaves open, the first that it takes
 _BATCH = 2
@@ -25,7 +26,7 @@ class Converted(NamedTuple):
 
 
 def compare(converted: Converted, tolerance: float, seed: int = 0) -> float:
-    """Runs both graphs on numbers of the normal distribution and on numbers from 0 to 255, and compares every tensor.
+    """Compares every layer on numbers of the normal distribution and on numbers from 0 to 255 at the graph's inputs.
 
     derived: error of a tensor = max|a - b| / max(max|a|, 0.001); whole numbers and truth values have to be equal.
 
@@ -40,7 +41,7 @@ def compare(converted: Converted, tolerance: float, seed: int = 0) -> float:
     with _float32(converted.function):
         for draw in (_normal, _pixels):
             inputs, expected = _run_old(converted.function, draw, rng)
-            worst = max(worst, _check(converted, expected, _run_new(converted, inputs), tolerance))
+            worst = max(worst, _worst(converted, inputs, expected, tolerance))
     return worst
 
 
@@ -53,37 +54,55 @@ def _run_old(function: Any, draw: Any, rng: np.random.Generator) -> tuple[list[n
     """Random inputs of the first size that the graph takes, and its tensors."""
     import keras as keras_3  # imported by whoever made the model
 
-    graph = keras_3.Function(list(function.inputs), [tensor for _, tensor in _tensors(function)])
+    run = keras_3.Model(list(function.inputs), [tensor for _, tensor in _tensors(function)])
     why: Exception | None = None
     for size in _SIZES:
         inputs = [_input(tensor, size, draw, rng, function) for tensor in function.inputs]
         try:
-            outputs = graph([keras_3.ops.convert_to_tensor(x) for x in inputs])
-            return inputs, [np.asarray(keras_3.ops.convert_to_numpy(value)) for value in outputs]
+            outputs = run([keras_3.ops.convert_to_tensor(x) for x in inputs], training=False)
+            listed = outputs if isinstance(outputs, (list, tuple)) else [outputs]
+            return inputs, [np.asarray(keras_3.ops.convert_to_numpy(value)) for value in listed]
         except Exception as error:  # whatever the backend says to this size
             why = why or error
     raise ValueError(f"from_keras3: the model cannot be run on random input ({first_line(why)}); give its inputs a size")
 
 
-def _run_new(converted: Converted, inputs: list[np.ndarray]) -> list[np.ndarray]:
-    values = converted.values
+def _worst(converted: Converted, inputs: list[np.ndarray], expected: list[np.ndarray], tolerance: float) -> float:
+    """The largest error of a layer; each gets what the Keras 3 graph computed before it, so that errors do not add up."""
+    values, tensors = converted.values, _tensors(converted.function)
     first = [values[id(tensor)] for tensor in converted.function.inputs]
-    graph = keras.Model(first, [values[id(tensor)] for _, tensor in _tensors(converted.function)])
-    outputs = graph([keras.backend.constant(x, dtype=t.dtype) for x, t in zip(inputs, first, strict=True)])
-    return [np.asarray(value) for value in outputs]
-
-
-def _check(converted: Converted, old: list[np.ndarray], new: list[np.ndarray], tolerance: float) -> float:
+    known = {id(values[id(t)]): (node, value) for (node, t), value in zip(tensors, expected, strict=True)}
+    now = {id(t): tf.constant(x, t.dtype) for t, x in zip(first, inputs, strict=True)}
     worst = 0.0
-    for (node, _), a, b in zip(_tensors(converted.function), old, new, strict=True):
-        error = _error(a, b)
-        if not error <= tolerance:
-            raise ValueError(
-                f"from_keras3: {kind(node.operation)}: expected tf_keras to compute the same, got a relative error of "
-                f"{error:.3g} on random input (tolerance {tolerance:g}); replace the layer, and report it with its config"
-            )
-        worst = max(worst, error)
+    for node in graph.nodes(keras.Model(first, [values[id(tensor)] for _, tensor in tensors])):
+        args, kwargs = tf.nest.map_structure(lambda v: now.get(id(v), v), (node.call_args, node.call_kwargs))
+        if node.layer._expects_training_arg:
+            kwargs = {**kwargs, "training": False}
+        results = tf.nest.flatten(node.layer(*args, **kwargs))
+        for tensor, result in zip(tf.nest.flatten(node.outputs), results, strict=True):
+            now[id(tensor)] = result
+            if id(tensor) in known:
+                operation, value = known[id(tensor)][0].operation, known[id(tensor)][1]
+                worst = max(worst, _checked(operation, value, np.asarray(result), tolerance))
+                now[id(tensor)] = _with_mask_of(result, value)
     return worst
+
+
+def _with_mask_of(result: Any, value: np.ndarray) -> Any:
+    """The value as a tensor with the mask that Keras hung on the layer's result."""
+    tensor = tf.constant(value, result.dtype)
+    tensor._keras_mask = getattr(result, "_keras_mask", None)
+    return tensor
+
+
+def _checked(operation: Any, old: np.ndarray, new: np.ndarray, tolerance: float) -> float:
+    error = _error(old, new)
+    if not error <= tolerance:
+        raise ValueError(
+            f"from_keras3: {kind(operation)}: expected tf_keras to compute the same, got a relative error of {error:.3g} "
+            f"on random input (tolerance {tolerance:g}); replace the layer, and report it with its config"
+        )
+    return error
 
 
 def _error(a: np.ndarray, b: np.ndarray) -> float:

@@ -12,7 +12,7 @@ from keras_dbq.keras3.detect import function_of, is_keras3, nodes
 from keras_dbq.keras3.obstacles import NoCounterpart, Obstacles
 
 L = keras.layers
-TOLERANCE = 1e-3
+TOLERANCE = 1e-5  # choice: ten times what the layers of keras.applications differ by
 
 
 def convert(model: Any, tolerance: float = TOLERANCE) -> keras.Model:
@@ -114,7 +114,8 @@ class _Walk:
         if not hasattr(node.operation, "weights"):
             return tf.nest.flatten(operations.call(node.operation, *args, **kwargs))
         new = self._counterpart(node.operation)
-        kwargs = {name: value for name, value in kwargs.items() if value is not None}
+        # Keras 3 notes training=True for every random layer, and lets predict and fit overrule it.
+        kwargs = {name: v for name, v in kwargs.items() if v is not None and (name, v) != ("training", True)}
         return None if new is None else tf.nest.flatten(new(*args, **kwargs))
 
     def _counterpart(self, layer: Any) -> Any:
@@ -127,9 +128,17 @@ class _Walk:
         if is_keras3(layer):
             return self._model(layer)
         self.lower_precision |= layer.dtype_policy.compute_dtype in ("bfloat16", "float16")
-        new = layers.counterpart(layer, self.float32, self._counterpart)
+        new = layers.counterpart(layer, layers.Convert(self._counterpart, self._inside, self.float32))
         if layer.weights:
             self._pairs.append((layer, getattr(new, "layer", new) if not isinstance(new, L.Layer) else new))
+        return new
+
+    def _inside(self, layer: Any) -> Any:
+        """The counterpart of a layer inside of a layer, which copies its weights and is compared as a whole."""
+        walk = _Walk(self.float32)
+        new = walk._counterpart(layer)
+        self.lower_precision |= walk.lower_precision
+        self.obstacles.found.update(walk.obstacles.found)
         return new
 
 

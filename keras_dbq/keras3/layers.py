@@ -1,7 +1,7 @@
 """A Keras 3 layer's counterpart: a tf_keras layer of the same name, built from the Keras 3 layer's config."""
 
 import inspect
-from typing import Any
+from typing import Any, NamedTuple
 
 from keras_dbq.compat import APPLICATION_LAYERS, keras
 from keras_dbq.keras3 import activations, table
@@ -14,13 +14,20 @@ _SERIALIZED = {"initializer": keras.initializers, "regularizer": keras.regulariz
 _REBUILD = "write it with keras.layers and keras.ops on tensors, or build the network with tf_keras"
 
 
-def counterpart(layer: Any, float32: bool, convert: Call) -> Call:
-    """What is called on tf_keras tensors in place of a Keras 3 layer: mostly a layer of the same name.
+class Convert(NamedTuple):
+    """How parts of a layer are converted.
 
-    Args:
-      layer: of Keras 3; no model.
-      float32: whether the new layer computes in float32 whatever the old one's policy is.
-      convert: Keras 3 layer or model -> what is called for it; for layers inside of layers.
+    layer: Keras 3 layer or model -> what is called for it.  inside: the same for a layer inside of a layer, whose weights
+    are copied with the outer one's.  float32: layers compute in float32 where their policy says less.
+    """
+
+    layer: Call
+    inside: Call
+    float32: bool
+
+
+def counterpart(layer: Any, convert: Convert) -> Call:
+    """What is called on tf_keras tensors in place of a Keras 3 layer that is no model: mostly a layer of the same name.
 
     Raises:
       NoCounterpart: tf_keras lacks the layer, or one of its options.
@@ -29,10 +36,11 @@ def counterpart(layer: Any, float32: bool, convert: Call) -> Call:
         raise NoCounterpart(f"a class of {type(layer).__module__}, which tf_keras does not know; {_REBUILD}")
     if type(layer).__name__ == "CustomScaleLayer":  # of InceptionResNetV2
         return lambda x: L.Add(name=layer.name)([x[0], L.Rescaling(layer.scale, name=f"{layer.name}_scale")(x[1])])
+    dtype = _policy(layer, convert.float32)
     if type(layer).__name__ == "Lambda":
-        options = {"mask": layer.mask, "arguments": layer.arguments, "dtype": _policy(layer, float32)}
+        options = {"mask": layer.mask, "arguments": layer.arguments, "dtype": dtype}
         return activations.python_function(layer.function, layer.name, **options)
-    return _from_config(layer, _class_of(layer), float32, convert)
+    return _rebuilt(layer, _class_of(layer), dtype, convert)
 
 
 def _class_of(layer: Any) -> type:
@@ -44,26 +52,24 @@ def _class_of(layer: Any) -> type:
     raise NoCounterpart(table.WHY_NOT.get(name, f"tf_keras has no such layer; {_REBUILD}"))
 
 
-def _from_config(layer: Any, cls: type, float32: bool, convert: Call) -> Call:
+def _rebuilt(layer: Any, cls: type, dtype: str, convert: Convert) -> Call:
     """The layer, and behind it the activation where tf_keras does not have it by name."""
-    config, known = _known_options(layer, cls), activations.name_of(getattr(layer, "activation", None))
-    split = "activation" in config and known not in table.ACTIVATIONS
+    options, known = _known_options(layer, cls), activations.name_of(getattr(layer, "activation", None))
+    split = "activation" in options and known not in table.ACTIVATIONS
     if split and hasattr(layer, "recurrent_activation"):
         activations.same_name(layer.activation, "activation")
     if split and type(layer).__name__ == "Activation":
-        return activations.call(layer.activation, layer.name, convert)
-    for key in config:
-        config[key] = _value(layer, key, config[key], convert)
+        return activations.call(layer.activation, layer.name, convert.layer)
     if split:
-        config["activation"] = "linear"
-    new = cls.from_config({**config, "name": layer.name, "dtype": _policy(layer, float32)})
+        options["activation"] = "linear"
+    new = cls(**{key: _value(layer, key, options[key], convert) for key in options}, name=layer.name, dtype=dtype)
     return _followed(new, layer, known, convert) if split else new
 
 
-def _followed(new: Any, layer: Any, known: str, convert: Call) -> Call:
+def _followed(new: Any, layer: Any, known: str, convert: Convert) -> Call:
     """`new`, then the activation of `layer`."""
     name = known or getattr(layer.activation, "name", "activation")
-    after = activations.call(layer.activation, f"{layer.name}_{name}", convert)
+    after = activations.call(layer.activation, f"{layer.name}_{name}", convert.layer)
 
     def call(*args: Any, **kwargs: Any) -> Any:
         return after(new(*args, **kwargs))
@@ -94,7 +100,7 @@ def _is_inert(key: str, value: Any) -> bool:
 
 def _accepted(cls: type) -> set[str]:
     """Names of the options that a tf_keras layer takes: of its constructor, and of those that **kwargs go to."""
-    found = {"trainable", "activity_regularizer"}
+    found = {"trainable", "activity_regularizer"} | ({"zero_output_for_mask"} if issubclass(cls, L.RNN) else set())
     for base in cls.__mro__:
         if base is L.Layer or "__init__" not in vars(base):
             continue
@@ -113,16 +119,18 @@ def _policy(layer: Any, float32: bool) -> str:
     return "float32" if float32 and lower else policy.name
 
 
-def _value(layer: Any, key: str, value: Any, convert: Call) -> Any:
+def _value(layer: Any, key: str, value: Any, convert: Convert) -> Any:
     """An option's value for tf_keras."""
     inside = table.INSIDE.get(type(layer).__name__, {})
     if key in inside:
-        return _serialized(getattr(layer, inside[key]), convert)
-    if key in ("activation", "recurrent_activation"):
-        return activations.same_name(getattr(layer, key), key) if key != "activation" else _activation(layer)
+        return _inside(getattr(layer, inside[key]), convert)
+    if key == "recurrent_activation":
+        return activations.same_name(layer.recurrent_activation, key)
     ending = key.rpartition("_")[2]
     if ending in _SERIALIZED:
-        return _rebuilt(value, key, _SERIALIZED[ending])
+        return _object(value, key, _SERIALIZED[ending])
+    if key == "activation":
+        return "linear" if value == "linear" else activations.name_of(layer.activation)
     if key == "seed":
         return value if isinstance(value, int) else None
     if isinstance(value, dict):
@@ -130,25 +138,20 @@ def _value(layer: Any, key: str, value: Any, convert: Call) -> Any:
     return value
 
 
-def _activation(layer: Any) -> str:
-    name = activations.name_of(layer.activation)
-    return name if name in table.ACTIVATIONS else "linear"  # split off, see `_from_config`
-
-
-def _serialized(inside: Any, convert: Call) -> Any:
-    """Config of the layer, or the layers, inside of a layer."""
-    if isinstance(inside, (list, tuple)):
-        return [_serialized(part, convert) for part in inside]
-    new = convert(inside)
+def _inside(old: Any, convert: Convert) -> Any:
+    """The layer, or the layers, inside of a layer."""
+    if isinstance(old, (list, tuple)):
+        return [_inside(part, convert) for part in old]
+    new = convert.inside(old)
     if not isinstance(new, L.Layer):
-        raise NoCounterpart(f"the activation of {inside.name!r} inside of it has no name in tf_keras; use a layer for it")
-    return L.serialize(new)
+        raise NoCounterpart(f"{old.name!r} inside of it is no single layer in tf_keras; put its activation outside")
+    return new
 
 
-def _rebuilt(value: Any, key: str, module: Any) -> Any:
+def _object(value: Any, key: str, module: Any) -> Any:
     """tf_keras' initializer, regularizer or constraint of the same name.
 
-    An initializer without a counterpart becomes the layer's own: the weights are copied over its values.
+    An initializer without a counterpart becomes zeros: the weights are copied over its values.
     """
     if value is None:
         return None

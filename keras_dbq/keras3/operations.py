@@ -6,6 +6,8 @@ One table per kind of operation. A layer is better than an operator on tensors: 
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from keras_dbq.compat import keras, tf
 from keras_dbq.keras3 import operations_shape
 from keras_dbq.keras3.activations import IN_OPERATORS, apply, is_tensor
@@ -123,7 +125,7 @@ def _binary(operation: Any, name: str, x1: Any, x2: Any) -> Any:
 
 
 def _one_dtype(*values: Any, floating: bool = False) -> list[Any]:
-    """Tensors of one dtype, as Keras 3 promotes them: of two the floating one; Python's numbers adapt by themselves."""
+    """Tensors of one dtype, as Keras 3 promotes them: of two the floating one; constants adapt."""
     dtypes = {tf.as_dtype(v.dtype) for v in values if hasattr(v, "dtype") and is_tensor(v)}
     floats = [d for d in dtypes if d.is_floating]
     if not floats and (floating or len(dtypes) > 1):
@@ -135,7 +137,11 @@ def _one_dtype(*values: Any, floating: bool = False) -> list[Any]:
 def _as(value: Any, dtype: Any) -> Any:
     if is_tensor(value):
         return value if value.dtype == dtype else tf.cast(value, dtype)
-    return value.astype(dtype.as_numpy_dtype) if hasattr(value, "astype") else value
+    array = np.asarray(value)
+    if array.dtype.kind == "f" and not dtype.is_floating:
+        raise NoCounterpart(f"{dtype.name} with a constant that is no whole number; cast with keras.ops.cast")
+    number = array.ndim == 0 and dtype in (tf.float32, tf.int32)  # TensorFlow reads Python's numbers as these
+    return array.astype(dtype.as_numpy_dtype).item() if number else array.astype(dtype.as_numpy_dtype)
 
 
 def _unary(operation: Any, name: str, x: Any) -> Any:

@@ -26,13 +26,16 @@ LAYERS = frozenset(
         *"AdditiveAttention Attention MultiHeadAttention".split(),
         *"Bidirectional GRU GRUCell LSTM LSTMCell RNN SimpleRNN SimpleRNNCell StackedRNNCells TimeDistributed".split(),
         *"CategoryEncoding CenterCrop Discretization Normalization Rescaling Resizing".split(),
-        *"RandomBrightness RandomContrast RandomCrop RandomFlip RandomRotation RandomTranslation RandomZoom".split(),
+        *"RandomBrightness RandomContrast RandomFlip RandomRotation RandomTranslation RandomZoom".split(),
     )
 )
 
 # Why some layers of keras.layers have no counterpart, where there is more to say than that tf_keras lacks them.
 _LOOKUP = "a table of words; look words up in the data pipeline and give the model numbers"
-WHY_NOT = dict.fromkeys(("HashedCrossing", "Hashing", "IntegerLookup", "StringLookup", "TextVectorization"), _LOOKUP)
+WHY_NOT = {
+    **dict.fromkeys(("HashedCrossing", "Hashing", "IntegerLookup", "StringLookup", "TextVectorization"), _LOOKUP),
+    "RandomCrop": "tf_keras crops otherwise at inference; crop in the data pipeline, or use CenterCrop or Resizing",
+}
 
 # {option of Keras 3: the values at which it changes nothing}; tf_keras' layer of that name does not know the option.
 INERT: dict[str, tuple[Any, ...]] = {
