@@ -89,8 +89,8 @@ def check_keras_model(model: Any, function: str) -> None:
         keras_3 = sys.modules.get("keras")
         if keras_3 is not None and isinstance(model, getattr(keras_3, "Model", ())):
             raise TypeError(
-                f"{function}: expected a tf_keras (Keras 2) model, got a Keras {keras_3.__version__} model; convert it with "
-                "keras_dbq.from_keras3(model)"
+                f"{function}: expected a tf_keras (Keras 2) model, got a Keras {keras_3.__version__} model; "
+                "convert it with keras_dbq.from_keras3(model)"
             )
         raise TypeError(f"{function}: expected a tf_keras model, got {type(model).__name__}")
     if not isinstance(model, keras.Sequential) and not model._is_graph_network:

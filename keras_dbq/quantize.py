@@ -49,8 +49,9 @@ def quantize_model(
       The quantized model. `keras_dbq.summary` and `explain` say what was done to which layer.
 
     Raises:
-      TypeError: not a model.  ValueError: what `from_keras3` says to a Keras 3 model; a subclassed or unbuilt model, a layer without an integer
-        form (unless the scheme skips those), overrides that match no layer, bad calibration data.
+      TypeError: not a model.  ValueError: what `from_keras3` says to a Keras 3 model; a subclassed or unbuilt model, a
+        layer without an integer form (unless the scheme skips those), overrides that match no layer, bad calibration
+        data.
     """
     model = as_tf_keras(model)
     check_keras_model(model, "quantize_model")

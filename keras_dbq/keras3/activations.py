@@ -48,9 +48,7 @@ def tanh_shrink(x: Any, name: str) -> Any:
 
 
 # Functions of keras.activations that tf_keras lacks, or has with other values: (tensor, name) -> tensor.
-IN_OPERATORS: dict[str, Call] = {
-    f.__name__: f for f in (hard_sigmoid, hard_silu, hard_tanh, log_sigmoid, tanh_shrink)
-}
+IN_OPERATORS: dict[str, Call] = {f.__name__: f for f in (hard_sigmoid, hard_silu, hard_tanh, log_sigmoid, tanh_shrink)}
 
 
 def name_of(function: Any) -> str:
@@ -86,8 +84,18 @@ def call(function: Any, name: str, convert: Call) -> Call:
             f"{', '.join(sorted((*table.ACTIVATIONS, *IN_OPERATORS)))}, or write it with keras.ops on tensors"
         )
     if hasattr(function, "weights"):  # a layer
-        return convert(function)
+        return _without_weights(convert(function))
     return python_function(function, name)
+
+
+def _without_weights(layer: Any) -> Call:
+    def call(x: Any) -> Any:
+        result = layer(x)
+        if getattr(layer, "weights", ()):
+            raise NoCounterpart("its activation has weights, which Keras 3 does not save; call it as a layer behind it")
+        return result
+
+    return call
 
 
 def python_function(function: Any, name: str, **options: Any) -> keras.layers.Layer:
@@ -96,7 +104,7 @@ def python_function(function: Any, name: str, **options: Any) -> keras.layers.La
 
     if keras_3.backend.backend() != "tensorflow":
         raise NoCounterpart(
-            f"a Python function for the backend {keras_3.backend.backend()}; write it with keras.ops on tensors, or set "
-            "KERAS_BACKEND=tensorflow"
+            f"a Python function for the backend {keras_3.backend.backend()}; write it with keras.ops on tensors, or "
+            "set KERAS_BACKEND=tensorflow"
         )
     return L.Lambda(function, name=name, **options)

@@ -55,7 +55,7 @@ def _run_old(function: Any, draw: Any, rng: np.random.Generator) -> tuple[list[n
     import keras as keras_3  # imported by whoever made the model
 
     run = keras_3.Model(list(function.inputs), [tensor for _, tensor in _tensors(function)])
-    why: Exception | None = None
+    reasons: list[Exception] = []
     for size in _SIZES:
         inputs = [_input(tensor, size, draw, rng, function) for tensor in function.inputs]
         try:
@@ -63,12 +63,14 @@ def _run_old(function: Any, draw: Any, rng: np.random.Generator) -> tuple[list[n
             listed = outputs if isinstance(outputs, (list, tuple)) else [outputs]
             return inputs, [np.asarray(keras_3.ops.convert_to_numpy(value)) for value in listed]
         except Exception as error:  # whatever the backend says to this size
-            why = why or error
-    raise ValueError(f"from_keras3: the model cannot be run on random input ({first_line(why)}); give its inputs a size")
+            reasons.append(error)
+    raise ValueError(
+        f"from_keras3: the model cannot be run on random input ({first_line(reasons[0])}); give its inputs a size"
+    )
 
 
 def _worst(converted: Converted, inputs: list[np.ndarray], expected: list[np.ndarray], tolerance: float) -> float:
-    """The largest error of a layer; each gets what the Keras 3 graph computed before it, so that errors do not add up."""
+    """The largest error of a layer; each gets what Keras 3 computed before it, so that errors do not add up."""
     values, tensors = converted.values, _tensors(converted.function)
     first = [values[id(tensor)] for tensor in converted.function.inputs]
     known = {id(values[id(t)]): (node, value) for (node, t), value in zip(tensors, expected, strict=True)}
@@ -99,8 +101,8 @@ def _checked(operation: Any, old: np.ndarray, new: np.ndarray, tolerance: float)
     error = _error(old, new)
     if not error <= tolerance:
         raise ValueError(
-            f"from_keras3: {kind(operation)}: expected tf_keras to compute the same, got a relative error of {error:.3g} "
-            f"on random input (tolerance {tolerance:g}); replace the layer, and report it with its config"
+            f"from_keras3: {kind(operation)}: expected tf_keras to compute the same, got a relative error of "
+            f"{error:.3g} on random input (tolerance {tolerance:g}); replace the layer, and report it with its config"
         )
     return error
 
@@ -136,7 +138,9 @@ def _input(tensor: Any, size: int, draw: Any, rng: np.random.Generator, function
     if tensor.dtype == "bool":
         return rng.random(shape) < 0.5
     if not tensor.dtype.startswith(("int", "uint")):
-        raise ValueError(f"from_keras3: input {tensor.name!r}: expected numbers, got {tensor.dtype}; prepare texts before")
+        raise ValueError(
+            f"from_keras3: input {tensor.name!r}: expected numbers, got {tensor.dtype}; prepare texts before"
+        )
     return rng.integers(0, _smallest_table(function), shape).astype(tensor.dtype)
 
 

@@ -67,7 +67,9 @@ class _Walk:
         if len(self.obstacles.found) > before:
             return None
         self.converted.append(Converted(function, values))
-        new = sequential or keras.Model(*(_mapped(s, values) for s in (model.input, model.output)), name=model.name)
+        new = sequential or keras.Model(
+            *(_mapped(s, values) for s in (function.input, function.output)), name=model.name
+        )
         new._trainable = model.trainable  # of the model alone: its layers have flags of their own
         return new
 
@@ -144,7 +146,9 @@ class _Walk:
 
 def _mapped(structure: Any, values: dict[int, Any]) -> Any:
     """Arguments of a call with tf_keras tensors in place of Keras 3's, and numpy arrays in place of constants."""
-    return tf.nest.map_structure(lambda value: values[id(value)] if id(value) in values else _constant(value), structure)
+    return tf.nest.map_structure(
+        lambda value: values[id(value)] if id(value) in values else _constant(value), structure
+    )
 
 
 def _constant(value: Any) -> Any:

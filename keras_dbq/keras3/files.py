@@ -13,11 +13,12 @@ def from_keras3(model: Any, tolerance: float = TOLERANCE) -> keras.Model:
     """A tf_keras model with the layers, names and weights of a Keras 3 model, compared with it on random input.
 
     derived: for every tensor that the network computes, on numbers of the normal distribution and on numbers from 0 to
-    255, max|a - b| / max(max|a|, 0.001) <= tolerance, in float32 whatever the layers' policies are.
+    255, max|a - b| / max(max|a|, 0.001) <= tolerance, in float32 whatever the layers' policies are. Each layer is
+    compared on what Keras 3 computed before it.
 
-    Operators on tensors (`keras.ops`) become layers, or TensorFlow operators of the same name; an activation that tf_keras
-    lacks becomes a layer `<layer>_<activation>`. Nested models, shared layers, dicts and lists of inputs and outputs stay.
-    Not compiled: losses and optimizers are not converted.
+    Operators on tensors (`keras.ops`) become layers, or TensorFlow operators of the same name; an activation that
+    tf_keras lacks becomes a layer `<layer>_<activation>`. Nested models, shared layers, dicts and lists of inputs and
+    outputs stay. Not compiled: losses and optimizers are not converted.
 
     Args:
       model: Keras 3 Functional or Sequential model, or the path of its `.keras` or `.h5` file.

@@ -17,8 +17,8 @@ _REBUILD = "write it with keras.layers and keras.ops on tensors, or build the ne
 class Convert(NamedTuple):
     """How parts of a layer are converted.
 
-    layer: Keras 3 layer or model -> what is called for it.  inside: the same for a layer inside of a layer, whose weights
-    are copied with the outer one's.  float32: layers compute in float32 where their policy says less.
+    layer: Keras 3 layer or model -> what is called for it.  inside: the same for a layer inside of a layer, whose
+    weights are copied with the outer one's.  float32: layers compute in float32 where their policy says less.
     """
 
     layer: Call

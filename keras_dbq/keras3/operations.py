@@ -159,7 +159,11 @@ def _reduction(operation: Any, name: str, x: Any) -> Any:
             data_format="channels_last", keepdims=bool(operation.keepdims), name=operation.name
         )(x)
     return apply(
-        _REDUCTIONS[name], operation.name, x, axis=None if operation.axis is None else list(axes), keepdims=bool(operation.keepdims)
+        _REDUCTIONS[name],
+        operation.name,
+        x,
+        axis=None if operation.axis is None else list(axes),
+        keepdims=bool(operation.keepdims),
     )
 
 

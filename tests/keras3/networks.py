@@ -49,7 +49,7 @@ def _flat(value: Any) -> Iterator[np.ndarray]:
 
 
 def check(model: Any, inputs: Any = None) -> Any:
-    """Converts, compares the answers once more, without the package's own comparison, and returns the tf_keras model."""
+    """Converts, compares the answers once more, without the package's own comparison; the tf_keras model."""
     new = keras_dbq.from_keras3(model)
     if inputs is None:
         rng = np.random.default_rng(7)

@@ -6,7 +6,7 @@ import pytest
 import keras_dbq
 from keras_dbq.compat import keras
 from keras_dbq.keras3 import layers, table
-from tests.keras3.networks import L, K, check, keras_3, lively, of_layer
+from tests.keras3.networks import K, L, check, keras_3, lively, of_layer
 
 MAP, SERIES, VOLUME, VECTOR = (8, 8, 4), (9, 4), (6, 6, 6, 2), (6,)
 LAYERS = [
@@ -158,7 +158,11 @@ def test_layers_inside_of_time_distributed_models():
 
 def test_training_options_stay():
     layer = L.Conv2D(
-        3, 3, kernel_regularizer=keras_3.regularizers.L2(0.25), kernel_constraint="max_norm", kernel_initializer="he_normal"
+        3,
+        3,
+        kernel_regularizer=keras_3.regularizers.L2(0.25),
+        kernel_constraint="max_norm",
+        kernel_initializer="he_normal",
     )
     layer.trainable = False
     new = check(of_layer(layer, MAP)).layers[1]
@@ -204,10 +208,18 @@ REFUSED = [
     (lambda: L.RandomCrop(5, 5), MAP, "of type RandomCrop: tf_keras crops otherwise at inference; crop in the data"),
     (lambda: L.RMSNormalization(), MAP, "of type RMSNormalization: tf_keras has no such layer"),
     (lambda: L.Resizing(4, 4, antialias=True), MAP, "tf_keras' Resizing has no option antialias .here True.; leave it"),
-    (lambda: L.LSTM(3, recurrent_activation="hard_sigmoid"), SERIES, "recurrent_activation is 'hard_sigmoid'; use one of"),
+    (
+        lambda: L.LSTM(3, recurrent_activation="hard_sigmoid"),
+        SERIES,
+        "recurrent_activation is 'hard_sigmoid'; use one of",
+    ),
     (lambda: L.GRU(3, activation="hard_tanh"), SERIES, "activation is 'hard_tanh'; use one of"),
     (lambda: L.Conv2D(3, 3, kernel_regularizer=my_regularizer), MAP, "its kernel_regularizer is .* leave it out"),
-    (lambda: L.TimeDistributed(L.Dense(3, activation="hard_silu")), SERIES, "inside of it is no single layer in tf_keras"),
+    (
+        lambda: L.TimeDistributed(L.Dense(3, activation="hard_silu")),
+        SERIES,
+        "inside of it is no single layer in tf_keras",
+    ),
 ]
 
 
@@ -221,7 +233,9 @@ def test_what_has_no_counterpart_is_one_line(make, shape, message):
 def test_a_model_quantized_by_keras_is_refused():
     model = of_layer(L.Dense(4), VECTOR)
     model.quantize("int8")
-    with pytest.raises(ValueError, match="it was quantized by Keras .int8_from_float32.; give the model as it was before"):
+    with pytest.raises(
+        ValueError, match="it was quantized by Keras .int8_from_float32.; give the model as it was before"
+    ):
         keras_dbq.from_keras3(model)
 
 

@@ -125,7 +125,10 @@ class MyOperation(keras_3.Operation):
 
 
 REFUSED = [
-    (lambda x: K.cumsum(x, axis=1), "operation 'cum.*' of type Cumsum: keras.ops.Cumsum is not in this package's table"),
+    (
+        lambda x: K.cumsum(x, axis=1),
+        "operation 'cum.*' of type Cumsum: keras.ops.Cumsum is not in this package's table",
+    ),
     (lambda x: MyOperation(name="mine")(x), "operation 'mine' of type MyOperation: a class of .*; write it with"),
     (lambda x: K.mean(K.cast(x, "int32"), axis=1), "of numbers of int32; cast them to float"),
     (lambda x: K.max(x, axis=1, initial=3.0), "its options initial or dtype; leave them out"),
