@@ -1,5 +1,6 @@
 """Activation functions of Keras 3 in tf_keras: by name where both have it, else in operators."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -77,7 +78,8 @@ def call(function: Any, name: str, convert: Call) -> Call:
     """
     known = name_of(function)
     if known in IN_OPERATORS:
-        return lambda x: IN_OPERATORS[known](x, name)
+        names = (name if k == 0 else f"{name}_{k}" for k in itertools.count())  # one for every call of the layer
+        return lambda x: IN_OPERATORS[known](x, next(names))
     if known:
         raise NoCounterpart(
             f"tf_keras has no activation {known}; use one of "

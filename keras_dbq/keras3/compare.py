@@ -77,17 +77,21 @@ def _worst(converted: Converted, inputs: list[np.ndarray], expected: list[np.nda
     now = {id(t): tf.constant(x, t.dtype) for t, x in zip(first, inputs, strict=True)}
     worst = 0.0
     for node in graph.nodes(keras.Model(first, [values[id(tensor)] for _, tensor in tensors])):
-        args, kwargs = tf.nest.map_structure(lambda v: now.get(id(v), v), (node.call_args, node.call_kwargs))
-        if node.layer._expects_training_arg:
-            kwargs = {**kwargs, "training": False}
-        results = tf.nest.flatten(node.layer(*args, **kwargs))
-        for tensor, result in zip(tf.nest.flatten(node.outputs), results, strict=True):
+        for tensor, result in zip(tf.nest.flatten(node.outputs), _results(node, now), strict=True):
             now[id(tensor)] = result
             if id(tensor) in known:
-                operation, value = known[id(tensor)][0].operation, known[id(tensor)][1]
-                worst = max(worst, _checked(operation, value, np.asarray(result), tolerance))
+                old, value = known[id(tensor)]
+                worst = max(worst, _checked(old.operation, value, np.asarray(result), tolerance))
                 now[id(tensor)] = _with_mask_of(result, value)
     return worst
+
+
+def _results(node: Any, now: dict[int, Any]) -> list[Any]:
+    """What a call of a tf_keras layer gives at inference."""
+    args, kwargs = tf.nest.map_structure(lambda v: now.get(id(v), v), (node.call_args, node.call_kwargs))
+    if node.layer._expects_training_arg:
+        kwargs = {**kwargs, "training": False}
+    return tf.nest.flatten(node.layer(*args, **kwargs))
 
 
 def _with_mask_of(result: Any, value: np.ndarray) -> Any:

@@ -80,15 +80,14 @@ class _Walk:
         made = [self._try(node.operation) for node in nodes(function)]
         if not made or not all(isinstance(new, L.Layer) for new in made):
             return None
-        first = function.inputs[0]
-        new = keras.Sequential([_input_layer(first)], name=model.name)
-        values[id(first)] = new.inputs[0]
+        new = keras.Sequential([_input_layer(function.inputs[0])], name=model.name)
+        values[id(function.inputs[0])] = new.inputs[0]
         for node, layer in zip(nodes(function), made, strict=True):
             try:
                 new.add(layer)
             except Exception as error:  # whatever tf_keras says to it
                 self.obstacles.add(node.operation, error)
-                return new
+                break
             values[id(node.outputs[0])] = new.outputs[0]
         return new
 

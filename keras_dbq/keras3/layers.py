@@ -35,7 +35,8 @@ def counterpart(layer: Any, convert: Convert) -> Call:
     if not is_builtin(layer):
         raise NoCounterpart(f"a class of {type(layer).__module__}, which tf_keras does not know; {_REBUILD}")
     if type(layer).__name__ == "CustomScaleLayer":  # of InceptionResNetV2
-        return lambda x: L.Add(name=layer.name)([x[0], L.Rescaling(layer.scale, name=f"{layer.name}_scale")(x[1])])
+        add, scaled = L.Add(name=layer.name), L.Rescaling(layer.scale, name=f"{layer.name}_scale")
+        return lambda x: add([x[0], scaled(x[1])])
     dtype = _policy(layer, convert.float32)
     if type(layer).__name__ == "Lambda":
         options = {"mask": layer.mask, "arguments": layer.arguments, "dtype": dtype}
@@ -94,8 +95,7 @@ def _known_options(layer: Any, cls: type) -> dict[str, Any]:
 
 
 def _is_inert(key: str, value: Any) -> bool:
-    value = tuple(value) if isinstance(value, list) else value
-    return any(type(value) is type(v) and value == v or value == v for v in table.INERT.get(key, ()))
+    return (tuple(value) if isinstance(value, list) else value) in table.INERT.get(key, ())
 
 
 def _accepted(cls: type) -> set[str]:

@@ -62,7 +62,7 @@ def _permuted(operation: Any, x: Any, order: list[int]) -> Any:
 
 def concatenate(operation: Any, xs: Any) -> Any:
     """Along any axis."""
-    if len({x.dtype for x in xs}) > 1:
+    if len({tf.as_dtype(x.dtype) for x in xs}) > 1:
         raise NoCounterpart("tensors of several dtypes; cast them with keras.ops.cast")
     axis, rank = operation.axis, len(xs[0].shape)
     constant = not all(is_tensor(x) for x in xs)
@@ -123,7 +123,18 @@ def get_item(operation: Any, x: Any, key: Any) -> Any:
     simple = all(isinstance(p, (slice, int, np.integer)) or p is None or p is Ellipsis for p in parts)
     if not simple:
         raise NoCounterpart("indices that are tensors or lists; use keras.ops.take along an axis")
-    return SlicingOpLambda(tf.__operators__.getitem, name=operation.name)(x, key)
+    return SlicingOpLambda(tf.__operators__.getitem, name=operation.name)(
+        x, _as_tf_keras_writes_it(parts, len(x.shape))
+    )
+
+
+def _as_tf_keras_writes_it(parts: tuple[Any, ...], rank: int) -> tuple[Any, ...]:
+    """Slices as dicts, which can be saved, and slices in place of `...`, which cannot."""
+    if Ellipsis in parts:
+        where, taken = parts.index(Ellipsis), sum(part is not None and part is not Ellipsis for part in parts)
+        parts = (*parts[:where], *[slice(None)] * (rank - taken), *parts[where + 1 :])
+    as_dict = [{"start": p.start, "stop": p.stop, "step": p.step} if isinstance(p, slice) else p for p in parts]
+    return tuple(int(p) if isinstance(p, np.integer) else p for p in as_dict)
 
 
 def take(operation: Any, x: Any, indices: Any) -> Any:

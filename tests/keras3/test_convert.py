@@ -56,6 +56,30 @@ def test_a_layer_called_twice_is_one_layer():
     assert names(new).count("twin") == names(new).count("conv") == 1
 
 
+def test_a_layer_called_twice_with_an_activation_that_is_split_off():
+    x = keras_3.Input((6,))
+    dense = L.Dense(6, activation="hard_sigmoid", name="d")
+    assert {"d", "d_hard_sigmoid", "d_hard_sigmoid_1"} <= set(names(check(lively(keras_3.Model(x, dense(dense(x)))))))
+
+
+def test_an_input_that_nothing_reads_stays():
+    a, b = keras_3.Input((4,), name="a"), keras_3.Input((3,), name="b")
+    assert check(lively(keras_3.Model([a, b], L.Dense(2)(b)))).input_names == ["a", "b"]
+
+
+def test_saved_models_with_operators_load_again(tmp_path):
+    x = keras_3.Input((6, 8, 4))
+    y = (1 - x[:, ::2, ..., :2]) * np.array([0.5, 2.0], np.float32) + K.split(x[:, 1::2], 2, axis=-1)[1] ** 2
+    y = K.clip(K.concatenate([K.squeeze(K.sum(y, axis=1, keepdims=True), 1), y[:, 0]], axis=1), -1.0, 1.5)
+    y = L.Dense(3, activation="hard_silu")(K.where(y > 0.25, y, K.exp(y)) / 2.0)
+    new = check(lively(keras_3.Model(x, y)))
+    for name in ("m.keras", "m.h5"):
+        new.save(tmp_path / name)
+        loaded = keras.models.load_model(tmp_path / name)
+        values = nets.pictures(3, shape=(6, 8, 4))
+        np.testing.assert_array_equal(loaded(values), new(values))
+
+
 def test_several_inputs_and_outputs_keep_order_and_keys():
     a, b = keras_3.Input((4,), name="a"), keras_3.Input((4,), name="b")
     x, y = L.Dense(3, name="x")(a), L.Dense(2, name="y")(L.Concatenate()([b, a]))
