@@ -6,7 +6,7 @@ from typing import Any
 
 from keras_dbq.compat import TFOpLambda, keras, tf
 from keras_dbq.keras3 import table
-from keras_dbq.keras3.obstacles import NoCounterpart
+from keras_dbq.keras3.missing import NoCounterpart
 
 L = keras.layers
 Call = Callable[..., Any]

@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_dbq.compat import keras, tf
 from keras_dbq.keras3.detect import nodes
-from keras_dbq.keras3.obstacles import first_line, kind
+from keras_dbq.keras3.missing import first_line, kind
 from keras_dbq.network import graph
 
 _SIZES = (32, 64, 128, 256)  # of dimensions that the model leaves open, the first that it takes

@@ -9,7 +9,7 @@ from keras_dbq.compat import keras, tf
 from keras_dbq.keras3 import layers, operations, weights
 from keras_dbq.keras3.compare import Converted, compare
 from keras_dbq.keras3.detect import function_of, is_keras3, nodes
-from keras_dbq.keras3.obstacles import NoCounterpart, Obstacles
+from keras_dbq.keras3.missing import Missing, NoCounterpart
 
 L = keras.layers
 TOLERANCE = 1e-5  # choice: ten times what the layers of keras.applications differ by
@@ -35,7 +35,7 @@ class _Walk:
 
     def __init__(self, float32: bool):
         self.float32 = float32
-        self.obstacles = Obstacles()
+        self.missing = Missing()
         self.converted: list[Converted] = []
         self.lower_precision = False
         self._made: dict[int, Any] = {}
@@ -47,24 +47,24 @@ class _Walk:
             result = self._model(model)
         except NoCounterpart as error:
             raise ValueError(f"from_keras3: model {model.name!r}: {error}") from None
-        self.obstacles.check(model)
+        self.missing.check(model)
         for old, new in self._pairs:
             try:
                 weights.copy(old, new)
             except NoCounterpart as error:
-                self.obstacles.add(old, error)
-        self.obstacles.check(model)
+                self.missing.add(old, error)
+        self.missing.check(model)
         return result
 
     def _model(self, model: Any) -> Any:
         """A tf_keras model; None where there are obstacles in it."""
-        function, before = function_of(model), len(self.obstacles.found)
+        function, before = function_of(model), len(self.missing.found)
         values = {id(tensor): _input(tensor) for tensor in function.inputs}
         sequential = self._sequential(model, function, values)
         if sequential is None:
             for node in nodes(function):
                 self._call(node, values)
-        if len(self.obstacles.found) > before:
+        if len(self.missing.found) > before:
             return None
         self.converted.append(Converted(function, values))
         new = sequential or keras.Model(
@@ -86,7 +86,7 @@ class _Walk:
             try:
                 new.add(layer)
             except Exception as error:  # whatever tf_keras says to it
-                self.obstacles.add(node.operation, error)
+                self.missing.add(node.operation, error)
                 break
             values[id(node.outputs[0])] = new.outputs[0]
         return new
@@ -96,7 +96,7 @@ class _Walk:
         try:
             return self._counterpart(operation)
         except NoCounterpart as error:
-            self.obstacles.add(operation, error)
+            self.missing.add(operation, error)
             return None
 
     def _call(self, node: Any, values: dict[int, Any]) -> None:
@@ -105,7 +105,7 @@ class _Walk:
         try:
             outputs = self._outputs(node, values)
         except Exception as error:  # whatever tf_keras says to the call
-            self.obstacles.add(node.operation, error)
+            self.missing.add(node.operation, error)
         if outputs is None:
             outputs = [keras.Input(batch_shape=t.shape, dtype=t.dtype) for t in node.outputs]
         values.update({id(old): new for old, new in zip(node.outputs, outputs, strict=True)})
@@ -139,7 +139,7 @@ class _Walk:
         walk = _Walk(self.float32)
         new = walk._counterpart(layer)
         self.lower_precision |= walk.lower_precision
-        self.obstacles.found.update(walk.obstacles.found)
+        self.missing.found.update(walk.missing.found)
         return new
 
 

@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from keras_dbq.keras3.obstacles import NoCounterpart
+from keras_dbq.keras3.missing import NoCounterpart
 
 
 def is_keras3(value: Any) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 from keras_dbq.compat import keras
 from keras_dbq.keras3.convert import TOLERANCE, convert
 from keras_dbq.keras3.detect import file_version, is_keras3, is_keras3_file
-from keras_dbq.keras3.obstacles import first_line
+from keras_dbq.keras3.missing import first_line
 
 
 def from_keras3(model: Any, tolerance: float = TOLERANCE) -> keras.Model:

@@ -7,7 +7,7 @@ from keras_dbq.compat import APPLICATION_LAYERS, keras
 from keras_dbq.keras3 import activations, table
 from keras_dbq.keras3.activations import Call
 from keras_dbq.keras3.detect import is_builtin
-from keras_dbq.keras3.obstacles import NoCounterpart
+from keras_dbq.keras3.missing import NoCounterpart
 
 L = keras.layers
 _SERIALIZED = {"initializer": keras.initializers, "regularizer": keras.regularizers, "constraint": keras.constraints}

@@ -12,7 +12,7 @@ from keras_dbq.compat import keras, tf
 from keras_dbq.keras3 import operations_shape
 from keras_dbq.keras3.activations import IN_OPERATORS, apply, is_tensor
 from keras_dbq.keras3.detect import is_builtin
-from keras_dbq.keras3.obstacles import NoCounterpart
+from keras_dbq.keras3.missing import NoCounterpart
 
 L = keras.layers
 Call = Callable[..., Any]

@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_dbq.compat import SlicingOpLambda, keras, tf
 from keras_dbq.keras3.activations import apply, is_tensor
-from keras_dbq.keras3.obstacles import NoCounterpart
+from keras_dbq.keras3.missing import NoCounterpart
 
 L = keras.layers
 _METHODS = ("bilinear", "nearest", "bicubic", "lanczos3", "lanczos5")

@@ -7,7 +7,7 @@ import numpy as np
 from keras_dbq.compat import keras
 from keras_dbq.keras3 import table
 from keras_dbq.keras3.detect import function_of
-from keras_dbq.keras3.obstacles import NoCounterpart, kind
+from keras_dbq.keras3.missing import NoCounterpart, kind
 
 
 def copy(old: Any, new: Any) -> None:

@@ -6,7 +6,7 @@ import pytest
 import keras_dbq
 from keras_dbq.compat import keras
 from keras_dbq.keras3 import activations
-from keras_dbq.keras3.obstacles import NoCounterpart
+from keras_dbq.keras3.missing import NoCounterpart
 from tests.keras3.networks import K, L, check, keras_3, of_layer
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from keras_dbq.compat import keras
 from keras_dbq.keras3 import detect
-from keras_dbq.keras3.obstacles import NoCounterpart
+from keras_dbq.keras3.missing import NoCounterpart
 from tests import nets
 from tests.conftest import REPOSITORY
 from tests.keras3.networks import L, keras_3

@@ -5,7 +5,7 @@ import pytest
 
 from keras_dbq.compat import keras
 from keras_dbq.keras3 import weights
-from keras_dbq.keras3.obstacles import NoCounterpart
+from keras_dbq.keras3.missing import NoCounterpart
 from tests.keras3.networks import L, keras_3, lively
 
 

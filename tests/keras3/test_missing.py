@@ -2,12 +2,12 @@
 
 import pytest
 
-from keras_dbq.keras3.obstacles import NoCounterpart, Obstacles, first_line, kind
+from keras_dbq.keras3.missing import Missing, NoCounterpart, first_line, kind
 from tests.keras3.networks import K, L, keras_3
 
 
 def test_each_layer_once_in_one_line():
-    found, layer = Obstacles(), L.Dense(2, name="a")
+    found, layer = Missing(), L.Dense(2, name="a")
     found.check(keras_3.Sequential(name="m"))
     found.add(layer, NoCounterpart("why; what to do"))
     found.add(layer, NoCounterpart("again"))

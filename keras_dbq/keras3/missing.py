@@ -19,7 +19,7 @@ def kind(operation: Any) -> str:
     return f"{word} {operation.name!r} of type {type(operation).__name__}"
 
 
-class Obstacles:
+class Missing:
     """The list, each layer once."""
 
     def __init__(self) -> None:
