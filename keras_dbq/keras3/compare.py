@@ -91,7 +91,13 @@ def _results(node: Any, now: dict[int, Any]) -> list[Any]:
     args, kwargs = tf.nest.map_structure(lambda v: now.get(id(v), v), (node.call_args, node.call_kwargs))
     if node.layer._expects_training_arg:
         kwargs = {**kwargs, "training": False}
-    return tf.nest.flatten(node.layer(*args, **kwargs))
+    try:
+        return tf.nest.flatten(node.layer(*args, **kwargs))
+    except Exception as error:  # whatever TensorFlow says on this machine
+        what = kind(node.layer)
+        raise ValueError(
+            f"from_keras3: {what}: tf_keras cannot run it here ({first_line(error)}); replace it"
+        ) from error
 
 
 def _with_mask_of(result: Any, value: np.ndarray) -> Any:

@@ -8,8 +8,9 @@ class NoCounterpart(ValueError):
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's text that says something."""
+    """The first line of an error's text that says something; Keras puts "Exception encountered" before it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith("Exception encountered when calling")]
     return lines[0] if lines else type(error).__name__
 
 

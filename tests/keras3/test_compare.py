@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import keras_dbq
+from keras_dbq.compat import keras
 from keras_dbq.keras3 import compare
 from keras_dbq.keras3.convert import _Walk
 from tests.keras3.networks import K, L, keras_3, lively
@@ -65,6 +66,17 @@ def test_models_that_cannot_be_run_are_one_line():
     x = keras_3.Input((None, 4))
     with pytest.raises(ValueError, match="cannot be run on random input .*; give its inputs a size"):
         keras_dbq.from_keras3(keras_3.Model(x, K.reshape(x, (-1, 7, 13))))
+
+
+def test_a_layer_that_tensorflow_cannot_run_here_is_one_line(monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("no such kernel\non this machine")
+
+    x, walk = keras_3.Input((4,)), _Walk(float32=True)
+    walk.run(keras_3.Model(x, L.Dense(2, name="d")(x)))
+    monkeypatch.setattr(keras.layers.Dense, "__call__", fail)
+    with pytest.raises(ValueError, match="layer 'd' of type Dense: tf_keras cannot run it here .no such kernel.; repl"):
+        compare.compare(walk.converted[0], 1e-5)
 
 
 def test_policies_are_put_back():

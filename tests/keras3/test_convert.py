@@ -131,6 +131,14 @@ def test_policies_stay_and_are_compared_in_float32(name):
     assert q_model.output_shape == (None, 3)
 
 
+@pytest.mark.parametrize("family", ["mobilenet_v2", "resnet50", "densenet"])
+def test_what_keras_does_to_pictures_before_a_network(family):
+    """preprocess_input on tensors, and in a Lambda."""
+    prepare, x = getattr(keras_3.applications, family).preprocess_input, keras_3.Input(SHAPE)
+    check(keras_3.Model(x, prepare(x)))
+    check(keras_3.Model(x, L.Lambda(prepare)(x)))
+
+
 def test_frozen_layers_stay_frozen():
     model = classifier()
     model.get_layer("backbone").trainable = False

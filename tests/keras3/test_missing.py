@@ -24,3 +24,4 @@ def test_names():
     operation = K.relu(keras_3.Input((3,)))._keras_history.operation
     assert kind(operation) == f"operation {operation.name!r} of type Relu"
     assert first_line(KeyError()) == "KeyError"
+    assert first_line(ValueError("Exception encountered when calling layer 'd'.\n\n  no kernel\nand")) == "no kernel"
