@@ -12,7 +12,7 @@ from keras_dbq.keras3.detect import function_of, is_keras3, nodes
 from keras_dbq.keras3.missing import Missing, NoCounterpart
 
 L = keras.layers
-TOLERANCE = 1e-5  # choice: ten times what the layers of keras.applications differ by
+TOLERANCE = 1e-5  # choice: some thirty times what the layers of keras.applications differ by
 
 
 def convert(model: Any, tolerance: float = TOLERANCE) -> keras.Model:
