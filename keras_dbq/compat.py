@@ -22,6 +22,7 @@ from tensorflow_model_optimization.python.core.quantization.keras.quantize_wrapp
     QuantizeWrapper,
     QuantizeWrapperV2,
 )
+from tf_keras.src.applications import convnext  # noqa: E402
 from tf_keras.src.layers.core.tf_op_layer import SlicingOpLambda, TFOpLambda  # noqa: E402
 
 QuantizeConfig = tfmot.quantization.keras.QuantizeConfig
@@ -32,7 +33,11 @@ from tensorflow_model_optimization.python.core.quantization.keras.quantize_layou
     QuantizeLayoutTransform,
 )
 
+# Layers that tf_keras defines for its own networks, by name.
+APPLICATION_LAYERS = {"LayerScale": convnext.LayerScale, "StochasticDepth": convnext.StochasticDepth}
+
 __all__ = [
+    "APPLICATION_LAYERS",
     "OutputOnlyConfig",
     "QuantizeConfig",
     "QuantizeLayer",
@@ -84,9 +89,8 @@ def check_keras_model(model: Any, function: str) -> None:
         keras_3 = sys.modules.get("keras")
         if keras_3 is not None and isinstance(model, getattr(keras_3, "Model", ())):
             raise TypeError(
-                f"{function}: expected a tf_keras (Keras 2) model, got a Keras {keras_3.__version__} model; set the "
-                "environment variable TF_USE_LEGACY_KERAS=1 before TensorFlow is imported (or import keras_dbq first) "
-                "and build the model with tf.keras, or build it with tf_keras"
+                f"{function}: expected a tf_keras (Keras 2) model, got a Keras {keras_3.__version__} model; "
+                "convert it with keras_dbq.from_keras3(model)"
             )
         raise TypeError(f"{function}: expected a tf_keras model, got {type(model).__name__}")
     if not isinstance(model, keras.Sequential) and not model._is_graph_network:

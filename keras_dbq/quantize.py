@@ -7,10 +7,12 @@ from keras_dbq.calibration import Batches, RangeEstimator, estimator, match_outp
 from keras_dbq.calibration import recalibrate_batch_norm as measure_batch_norm
 from keras_dbq.calibration.plausibility import warn_of_other_scale
 from keras_dbq.compat import QuantizeScheme, QuantizeWrapperV2, check_keras_model, keras, tfmot
+from keras_dbq.keras3 import as_tf_keras
 from keras_dbq.network import graph, obstacles
 from keras_dbq.network.obstacles import Obstacles
 from keras_dbq.schemes import DBQScheme
 from keras_dbq.schemes.base import LayerwiseScheme, LayoutTransform
+from keras_dbq.schemes.same_function import check_same_function
 from keras_dbq.wrapping import naming, wrappers
 from keras_dbq.wrapping.serialization import custom_objects
 
@@ -23,14 +25,14 @@ def quantize_scope(*extra: dict[str, Any]) -> Any:
     return tfmot.quantization.keras.quantize_scope(objects)
 
 
-def check(model: keras.Model, scheme: QuantizeScheme | None = None) -> Obstacles:
+def check(model: Any, scheme: QuantizeScheme | None = None) -> Obstacles:
     """All that stands in the way of an integer file of a float network, at once.
 
     `quantize_model` raises with exactly this list. A network without obstacles exports strictly: no operator in float
     between input and output.
 
     Args:
-      model: tf_keras functional or Sequential model, trained or not.
+      model: as for `quantize_model`, trained or not.
       scheme: that of `quantize_model`; None is DBQScheme().
 
     Returns:
@@ -38,13 +40,14 @@ def check(model: keras.Model, scheme: QuantizeScheme | None = None) -> Obstacles
       nothing stands in the way. `on_unsupported="skip"` keeps such layers in float, but for `fatal` ones.
 
     Raises:
-      TypeError: a Keras 3 model, or not a model, or a scheme of another package.  ValueError: subclassed or unbuilt
-        model, overrides that match no layer.
+      TypeError: not a model, or a scheme of another package.  ValueError: what `from_keras3` says to a Keras 3 model; a
+        subclassed or unbuilt model, overrides that match no layer.
 
     Example:
       print(keras_dbq.check(model))
     """
     scheme = DBQScheme() if scheme is None else scheme
+    model = as_tf_keras(model)
     _check_arguments(model, scheme, "check")
     if not isinstance(scheme, LayerwiseScheme):
         raise TypeError(f"check: expected a scheme of keras_dbq such as DBQScheme(), got {scheme!r}")
@@ -56,7 +59,7 @@ def check(model: keras.Model, scheme: QuantizeScheme | None = None) -> Obstacles
 
 
 def quantize_model(
-    model: keras.Model,
+    model: Any,
     scheme: QuantizeScheme,
     calibration_data: Any = None,
     *,
@@ -69,7 +72,8 @@ def quantize_model(
     Nested models are spliced in (layer names stay, see `graph.flat_copy`); the float model is left untouched.
 
     Args:
-      model: tf_keras functional or Sequential model with its trained weights.
+      model: functional or Sequential model with its trained weights, of tf_keras or of Keras 3 (converted, see
+        `from_keras3`), or the path of its file.
       scheme: DBQScheme(...) or another QuantizeScheme.
       calibration_data: pictures as an array [N, ...], a tf.data.Dataset or an iterable of batches (labels, if any, are
         ignored); None leaves the ranges at their start values (the first training steps move them).
@@ -82,10 +86,11 @@ def quantize_model(
       The quantized model. `keras_dbq.summary` and `explain` say what was done to which layer.
 
     Raises:
-      TypeError: a Keras 3 model, or not a model.  ValueError: subclassed or unbuilt model, layers without an integer
-        form (what `check` lists, in one line; unless the scheme skips those), overrides that match no layer, bad
-        calibration data.
+      TypeError: not a model.  ValueError: what `from_keras3` says to a Keras 3 model; a subclassed or unbuilt model,
+        layers without an integer form (what `check` lists, in one line; unless the scheme skips those), overrides that
+        match no layer, bad calibration data.
     """
+    model = as_tf_keras(model)
     _check_arguments(model, scheme, "quantize_model")
     uncopied = Obstacles(obstacles.of_copies(model))
     if uncopied:
@@ -103,6 +108,7 @@ def quantize_model(
 
     with quantize_scope():
         quantized = keras.models.clone_model(transformed, clone_function=wrap)
+    check_same_function(model, quantized)
     if calibration_data is not None:
         calibration_data = Batches(calibration_data, copy, progress=verbose or None)
         warn_of_other_scale(copy, calibration_data.first())

@@ -63,16 +63,16 @@ def test_bad_models():
         keras_dbq.initialize(nets.sequential())
 
 
-def test_keras_3_model_gets_one_line_that_says_what_to_do():
+def test_keras_3_model_elsewhere_gets_one_line_that_says_what_to_do():
     program = (
         "import keras_dbq, keras\n"
         "m = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(2)])\n"
-        "try:\n  keras_dbq.quantize_model(m, keras_dbq.DBQScheme())\n"
+        "try:\n  keras_dbq.fold_batch_norms(m)\n"
         "except TypeError as e:\n  print(e)\n"
     )
     text = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert text.count("\n") == 1
-    assert "got a Keras 3." in text and "TF_USE_LEGACY_KERAS=1" in text
+    assert "got a Keras 3." in text and "keras_dbq.from_keras3(model)" in text
 
 
 def test_tfmot_quantize_apply_gives_the_same_model():

@@ -1,4 +1,4 @@
-"""Prints what becomes of the small networks of `tests/zoo.py`: `python -m tools.networks [part of a name or scheme ...]`.
+"""Prints what becomes of the small networks of `tests/zoo.py`: `python -m tools.networks [part of a name ...]`.
 
 Every row has passed everything that `tests/test_zoo.py` asks: strict export, packed file = int8 file = numpy engine in
 every byte, Keras' layers compute the file's codes, and the model gives the same files after saving and loading.

@@ -8,7 +8,8 @@ import numpy as np
 
 from examples.common.task import Task
 from keras_dbq import models
-from keras_dbq.compat import keras, tf
+from keras_dbq.compat import tf
+from keras_dbq.keras3 import load_model
 from keras_dbq.models.pretrained import RESNET20_MEAN, RESNET20_STD
 
 SIZE = 32  # pixels
@@ -21,7 +22,7 @@ def build(classes: int, hparams: dict[str, Any]) -> Any:
 
 def load(path: str) -> Any:
     """A .keras or .h5 model, or ResNet-20 with the weights of an .npz."""
-    return models.resnet20_from_npz(path) if path.endswith(".npz") else keras.models.load_model(path, compile=False)
+    return models.resnet20_from_npz(path) if path.endswith(".npz") else load_model(path)
 
 
 def normalise(pictures: Any) -> Any:

@@ -9,8 +9,9 @@ import numpy as np
 from examples.common.input_pipeline import Cut
 from examples.common.task import Task
 from keras_dbq import models
-from keras_dbq.compat import keras, tf
+from keras_dbq.compat import tf
 from keras_dbq.datasets.resizing import fitted
+from keras_dbq.keras3 import load_model
 from keras_dbq.training import distillation
 
 SIZE = 224  # pixels
@@ -35,7 +36,7 @@ def build(classes: int, hparams: dict[str, Any]) -> Any:
 
 def load(path: str) -> Any:
     """A .keras or .h5 model; a softmax at its end is left out, so that it gives logits."""
-    return distillation.logits_model(keras.models.load_model(path, compile=False))
+    return distillation.logits_model(load_model(path))
 
 
 def prepare(pictures: Any) -> Any:

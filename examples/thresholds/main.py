@@ -17,7 +17,9 @@ from absl import app, flags, logging
 from examples.thresholds import pipeline
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("model", None, "Float Keras model: .keras, .h5 or a SavedModel folder.", required=True)
+flags.DEFINE_string(
+    "model", None, "Float model of tf_keras or Keras 3: .keras, .h5 or a SavedModel folder.", required=True
+)
 flags.DEFINE_string("data", None, "Unlabelled pictures to learn from: a folder or an .npz.", required=True)
 flags.DEFINE_string("test", "", "Pictures that measure, with labels where there are; empty: a fifth of --data.")
 flags.DEFINE_string("range", "", "What the network takes for pixel values 0 and 255, such as 0,1 or -1,1.")

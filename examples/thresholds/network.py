@@ -8,17 +8,18 @@ from typing import Any
 
 import numpy as np
 
+from keras_dbq import keras3
 from keras_dbq.compat import keras, tf
 
 
 def load_model(path: str) -> Any:
-    """A Keras model file (.keras, .h5, SavedModel folder), not compiled.
+    """A Keras model file (.keras, .h5, SavedModel folder) of tf_keras or Keras 3, not compiled.
 
     Raises ValueError where there is none, or it does not have one input of fixed size.
     """
     if not Path(path).exists():
         raise ValueError(f"--model {path}: expected a .keras or .h5 file or a SavedModel folder, found nothing")
-    model = keras.models.load_model(path, compile=False)
+    model = keras3.load_model(path)
     if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
         raise ValueError(f"--model {path}: expected one input [N, H, W, C], got {[t.shape for t in model.inputs]}")
     if None in tuple(model.inputs[0].shape[1:]):

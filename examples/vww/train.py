@@ -8,7 +8,8 @@ import numpy as np
 
 from examples.common.task import Task
 from keras_dbq import models
-from keras_dbq.compat import keras, tf
+from keras_dbq.compat import tf
+from keras_dbq.keras3 import load_model
 from keras_dbq.training import distillation
 
 SIZE = 96  # pixels
@@ -21,7 +22,7 @@ def build(classes: int, hparams: dict[str, Any]) -> Any:
 
 def load(path: str) -> Any:
     """A .keras or .h5 model; a softmax in its last layer is left out, so that it gives logits."""
-    return distillation.logits_model(keras.models.load_model(path, compile=False))
+    return distillation.logits_model(load_model(path))
 
 
 def prepare(pictures: Any) -> Any:

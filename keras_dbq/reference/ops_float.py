@@ -128,7 +128,13 @@ def l2_normalization(call: Call, x: Array) -> Array:
 @_register("MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_PROD")
 def reduce(call: Call, x: Array, axes: Array) -> Array:
     """Over axes."""
-    functions = {"MEAN": np.mean, "SUM": np.sum, "REDUCE_MAX": np.max, "REDUCE_MIN": np.min, "REDUCE_PROD": np.prod}
+    functions: dict[str, Any] = {
+        "MEAN": np.mean,
+        "SUM": np.sum,
+        "REDUCE_MAX": np.max,
+        "REDUCE_MIN": np.min,
+        "REDUCE_PROD": np.prod,
+    }
     along = tuple({int(a) % x.ndim for a in np.ravel(axes)})
     return functions[call.op.name](x, axis=along, keepdims=bool(call.op.option("keepDims", False)))
 

@@ -10,6 +10,7 @@ import numpy as np
 from keras_dbq import _checks
 from keras_dbq.compat import keras, tf
 from keras_dbq.inspection.saturation import warn_of_saturation
+from keras_dbq.keras3 import as_tf_keras
 from keras_dbq.training import losses, outputs, parts
 from keras_dbq.wrapping import wrappers
 
@@ -30,7 +31,7 @@ class Distiller(keras.Model):
 
     Args:
       q_model: quantized model of one output; its variables are trained.
-      float_model: the network it was made of.
+      float_model: the network it was made of, of tf_keras or of Keras 3.
       train: "thresholds" (of activations and linear weights, weights fixed), "pointwise" (one factor in [0.75, 1.25]
         per weight and bias of the quantized layers, thresholds fixed; source: FAT), or "all" trainable variables.
       loss: "rmse", "smooth_l1" or "kl"; see `logits_loss`.
@@ -63,6 +64,7 @@ class Distiller(keras.Model):
         self.label_weight = _checks.number("label_weight", label_weight, 0.0, 1.0)
         self.temperature = losses.check_temperature(loss, temperature)
         self.fixed_statistics = _checks.boolean("fixed_statistics", fixed_statistics)
+        float_model = as_tf_keras(float_model)
         self.answer = outputs.answer(float_model)
         self.q_model = q_model
         self._keep_untracked(trained=parts.trained_variables(q_model, train))

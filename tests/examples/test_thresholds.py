@@ -2,6 +2,7 @@
 
 import json
 
+import keras as keras_3
 import numpy as np
 import pytest
 
@@ -110,6 +111,16 @@ def test_without_labels_and_without_training(model_file, folder, tmp_path):
     results = pipeline.run(model_file, str(folder / "cat"), tmp_path, value_range="0,1", stages="equalize", stock=False)
     assert [row["name"] for row in results["rows"]] == ["float", "calibrated, layers equalized"]
     assert results["rows"][0]["accuracy"] is None and "accuracy" not in pipeline.result_table(results)
+
+
+def test_a_file_of_keras_3(folder, tmp_path):
+    model = keras_3.Sequential([keras_3.Input((16, 16, 3)), keras_3.layers.Rescaling(1 / 255)])
+    for layer in (keras_3.layers.Conv2D(8, 3), keras_3.layers.GlobalAveragePooling2D(), keras_3.layers.Dense(2)):
+        model.add(layer)
+    model.save(tmp_path / "m.keras")
+    file = str(tmp_path / "m.keras")
+    results = pipeline.run(file, str(folder), tmp_path / "out", stages="", stock=False, hparams="batch_size=4")
+    assert results["verified"] == "passed"
 
 
 @pytest.mark.parametrize(

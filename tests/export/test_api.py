@@ -124,5 +124,7 @@ def test_an_int8_file_is_slim():
     int8 = keras_dbq.export_tflite(q_model, None, "int8")
     again = fb.load_model(int8.data)
     api.slim(again)
-    assert fb.save_model(again, share=True) == int8.data and int8.file_bytes_before == int8.file_bytes_after == len(int8.data)
+    assert fb.save_model(again, share=True) == int8.data and int8.file_bytes_before == int8.file_bytes_after == len(
+        int8.data
+    )
     assert len(int8.data) < len(convert(q_model).data)
