@@ -141,8 +141,8 @@ class _Writer:
         """Weights, scales and an int32 bias in place of float constants."""
         operator, shape = step.operator, fb.shape_of(self.graph.tensors[step.operator.inputs[1]])
         source_scale = np.float32(self.grids[int(operator.inputs[0])].scale)
-        # One scale for all channels is what old runtimes read in FULLY_CONNECTED.
-        one = kernel.with_one_scale() if step.name == "FULLY_CONNECTED" else kernel
+        # One scale for all channels: old runtimes want it in FULLY_CONNECTED, and a Rescaling becomes small.
+        one = kernel.with_one_scale() if step.name == "FULLY_CONNECTED" or len(kernel.columns) == 1 else kernel
         fitted, bias = fit_bias(one, float(source_scale))
         axis = KERNELS[step.name].axis if len(fitted.scale) > 1 else 0
         real = bias * np.float64(source_scale) * fitted.scale.astype(np.float64)

@@ -36,10 +36,10 @@ def check_same_function(model: keras.Model, q_model: keras.Model) -> None:
         got = _answers(q_model, x)
     for number, (want, have) in enumerate(zip(wanted, got, strict=True)):
         if want.shape != have.shape or (_apart(want, have) and not _apart(want, _answers(model, x)[number])):
-            shapes = f"shape {list(want.shape[1:])}, then {list(have.shape[1:])}"
+            sizes = f"shape {list(want.shape[1:])}, then {list(have.shape[1:])}"
             raise ValueError(
-                f"model {model.name!r}: expected the same answer after the rewrites, got another one in output {number} "
-                f"({shapes}); this is a fault of keras_dbq: please report the network"
+                f"model {model.name!r}: expected the same answer after the rewrites, got another one in output "
+                f"{number} ({sizes}); this is a fault of keras_dbq: please report the network"
             )
 
 

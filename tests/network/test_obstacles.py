@@ -72,7 +72,9 @@ def test_a_layer_that_cannot_be_copied_is_named():
 
 
 def test_check_names_wrong_arguments():
-    with pytest.raises(TypeError, match="check: expected a tf_keras model, got str"):
+    with pytest.raises(TypeError, match="check: expected a tf_keras model, got int"):
+        keras_dbq.check(3)
+    with pytest.raises(ValueError, match=r"model\.h5: expected a Keras model file, got nothing"):
         keras_dbq.check("model.h5")
     with pytest.raises(TypeError, match="check: expected a QuantizeScheme"):
         keras_dbq.check(nets.resnet(), 2)

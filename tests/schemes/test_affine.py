@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import keras_dbq
 from keras_dbq.compat import keras
 from keras_dbq.schemes.rewrite import rewrite
 from tests.property.networks import enliven
@@ -30,3 +31,17 @@ def test_the_function_stays(shape, make, expected):
     assert {kind: kinds.count(kind) for kind in kinds} == expected
     x = np.random.default_rng(0).normal(size=(3, *shape)).astype(np.float32)
     np.testing.assert_allclose(new(x), model(x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape, places, width", [((96, 96, 3), 288, 96), ((12, 8, 1), 1, 96), ((11, 13, 3), 0, 0)])
+def test_few_channels_stand_for_several_places_at_once(shape, places, width):
+    """What is as fast as the map allows; 11 x 13 has no divisor that makes 3 channels about 96."""
+    inputs = keras.Input(shape)
+    model = keras.Model(inputs, L.Normalization(mean=1.0, variance=4.0, name="normalization")(inputs))
+    x = np.random.default_rng(0).normal(1, 2, (8, *shape)).astype(np.float32)
+    q_model = keras_dbq.quantize_model(model, keras_dbq.FATScheme(), x)
+    layer = q_model.get_layer("quant_normalization")
+    assert layer.output_shape[1:] == ((places, 1, width) if places else shape)
+    assert not layer.trainable_weights  # the copies of a factor stay equal
+    report = keras_dbq.verify(q_model, keras_dbq.export_tflite(q_model, None, strict=True).data, x, float_model=model)
+    assert report.passed and report.float_error < 0.02
