@@ -37,13 +37,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves tests marked slow out, unless --run-slow or a marker expression (-m) asks for them."""
-    if config.getoption("--run-slow") or "slow" in (config.getoption("-m") or ""):
-        return
-    slow = [item for item in items if item.get_closest_marker("slow")]
-    if slow:
-        config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+    """Leaves tests marked slow or survey out, unless --run-slow or a marker expression (-m) asks for them."""
+    asked = config.getoption("-m") or ""
+    left_out = {mark for mark in ("slow", "survey") if mark not in asked}
+    if config.getoption("--run-slow"):
+        left_out.discard("slow")
+    out = [item for item in items if any(item.get_closest_marker(mark) for mark in left_out)]
+    if out:
+        config.hook.pytest_deselected(items=out)
+        items[:] = [item for item in items if item not in out]
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from tests import nets
 from tests.keras3.networks import answers, keras_3
 
 BUILDERS = {n: f for n, f in vars(keras_3.applications).items() if inspect.isfunction(f)}
+IN_CI = {"ConvNeXtTiny", "DenseNet121", "EfficientNetB0", "InceptionV3", "MobileNetV3Small", "NASNetMobile"}
 SMALLEST = {"InceptionResNetV2": 75, "InceptionV3": 75, "Xception": 71}  # others take 32 pixels
 
 
@@ -31,8 +32,9 @@ def built(name, size):
     return model
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(BUILDERS))
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n in IN_CI else pytest.mark.survey) for n in sorted(BUILDERS)]
+)
 def test_converts_to_the_same_network(name):
     size = SMALLEST.get(name, 32)
     model = built(name, size)
