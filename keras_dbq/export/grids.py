@@ -58,7 +58,7 @@ class Plan:
 
 
 class Pair(NamedTuple):
-    """A QUANTIZE and the outputs of the DEQUANTIZEs behind it: whoever reads those wants the tensor on this grid."""
+    """A QUANTIZE, its output and those of the DEQUANTIZEs behind it: whoever reads one wants the tensor on this grid."""
 
     grid: Grid
     behind: list[int]
@@ -91,7 +91,8 @@ def _pairs(model: Any, find_grid: GridFinder) -> dict[int, list[Pair]]:
         if fb.op_name(model, operator) == "QUANTIZE":
             index = int(operator.outputs[0])
             grid = find_grid(fb.text(graph.tensors[index].name), _written_grid(graph.tensors[index]))
-            pairs.setdefault(int(operator.inputs[0]), []).append(Pair(grid, behind.get(index, [])))
+            # The converter lets a float operator behind a Reshape read the codes themselves.
+            pairs.setdefault(int(operator.inputs[0]), []).append(Pair(grid, [*behind.get(index, []), index]))
     return pairs
 
 

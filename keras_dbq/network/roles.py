@@ -15,6 +15,7 @@ A role says how the layer's output relates to the integer file:
 """
 
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from keras_dbq.compat import SlicingOpLambda, TFOpLambda, keras, tf
 from keras_dbq.network import kernels, tracing
@@ -239,8 +240,18 @@ def _holds_tensors(argument: Any) -> bool:
     return any(hasattr(value, "_keras_history") for value in tf.nest.flatten(argument))
 
 
+# Of function layers, by their calls: what they compute does not change, and tracing is slow.
+_KNOWN: WeakKeyDictionary[Any, Meaning] = WeakKeyDictionary()
+
+
 def _traced(node: Any) -> Meaning:
     """Meaning of a Lambda or an operator called on Keras tensors: traced, then judged by its TensorFlow operators."""
+    if node not in _KNOWN:
+        _KNOWN[node] = _judged(node)
+    return _KNOWN[node]
+
+
+def _judged(node: Any) -> Meaning:
     try:
         operators = tracing.operators(node)
     except Exception as error:  # whatever the user's function raises
