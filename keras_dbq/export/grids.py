@@ -58,7 +58,7 @@ class Plan:
 
 
 class Pair(NamedTuple):
-    """A QUANTIZE, its output and those of the DEQUANTIZEs behind it: whoever reads one wants the tensor on this grid."""
+    """A QUANTIZE, its output and those of the DEQUANTIZEs behind it: their readers want the tensor on this grid."""
 
     grid: Grid
     behind: list[int]
