@@ -322,14 +322,18 @@ def test_tensors_that_cannot_be_read():
         Engine(b.finish([], [c]))
 
 
-def test_float_arithmetic_is_refused():
+def test_arithmetic_of_other_types_is_refused_and_of_floats_computed():
+    b = Builder()
+    x, y = b.tensor((1, 4), np.int16), b.tensor((1, 4), np.int16)
+    b.op("MUL", [x, x], [y], options("MulOptions"))
+    with pytest.raises(
+        ValueError, match="expected int8, int32 or int64 tensors, got int16; export a full-integer file"
+    ):
+        Engine(b.finish([x], [y])).run(np.zeros((1, 4), np.int16))
     b = Builder()
     x, y = b.tensor((1, 4), np.float32), b.tensor((1, 4), np.float32)
     b.op("MUL", [x, x], [y], options("MulOptions"))
-    with pytest.raises(
-        ValueError, match="expected int8, int32 or int64 tensors, got float32; export a full-integer file"
-    ):
-        Engine(b.finish([x], [y])).run(np.zeros((1, 4), np.float32))
+    np.testing.assert_array_equal(Engine(b.finish([x], [y])).run(np.full((1, 4), 3, np.float32)), [[9] * 4])
 
 
 def test_what_python_raises_in_a_malformed_operator_is_named():
