@@ -124,6 +124,7 @@ def test_programs_exist():
     assert not missing
 
 
+@pytest.mark.slow
 def test_commands_have_flags_that_exist():
     """Flags and their values are accepted. A command that is only the beginning of one may lack required flags."""
     for file, arguments, document in (program for program in PROGRAMS if _has_flags(program[0])):

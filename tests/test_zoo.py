@@ -12,6 +12,7 @@ SCHEMES = {
 }
 
 
+@pytest.mark.slow
 def test_nothing_stands_in_the_way_of_any_network():
     refused = {name: found.sentence() for name, build in zoo.NETWORKS.items() if (found := keras_dbq.check(build()))}
     assert not refused

@@ -91,6 +91,7 @@ def test_the_demo_is_checked_at_its_start(tmp_path):
         demo.run(tmp_path / "file")
 
 
+@pytest.mark.slow
 def test_a_misspelled_flag(tmp_path):
     main = Path(train.__file__).with_name("main.py")
     done = subprocess.run([sys.executable, main, f"--workdir={tmp_path}", "--epoch=1"], capture_output=True, text=True)

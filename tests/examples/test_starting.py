@@ -13,6 +13,7 @@ import keras_dbq
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [["-m", "examples.cifar10.main"], ["examples/cifar10/main.py"]], ids=["-m", "path"])
 def test_the_installed_package_is_used(tmp_path, start):
     """In a copy of the tree without a delegate, a run gets past the check of the delegate to that of the data."""

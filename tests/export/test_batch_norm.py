@@ -116,6 +116,7 @@ def test_a_relu_behind_a_norm_of_two_axes_is_part_of_its_operator():
     assert "re_lu" not in table and "with its ReLU" in table["batch_normalization"]["note"]
 
 
+@pytest.mark.slow
 def test_training_goes_on_and_the_file_follows(tmp_path):
     """The answers of the exported file are those of the trained model, not of the one before."""
     keras.utils.set_random_seed(1)

@@ -55,7 +55,8 @@ def test_pairs_give_grids_to_what_computes_their_tensor():
     z = graph.pair(y, B)
     plan = graph.decide(z)
     assert plan.grids == {graph.x: A, y: B} and plan.copies.get(y, []) == []
-    assert plan.reads == {x: Codes(graph.x, A), z: Codes(y, B)}
+    # What is read behind the pair, and the codes inside of it.
+    assert plan.reads == {x: Codes(graph.x, A), x - 1: Codes(graph.x, A), z: Codes(y, B), z - 1: Codes(y, B)}
     (step,) = plan.steps
     assert (step.name, step.grid, step.why_float, step.requantize, step.clamps) == ("ADD", B, "", (), False)
 

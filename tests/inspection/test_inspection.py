@@ -127,6 +127,7 @@ def test_callbacks_drive_the_temperature_and_log():
     assert 0 < history["sparsity_branch_1"][-1] < 1
 
 
+@pytest.mark.slow
 def test_a_schedule_for_straight_through_warns():
     q_model = quantize(forward="straight_through")
     q_model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
@@ -140,6 +141,7 @@ def test_a_schedule_for_straight_through_warns():
         )
 
 
+@pytest.mark.slow
 def test_a_loop_of_ones_own_does_the_same_as_the_callback():
     schedule = keras_dbq.schedules.Linear(4, 40, 4)
     labels, x = np.arange(64) % 5, nets.pictures()

@@ -225,6 +225,7 @@ def test_what_is_converted_quantizes_and_exports_strictly(tmp_path):
     assert keras_dbq.verify(q_model, path, nets.pictures(4)).passed
 
 
+@pytest.mark.slow
 def test_a_keras_3_model_teaches():
     model = classifier()
     q_model = keras_dbq.quantize_model(model, keras_dbq.FATScheme(), nets.pictures(16))
@@ -242,6 +243,7 @@ print(type(new).__module__, keras.__version__, tf_keras.__version__, other.predi
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("imports", ["import keras, keras_dbq, tf_keras", "import tf_keras, keras_dbq, keras"])
 def test_either_order_of_import(imports):
     done = subprocess.run([sys.executable, "-c", PROGRAM.format(imports=imports)], capture_output=True, text=True)

@@ -103,6 +103,7 @@ def test_resnet20_on_500_pictures(weights_dir, cifar10_test_part):
     assert abs(top1(model, normalised(images[:500]), labels[:500]) * 500 - 455) <= 2
 
 
+@pytest.mark.slow
 def test_mobilenets_on_100_pictures(weights_dir, imagenet_photos):
     images, labels = imagenet_photos
     x = images / np.float32(127.5) - 1

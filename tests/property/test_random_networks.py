@@ -25,7 +25,7 @@ def holds(program: networks.Program) -> None:
     check.holds(program.model, networks.scheme_of(program))
 
 
-@settings(max_examples=10, phases=[Phase.generate], **SETTINGS)
+@settings(max_examples=5, phases=[Phase.generate], **SETTINGS)
 @given(networks.programs(most=3))
 def test_small_random_networks(program):
     holds(program)

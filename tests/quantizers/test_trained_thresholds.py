@@ -43,7 +43,7 @@ def fit(q_model, rate=0.1, epochs=2):
     q_model.fit(nets.pictures(), np.arange(64) % 3, batch_size=16, epochs=epochs, shuffle=False, verbose=0)
 
 
-@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("symmetric", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_thresholds_train_inside_their_intervals_and_export_as_trained(symmetric):
     q_model = quantize(symmetric=symmetric)
     start = trained(q_model)

@@ -72,8 +72,8 @@ def test_a_layer_of_another_shape_fails(q_model, packed, monkeypatch):
     engine = plausibility.Engine(packed)
     run = type(engine).run
 
-    def one_place(self, x, all_tensors=False):
-        result = run(self, x, all_tensors)
+    def one_place(self, x, all_tensors=False, **more):
+        result = run(self, x, all_tensors, **more)
         if all_tensors:
             result[1]["dw0"] = result[1]["dw0"][:, :1, :1]
         return result
@@ -94,7 +94,7 @@ def test_growth_is_told_in_numbers(packed):
     assert plausibility.nudged_equal(engine, [x]) == equal.mean()
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.slow)])
 def test_mixed_precision_left_on_changes_nothing(policy):
     """The model is built, quantized and verified under a mixed policy; Keras is compared in float32."""
     keras.mixed_precision.set_global_policy(policy)

@@ -132,6 +132,7 @@ def test_symmetric_is_about_activations():
         assert (points <= {0, -128}) == symmetric
 
 
+@pytest.mark.slow
 def test_tfmots_own_way():
     keras.utils.set_random_seed(0)
     model = nets.resnet()

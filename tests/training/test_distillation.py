@@ -58,6 +58,7 @@ def variables(q_model):
     return distillation.trained_variables(q_model, "pointwise")
 
 
+@pytest.mark.slow
 def test_pointwise_factors_stay_in_their_interval_and_everything_else_stays():
     q_model, model = pair()
     x = nets.pictures(32, seed=3)
@@ -135,6 +136,7 @@ def test_a_loss_that_is_no_number_puts_the_last_good_state_back():
     assert np.isfinite(q_model.predict(x, verbose=0)).all()
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_whatever_ran_before():
     x = small.data()[0]
 

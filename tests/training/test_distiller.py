@@ -67,6 +67,7 @@ def test_metrics_are_there_where_labels_are():
     assert set(fitted(result, 1).history) == {"loss", "accuracy"}
 
 
+@pytest.mark.slow
 def test_labels_are_ignored_where_they_weigh_nothing():
     x, y = small.data()
     weights = []
@@ -99,7 +100,9 @@ def test_the_teacher_is_nobodys_weight():
     assert len(result.weights) == len(result.trainable_weights) + len(result.non_trainable_weights)
 
 
-@pytest.mark.parametrize("train, scheme", [("all", "DBQScheme"), ("pointwise", "FATScheme")])
+@pytest.mark.parametrize(
+    "train, scheme", [("all", "DBQScheme"), pytest.param("pointwise", "FATScheme", marks=pytest.mark.slow)]
+)
 def test_an_interrupted_training_ends_as_one_that_was_not(tmp_path, train, scheme):
     """Bit for bit, the optimizer's memory, the factors and what the callbacks set included."""
 
