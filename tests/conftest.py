@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+SLOW_TESTS = Path(__file__).with_name("slow_tests.txt")
 # For `examples`. Behind everything else: `pytest` tests the installed keras_dbq, `python -m pytest` the source tree.
 sys.path.append(str(REPOSITORY))
 
@@ -37,7 +38,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves tests marked slow or survey out, unless --run-slow or a marker expression (-m) asks for them."""
+    """Leaves tests marked slow or survey out, unless --run-slow or a marker expression (-m) asks for them.
+
+    The names in slow_tests.txt are marked slow here.
+    """
+    listed = {line for line in SLOW_TESTS.read_text().splitlines() if not line.startswith("#")}
+    for item in items:
+        if item.nodeid in listed:
+            item.add_marker(pytest.mark.slow)
     asked = config.getoption("-m") or ""
     left_out = {mark for mark in ("slow", "survey") if mark not in asked}
     if config.getoption("--run-slow"):

@@ -1,6 +1,6 @@
 """A test file for every source file, in the same tree, and none so long that nobody reads it."""
 
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, SLOW_TESTS
 
 PACKAGE, TESTS = REPOSITORY / "keras_dbq", REPOSITORY / "tests"
 LONGEST = 400
@@ -64,3 +64,12 @@ def test_no_test_file_is_too_long():
     lengths = {path: len(path.read_text().splitlines()) for path in TESTS.rglob("*.py")}
     too_long = [f"{path.relative_to(REPOSITORY)}: {n} lines" for path, n in lengths.items() if n > LONGEST]
     assert not too_long, f"expected at most {LONGEST} lines: {'; '.join(too_long)}"
+
+
+def test_every_name_in_the_list_of_slow_tests_exists():
+    """Files and functions; a renamed test would silently be a fast one."""
+    for line in SLOW_TESTS.read_text().splitlines():
+        if not line.startswith("#"):
+            path, _, name = line.partition("::")
+            function = name.partition("[")[0]
+            assert f"def {function}(" in (REPOSITORY / path).read_text(), line
