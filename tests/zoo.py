@@ -45,6 +45,12 @@ def _head(x: Any) -> Any:
     return L.Dense(3, name="head")(x)
 
 
+@keras.utils.register_keras_serializable("keras_dbq_tests")
+def wave(x: Any) -> Any:
+    """A user's own activation; Keras loads a model with a lambda in its place not even in float."""
+    return tf.sin(x) + x
+
+
 def pair(x: Any) -> list[Any]:
     """The tensor and a convolution of it."""
     return [x, L.Conv2D(6, 1, name="side")(x)]
@@ -67,7 +73,7 @@ network("hard swish of operators", lambda x: x * tf.nn.relu6(x + 3.0) / 6.0)
 network("hard swish in a Lambda", lambda x: L.Lambda(lambda v: v * tf.nn.relu6(v + 3) / 6)(x))
 network("tf.nn.silu, tf.nn.gelu", lambda x: tf.nn.gelu(L.Conv2D(5, 1)(tf.nn.silu(x))))
 network("abs, square, negative", lambda x: -tf.square(L.Conv2D(5, 1)(tf.abs(x))))
-network("function of the user's", lambda x: L.Conv2D(7, 1, activation=lambda v: tf.sin(v) + v)(x))
+network("function of the user's", lambda x: L.Conv2D(7, 1, activation=wave)(x))
 # Several tensors.
 network("Average of two", lambda x: L.ReLU()(L.Average()(pair(x))))
 network("Average of three", lambda x: L.Average()([*pair(x), L.Conv2D(6, 3, padding="same")(x)]))

@@ -20,10 +20,19 @@ _Key = tuple[str, float, int]  # layer's name, scale, zero point
 
 
 class Match(NamedTuple):
-    """A quantized activation of Keras, and the tensor of the file that it is."""
+    """A quantized activation of Keras, and the tensor of the file that it is.
 
-    name: str  # in the file
+    names: of the tensors of the file that it may be, the likeliest first: those of one layer on one grid, for instance
+      of the calls of a shared layer, or before and behind a transposition.
+    """
+
+    names: tuple[str, ...]
     keras: naming.QuantizedOutput
+
+    @property
+    def name(self) -> str:
+        """The likeliest."""
+        return self.names[0]
 
     def to_codes(self, real: np.ndarray) -> np.ndarray:
         """int32 codes of numbers on the grid."""
@@ -106,8 +115,8 @@ def _match(outputs: list[naming.QuantizedOutput], engine: Engine) -> tuple[list[
     """(what the file has, names of what it has not).
 
     A layer may own several tensors of the file: `pool`, and `pool#2` behind it on another grid, or one for each call of
-    a shared layer. The one with the Keras quantizer's grid is meant, and among those of several calls, which have equal
-    grids, they follow each other as the calls do.
+    a shared layer. One with the Keras quantizer's grid is meant, and among those of several calls, which have equal
+    grids, they mostly follow each other as the calls do; `_Exchange` takes the one that the layer computed.
     """
     in_file, seen = _tensors_by_key(engine), Counter[_Key]()
     calls = Counter(_key(output.name, output.scale, output.zero_point) for output in outputs)
@@ -116,7 +125,8 @@ def _match(outputs: list[naming.QuantizedOutput], engine: Engine) -> tuple[list[
         key = _key(output.name, output.scale, output.zero_point)
         names = in_file.get(key, [])
         if names:
-            matches.append(Match(names[seen[key] * len(names) // calls[key]], output))
+            first = names[seen[key] * len(names) // calls[key]]
+            matches.append(Match((first, *(name for name in names if name != first)), output))
         else:
             missing.append(output.name)
         seen[key] += 1
@@ -149,13 +159,25 @@ class _Exchange:
     def __call__(self, node: Any, value: Any) -> Any:
         """What the readers of a node get instead of `value`; the same where the file has no such tensor."""
         match = self.by_node.get(id(node))
-        file_codes = None if match is None else self.file_codes.get(match.name)
-        if match is None or file_codes is None:
+        if match is None or match.name not in self.file_codes:
             return value
-        self.codes.setdefault(match.name, match.to_codes(value.numpy()))
-        if file_codes.size != np.prod(value.shape):
+        codes = match.to_codes(value.numpy())
+        name = self._chosen(match, codes)
+        self.codes.setdefault(name, codes)
+        file_codes = self.file_codes[name]
+        if file_codes.size != codes.size:
             return value  # `verify` says so
         return tf.constant(match.to_real(file_codes).reshape(value.shape))
+
+    def _chosen(self, match: Match, codes: np.ndarray) -> str:
+        """The tensor that the layer computed: of those that no other call has taken, the nearest. A layer that computes
+        something else is far from all of them.
+        """
+        free = [name for name in match.names if name in self.file_codes and name not in self.codes]
+        alike = [name for name in free if self.file_codes[name].size == codes.size]
+        if len(alike) < 2:
+            return (alike or free or [match.name])[0]
+        return min(alike, key=lambda name: float(np.abs(self.file_codes[name].ravel() - codes.ravel()).mean()))
 
 
 def _in_order_of_calls(model: keras.Model, exchange: _Exchange) -> Callable[[Any], Callable[..., Any]]:
