@@ -79,9 +79,13 @@ class KernelFinder:
         return next((token for token in candidates if token in self.missing), candidates[0])
 
     def check_all_found(self) -> None:
-        """Raises ValueError for a quantized layer whose weights are nowhere in the file."""
-        if self.missing:
-            names = ", ".join(sorted(kernel.name for kernel in self.missing.values()))
+        """Raises ValueError for a quantized layer whose weights are nowhere in the file.
+
+        Two calls of a layer on one tensor are one operator there: TensorFlow joins what is computed twice.
+        """
+        lost = {kernel.name for kernel in self.missing.values()} - set(self.placed.values())
+        if lost:
+            names = ", ".join(sorted(lost))
             raise ValueError(
                 f"layers {names}: expected their weights in the converted file, got others; the converter folded a "
                 "neighbour into them: put a quantized layer between, or report the model"

@@ -170,14 +170,16 @@ class _Exchange:
         return tf.constant(match.to_real(file_codes).reshape(value.shape))
 
     def _chosen(self, match: Match, codes: np.ndarray) -> str:
-        """The tensor that the layer computed: of those that no other call has taken, the nearest. A layer that computes
-        something else is far from all of them.
+        """The tensor that the layer computed: the nearest. A layer that computes something else is far from all of them.
+
+        One tensor may be that of two calls, where a layer was called twice on one tensor.
         """
-        free = [name for name in match.names if name in self.file_codes and name not in self.codes]
-        alike = [name for name in free if self.file_codes[name].size == codes.size]
+        alike = [n for n in match.names if n in self.file_codes and self.file_codes[n].size == codes.size]
         if len(alike) < 2:
-            return (alike or free or [match.name])[0]
-        return min(alike, key=lambda name: float(np.abs(self.file_codes[name].ravel() - codes.ravel()).mean()))
+            return (alike or [match.name])[0]
+        return min(
+            alike, key=lambda n: (float(np.abs(self.file_codes[n].ravel() - codes.ravel()).mean()), n in self.codes)
+        )
 
 
 def _in_order_of_calls(model: keras.Model, exchange: _Exchange) -> Callable[[Any], Callable[..., Any]]:

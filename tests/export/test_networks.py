@@ -128,3 +128,14 @@ def test_a_dot_product_beyond_int32_is_refused_at_once():
     model = keras.Model(inputs, L.Dense(1, name="wide")(inputs))
     with pytest.raises(ValueError, match="'wide'.*a dot product of 70000 weights does not fit int32; split the layer"):
         keras_dbq.quantize_model(model, keras_dbq.DBQScheme(), calibration_data=np.zeros((2, 70_000), np.float32))
+
+
+@pytest.mark.parametrize("make", [L.Conv2D, L.Conv2DTranspose])
+def test_a_layer_called_twice_on_one_tensor(make):
+    """TensorFlow computes it once."""
+    x = pictures()
+    layer = make(6, 3, padding="same", name="c")
+    q_model = keras_dbq.quantize_model(
+        network(lambda x: L.Add()([layer(x), layer(layer(x))])), keras_dbq.DBQScheme(2), x
+    )
+    assert keras_dbq.verify(q_model, keras_dbq.export_tflite(q_model, None, strict=True).data, x[:8]).passed
