@@ -177,9 +177,11 @@ class _Exchange:
         alike = [n for n in match.names if n in self.file_codes and self.file_codes[n].size == codes.size]
         if len(alike) < 2:
             return (alike or [match.name])[0]
-        return min(
-            alike, key=lambda n: (float(np.abs(self.file_codes[n].ravel() - codes.ravel()).mean()), n in self.codes)
-        )
+
+        def distance(name: str) -> tuple[float, bool]:
+            return float(np.abs(self.file_codes[name].ravel() - codes.ravel()).mean()), name in self.codes
+
+        return min(alike, key=distance)
 
 
 def _in_order_of_calls(model: keras.Model, exchange: _Exchange) -> Callable[[Any], Callable[..., Any]]:
