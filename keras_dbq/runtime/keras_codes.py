@@ -170,7 +170,7 @@ class _Exchange:
         return tf.constant(match.to_real(file_codes).reshape(value.shape))
 
     def _chosen(self, match: Match, codes: np.ndarray) -> str:
-        """The tensor that the layer computed: the nearest. A layer that computes something else is far from all of them.
+        """The tensor that the layer computed: the nearest. One that computes something else is far from all of them.
 
         One tensor may be that of two calls, where a layer was called twice on one tensor.
         """
