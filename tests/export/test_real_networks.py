@@ -26,7 +26,8 @@ def check(model, calibration, pictures, branches, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:over 95 %")
-@pytest.mark.parametrize("branches, ratio", [(1, 0.35), (2, 0.46)])
+# Of the int8 file, which is slim as well: 253,984 bytes, where 0.1's had 297,616.
+@pytest.mark.parametrize("branches, ratio", [(1, 0.37), (2, 0.54)])
 def test_vww(weights_dir, vww_photos, tmp_path, branches, ratio):
     x = vww_photos[0][:200].astype(np.float32) / 255
     model = keras.models.load_model(weights_dir / "vww_96.h5", compile=False)
