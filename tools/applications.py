@@ -16,18 +16,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import keras_dbq
 from keras_dbq._table import Table
 from keras_dbq.compat import keras
 from keras_dbq.reference import Engine
 from tests import zoo
 from tests.property.networks import enliven
+from tests.test_zoo import SCHEMES
 
-SCHEMES: dict[str, Callable[[], Any]] = {
-    "DBQ 1": lambda: keras_dbq.DBQScheme(branches=1),
-    "DBQ 2": lambda: keras_dbq.DBQScheme(branches=2),
-    "FAT": lambda: keras_dbq.FATScheme(),
-}
 # One of each family, with the smallest input that it takes.
 FAMILIES = {
     "MobileNet": 32,

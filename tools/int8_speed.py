@@ -7,7 +7,6 @@ weights and lively batch norms: time does not depend on the numbers.
 
 from __future__ import annotations
 
-import platform
 import statistics
 import sys
 import time
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 import keras_dbq
+from examples.cifar10.cost import cpu_name
 from keras_dbq import models
 from keras_dbq._table import Table
 from keras_dbq.compat import keras, tf
@@ -55,7 +55,7 @@ def main(parts: list[str]) -> None:
         ratio = statistics.median(b / a for a, b in times)
         medians = [statistics.median(column) for column in zip(*times, strict=True)]
         table.add(name, f"{medians[0]:.1f}", f"{medians[1]:.1f}", f"{ratio:.3f}", len(stock), len(ours))
-    print(f"{_processor()}, 1 thread, {ROUNDS} runs in turns")
+    print(f"{cpu_name()}, 1 thread, {ROUNDS} runs in turns")
     print(table)
 
 
@@ -105,12 +105,6 @@ def _run(data: bytes) -> Callable[[], None]:
     codes = np.random.default_rng(1).integers(-128, 128, detail["shape"]).astype(detail["dtype"])
     interpreter.set_tensor(detail["index"], codes)
     return interpreter.invoke
-
-
-def _processor() -> str:
-    with open("/proc/cpuinfo") as info:
-        names = [line.split(":")[1].strip() for line in info if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 if __name__ == "__main__":

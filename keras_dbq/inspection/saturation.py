@@ -24,9 +24,14 @@ def outside_of_range(q_model: keras.Model, batch: list[Any]) -> dict[str, float]
         source = inputs(node)[0] if tensor is not None else None
         if tensor is not None and source is not None and id(source) in given:
             low, high = (float(end) for end in tensor.quantizer.range(tensor.variables))
-            x, step = given[id(source)], (high - low) / 255
-            found[source._keras_history.layer.name] = float(np.mean((x < low - step) | (x > high + step)))
+            found[source._keras_history.layer.name] = share_outside(given[id(source)], low, high)
     return found
+
+
+def share_outside(x: np.ndarray, low: float, high: float) -> float:
+    """Share of the numbers that are more than one of 255 steps outside of [low, high]."""
+    step = (high - low) / 255
+    return float(np.mean((x < low - step) | (x > high + step)))
 
 
 def saturation_text(name: str, share: float) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_dbq.inspection.saturation import share_outside
 from keras_dbq.reference import Engine
 from keras_dbq.runtime.verification_report import NUDGED, VerificationReport
 
@@ -22,8 +23,8 @@ def saturated(engine: Engine, inputs: list[np.ndarray]) -> dict[str, float]:
     found = {}
     for name, tensor, x in zip(engine.input_names, engine.inputs, inputs, strict=True):
         if tensor.quantization is not None:
-            low, high = ((code - tensor.zero_point) * tensor.scale for code in (-129, 128))
-            found[name] = float(np.mean((x < low) | (x > high)))
+            low, high = (float((code - tensor.zero_point) * tensor.scale) for code in (-128, 127))
+            found[name] = share_outside(x, low, high)
     return found
 
 
@@ -32,7 +33,12 @@ def nudged_equal(engine: Engine, inputs: list[np.ndarray]) -> float:
     rng = np.random.default_rng(0)
     moved = [_nudged(x, tensor, rng) for x, tensor in zip(inputs, engine.inputs, strict=True)]
     first, second = (listed(engine.run(x))[0] for x in (inputs, moved))
-    return float(np.mean([np.array_equal(a.argmax(-1), b.argmax(-1)) for a, b in zip(first, second, strict=True)]))
+    return _same_class(first, second)
+
+
+def _same_class(left: np.ndarray, right: np.ndarray) -> float:
+    """Share of the examples of one class (at every place of a map)."""
+    return float(np.mean([np.array_equal(a.argmax(-1), b.argmax(-1)) for a, b in zip(left, right, strict=True)]))
 
 
 def _nudged(x: np.ndarray, tensor: Any, rng: np.random.Generator) -> np.ndarray:
@@ -52,8 +58,7 @@ def compare_float(report: VerificationReport, engine: Engine, float_model: Any, 
     if len(wanted) != len(got):
         report.shapes.append(f"the float model has {len(wanted)} outputs, the file {len(got)}")
     if not report.shapes:
-        same = [np.array_equal(a.argmax(-1), b.argmax(-1)) for a, b in zip(wanted[0], got[0], strict=True)]
-        report.float_top1, spread = float(np.mean(same)), np.linalg.norm(wanted[0] - wanted[0].mean(0))
+        report.float_top1, spread = _same_class(wanted[0], got[0]), np.linalg.norm(wanted[0] - wanted[0].mean(0))
         report.float_error = float(np.linalg.norm(got[0] - wanted[0]) / max(spread, np.finfo(np.float32).tiny))
 
 
