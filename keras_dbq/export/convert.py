@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from keras_dbq.compat import keras, tf
-from keras_dbq.export import shapes
+from keras_dbq.export import arguments, shapes
 from keras_dbq.export.grids import Plan, decide
 from keras_dbq.export.inference import InferenceGraph, build
 from keras_dbq.export.integerize import integerize
@@ -21,6 +21,7 @@ from keras_dbq.export.matching import GridFinder, KernelFinder
 from keras_dbq.export.renaming import rename
 from keras_dbq.tflite import flatbuffer as fb
 from keras_dbq.tflite import signature
+from keras_dbq.tflite.operators import KERNELS
 from keras_dbq.tflite.slim import drop_metadata, drop_unused, share_buffers
 
 
@@ -52,6 +53,9 @@ def convert(q_model: keras.Model) -> Conversion:
     """
     inference, model, find_kernel, plan = _planned(q_model)
     find_kernel.check_all_found()
+    for step in plan.steps:
+        if step.why_float and step.name in KERNELS and int(step.operator.inputs[1]) in find_kernel.attached:
+            arguments.write_float(model, step.operator, find_kernel.attached[int(step.operator.inputs[1])])
     biases = integerize(model, plan, inference.tables)
     rename(model, inference, find_kernel.placed)
     signature.write(model, inference.ends)
@@ -71,9 +75,9 @@ def _planned(q_model: keras.Model) -> tuple[InferenceGraph, Any, KernelFinder, P
     while True:
         inference = build(q_model, without_table)
         data = _run_converter(inference)
-        model, find_kernel = fb.load_model(data), KernelFinder(inference)
+        model = fb.load_model(data)
         shapes.settle(model, data)
-        signature.sort_ends(model)
+        find_kernel = KernelFinder(inference, arguments.attach(model, inference.arguments))
         plan = decide(model, find_kernel, GridFinder(inference))
         floating = {step.table for step in plan.steps if step.why_float and step.table is not None}
         if not floating:
@@ -91,11 +95,15 @@ def _findings(model: Any, plan: Plan) -> tuple[list[str], list[str]]:
 
 
 def _run_converter(inference: InferenceGraph) -> bytes:
-    """The stock converter without its quantizer; its chatter is kept from the terminal."""
+    """The stock converter without its quantizer; its chatter is kept from the terminal.
+
+    choice: straight from the function, without the SavedModel that the converter would write and load twice (half of its
+    time). This way keeps the order of inputs and outputs, too; its file has no signature, `signature.write` makes it.
+    """
     holder = tf.Module()
-    # The variables of layers in float, too: without them the converter goes another way, which writes no signature.
-    holder.function, holder.read = inference.function, list(inference.function.variables)
+    holder.function = inference.function
     converter = tf.lite.TFLiteConverter.from_concrete_functions([inference.function], holder)
+    converter.experimental_lower_to_saved_model = False
     with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         try:

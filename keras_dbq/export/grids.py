@@ -54,6 +54,8 @@ class Plan:
     grids: dict[int, Grid] = field(default_factory=dict)  # tensors that an operator (or the caller) writes as codes
     copies: dict[int, list[Grid]] = field(default_factory=dict)  # further grids that readers want a tensor on
     reads: dict[int, Codes] = field(default_factory=dict)  # tensor behind a DEQUANTIZE -> what its readers get
+    # Tensors behind a DEQUANTIZE that are asked for on yet another grid, by the tensor whose codes they are.
+    chains: dict[int, list[int]] = field(default_factory=dict)
     requantized: list[int] = field(default_factory=list)  # tensors that go from one int8 grid to another
 
 
@@ -146,8 +148,13 @@ class _Decider:
             copies = self.plan.copies.setdefault(index, [])
             if pair.grid != written and pair.grid not in copies:
                 copies.append(pair.grid)
-                self.plan.requantized += [] if written is None else [index]
+                self.plan.requantized += [] if written is None else [self._source(index)]
             self.plan.reads.update(dict.fromkeys(pair.behind, Codes(index, pair.grid)))
+            # Where an operator computes nothing (a mean of one pixel), the pair behind it follows this one at once.
+            for behind in pair.behind:
+                if behind in self.pairs:
+                    self.plan.chains.setdefault(index, []).append(behind)
+                    self._settle(behind, pair.grid)
 
     # one operator
 

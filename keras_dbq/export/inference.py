@@ -1,4 +1,4 @@
-"""The graph that the converter gets: plain TensorFlow operators with the quantized weights as constants.
+"""The graph that the converter gets: plain TensorFlow operators with the quantized weights as arguments.
 
 Each call of a layer runs in a name scope of its own ("n0007"), so that tensors of the converted file are found again
 whatever the converter fuses. Batch norm is folded here, into the scales (docs/architecture.md).
@@ -37,6 +37,8 @@ class InferenceGraph:
 
     function: Any  # concrete tf.function
     kernels: dict[str, Kernel] = field(default_factory=dict)  # token -> record
+    arguments: list[Kernel] = field(default_factory=list)  # what the function's last arguments stand for
+    biases: dict[str, np.ndarray] = field(default_factory=dict)  # token -> the bias that the converter saw, float32
     grids: dict[str, Grid] = field(default_factory=dict)  # token -> grid of the layer's output
     tables: dict[int, Function] = field(default_factory=dict)  # number of a marker -> the function that it stands for
     names: dict[str, str] = field(default_factory=dict)  # token -> layer name
@@ -65,6 +67,8 @@ class _Builder:
         self.nodes = graph.nodes(q_model)
         self.tensor_names = {id(q.node): q.name for q in naming.quantized_outputs(q_model)}
         self.folded = naming.folds(q_model)
+        self.argument: dict[int, int] = {}  # layer -> which of the arguments for weights is its own
+        self.weights: tuple[Any, ...] = ()  # those, while the function is traced
         self.count = 0
 
     def build(self) -> InferenceGraph:
@@ -75,14 +79,27 @@ class _Builder:
         specs = [
             tf.TensorSpec([None, *t.shape[1:]], t.dtype, name=f"input{i}") for i, t in enumerate(inputs)
         ]  # a batch of any size
+        specs += self._find_weights()
 
         def infer(*tensors: Any) -> Any:
             self.count = 0
+            tensors, self.weights = tensors[: len(inputs)], tensors[len(inputs) :]
             outputs = tf.nest.flatten(graph.replay(self.model, list(tensors), self._replace))
             return [tf.identity(t, name=f"output{i}") for i, t in enumerate(outputs)]
 
         self.result.function = tf.function(infer, autograph=False).get_concrete_function(*specs)
         return self.result
+
+    def _find_weights(self) -> list[Any]:
+        """Makes the records of all layers with quantized weights; the arguments for them."""
+        specs = []
+        for layer in wrappers.all_layers(self.model):
+            record = kernel_record(layer, self.folded.get(id(layer))) if _is_kernel_layer(layer) else None
+            if record is not None:
+                self.argument[id(layer)] = len(specs)
+                self.result.arguments.append(record)
+                specs.append(tf.TensorSpec(_kernel_variable(layer).shape, tf.float32, name=f"weights{len(specs)}"))
+        return specs
 
     # one layer
 
@@ -135,7 +152,7 @@ class _Builder:
         inner = wrappers.inner(layer)
         if isinstance(layer, QuantizeTensor):
             return lambda token, x, **_: x
-        if kernels.is_kernel_layer(inner):
+        if _is_kernel_layer(layer):
             return lambda token, x, **_: self._kernel(layer, token, x)
         if isinstance(inner, L.BatchNormalization) and any(bn is layer for bn in self.folded.values()):
             return lambda token, x, **_: x
@@ -169,23 +186,26 @@ class _Builder:
             branches=0,
             bits=8,
         )
-        self.result.kernels[token] = record
+        self.result.kernels[token], self.result.biases[token] = record, np.zeros(channels, np.float32)
         kernel = record.float_columns.reshape(height, width, channels, 1)
         return _depthwise(x, tf.constant(kernel), strides, "VALID", (1, 1))
 
     def _kernel(self, layer: keras.layers.Layer, token: str, x: Any) -> Any:
         inner = wrappers.inner(layer)
-        with tf.init_scope():
-            record = kernel_record(layer, self.folded.get(id(layer)))
-            if record is None:
+        if id(layer) not in self.argument:
+            with tf.init_scope():
                 kernel, bias = _float_kernel(layer, self.folded.get(id(layer)))
-            else:
-                self.result.kernels[token] = record
-                kernel, bias = record.float_columns.reshape(_kernel_variable(layer).shape), record.bias
-        y = _product(inner, x, kernel)
-        if bias.any():
-            y = tf.nn.bias_add(y, tf.constant(bias.astype(np.float32)))
-        return inner.activation(y)
+            return inner.activation(_product(inner, x, tf.constant(kernel.astype(np.float32)), bias))
+        record = self.result.arguments[self.argument[id(layer)]]
+        bias = record.bias.astype(np.float32)
+        if isinstance(inner, L.Dense) and not bias.any():
+            bias = np.ones_like(bias)  # by its bias the converter knows a product with an argument as FULLY_CONNECTED
+        self.result.kernels[token], self.result.biases[token] = record, bias
+        return inner.activation(_product(inner, x, self.weights[self.argument[id(layer)]], bias))
+
+
+def _is_kernel_layer(layer: keras.layers.Layer) -> bool:
+    return kernels.is_kernel_layer(wrappers.inner(layer))
 
 
 def _layer_role(layer: keras.layers.Layer) -> str:
@@ -218,18 +238,21 @@ def _call(layer: Any, *args: Any, **kwargs: Any) -> Any:
     return layer.call(*args, **kwargs)
 
 
-def _product(layer: Any, x: Any, kernel: np.ndarray) -> Any:
-    """The layer's linear part in one TensorFlow operator."""
-    constant = tf.constant(kernel.astype(np.float32))
+def _product(layer: Any, x: Any, kernel: Any, bias: np.ndarray) -> Any:
+    """The layer's linear part with its bias, in one TensorFlow operator each."""
     if isinstance(layer, L.Dense):
         if len(x.shape) == 2:
-            return tf.matmul(x, constant)
-        flat = tf.matmul(tf.reshape(x, [-1, kernel.shape[0]]), constant)
+            return _with_bias(tf.matmul(x, kernel), bias)
+        flat = _with_bias(tf.matmul(tf.reshape(x, [-1, kernel.shape[0]]), kernel), bias)
         return tf.reshape(flat, [-1, *x.shape[1:-1], kernel.shape[1]])
     padding = layer.padding.upper()
     if kernels.is_depthwise(layer):
-        return _depthwise(x, constant, layer.strides, padding, layer.dilation_rate)
-    return tf.nn.conv2d(x, constant, layer.strides, padding, dilations=layer.dilation_rate)
+        return _with_bias(_depthwise(x, kernel, layer.strides, padding, layer.dilation_rate), bias)
+    return _with_bias(tf.nn.conv2d(x, kernel, layer.strides, padding, dilations=layer.dilation_rate), bias)
+
+
+def _with_bias(x: Any, bias: np.ndarray) -> Any:
+    return tf.nn.bias_add(x, tf.constant(bias.astype(np.float32))) if bias.any() else x
 
 
 def _depthwise(x: Any, kernel: Any, strides: Any, padding: str, dilations: Any) -> Any:

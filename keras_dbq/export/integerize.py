@@ -81,7 +81,9 @@ class _Writer:
     def _write_copies(self, index: int) -> None:
         """The same numbers on the further grids that are asked for."""
         for grid in self.plan.copies.get(index, []):
-            self.copies[Codes(index, grid)] = self._quantize(index, grid)
+            self.copies[Codes(index, grid)] = self._quantize(self._read(index), grid)
+        for behind in self.plan.chains.get(index, []):
+            self._write_copies(behind)
 
     def _quantize(self, index: int, grid: Grid) -> int:
         """A new tensor with the numbers of a float or int8 tensor on a grid."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -24,7 +25,7 @@ class Kernel:
     branches: int = 0  # 0: linear
     bits: int = 8  # of linear weights
 
-    @property
+    @cached_property
     def float_columns(self) -> np.ndarray:
         """float32 [K, M]: what the converter sees, one float32 product per weight."""
         return self.columns.astype(np.float32) * self.scale

@@ -48,13 +48,16 @@ def _is_written_as(grid: Grid, written: Grid) -> bool:
 
 
 class KernelFinder:
-    """The integers of an operator: found by equal weights and bias, and by name among several equal ones.
+    """The integers of an operator: those of its argument, or of equal constants; by name among several equal ones.
 
-    Equality proves that the converter folded nothing into the weights; the name alone would not.
+    An equal bias, and equal constants, prove that the converter folded nothing into them; the name alone would not.
+
+    Args:
+      attached: {tensor: the kernel whose argument it was}, of `arguments.attach`.
     """
 
-    def __init__(self, inference: InferenceGraph):
-        self.inference = inference
+    def __init__(self, inference: InferenceGraph, attached: dict[int, Kernel]):
+        self.inference, self.attached = inference, attached
         self.placed: dict[str, str] = {}  # output tensor's old name -> layer name
         self.missing = dict(inference.kernels)
 
@@ -62,9 +65,7 @@ class KernelFinder:
         """The kernel, or None where the operator's weights are computed or are none of ours."""
         if not fb.is_constant(model, int(operator.inputs[1])):
             return None
-        columns = channel_columns(fb.constant(model, int(operator.inputs[1])), op)
-        bias = _bias(model, operator, columns.shape[1])
-        equal = [token for token, kernel in self.inference.kernels.items() if _same(kernel, columns, bias)]
+        equal = self._equal(model, operator, op)
         if not equal:
             return None
         weights, output = (_tensor_name(model, index) for index in (operator.inputs[1], operator.outputs[0]))
@@ -72,6 +73,17 @@ class KernelFinder:
         self.missing.pop(token, None)
         self.placed[output] = self.inference.kernels[token].name
         return self.inference.kernels[token]
+
+    def _equal(self, model: Any, operator: Any, op: str) -> list[str]:
+        """Tokens of the calls with these weights and this bias."""
+        own, all_kernels = self.attached.get(int(operator.inputs[1])), self.inference.kernels
+        if own is not None:
+            found = [token for token, kernel in all_kernels.items() if kernel is own]
+        else:
+            columns = channel_columns(fb.constant(model, int(operator.inputs[1])), op)
+            found = [token for token, kernel in all_kernels.items() if _same(kernel, columns)]
+        seen = self.inference.biases
+        return [token for token in found if np.array_equal(seen[token], _bias(model, operator, len(seen[token])))]
 
     def _choose(self, equal: list[str], named: list[str]) -> str:
         """Of equal kernels the one that the operator's names hold; of several such the first without an operator."""
@@ -102,10 +114,5 @@ def _bias(model: Any, operator: Any, channels: int) -> np.ndarray:
     return np.broadcast_to(fb.constant(model, int(operator.inputs[2])).reshape(-1), channels)
 
 
-def _same(kernel: Kernel, columns: np.ndarray, bias: np.ndarray) -> bool:
-    expected = kernel.float_columns
-    return (
-        expected.shape == columns.shape
-        and np.array_equal(expected, columns)
-        and np.array_equal(kernel.bias.astype(np.float32), bias)
-    )
+def _same(kernel: Kernel, columns: np.ndarray) -> bool:
+    return kernel.columns.shape == columns.shape and np.array_equal(kernel.float_columns, columns)

@@ -10,14 +10,20 @@ choice: integer branch scales. With S = sum_j alpha_j the ratio alpha_j / S is s
 to 127), so that a weight is exactly n * unit with n = sum_j p_j * b_j an int8 and unit = gamma2 * S / 127.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from keras_dbq.compat import tf
 from keras_dbq.limits import TOP_LEVEL
-from keras_dbq.ops.fitting import digit_table, fit_branch_scales, float_levels, optimal_ternary
+from keras_dbq.ops.fitting import climb, digit_table, fit_branch_scales, float_levels, optimal_ternary
 
 LEVEL_SUM = TOP_LEVEL  # what the integer branch scales of a channel sum to
 FORWARD_MODES = ("smooth", "hard", "straight_through")
+# choice: the tensors [R, K, M] of one layer are made for so many columns at once that they have at most so many numbers
+# (256 MB); columns know nothing of each other.
+_NUMBERS_AT_ONCE = 2**26
 
 
 class Staircase(NamedTuple):
@@ -107,9 +113,29 @@ def ternary_branch(
     """
     if forward not in FORWARD_MODES:
         raise ValueError(f"forward: expected one of {', '.join(FORWARD_MODES)}, got {forward!r}")
+
+    def of_columns(*arrays: Any) -> tf.Tensor:
+        return _ternary_branch(*arrays, tf.cast(temperature, w.dtype), forward)
+
+    return _by_columns(of_columns, w, alpha, thresholds, gamma1, gamma2)
+
+
+def _by_columns(function: Callable[..., tf.Tensor], w: tf.Tensor, *parameters: tf.Tensor) -> tf.Tensor:
+    """function(w [K, M], *parameters [..., M]) -> [..., M], for groups of columns where `w` is large."""
+    numbers = w.shape[0] * (3 ** parameters[0].shape[0] - 1)  # of one column
+    width = max(1, _NUMBERS_AT_ONCE // numbers)
+    if w.shape[1] <= width:
+        return function(w, *parameters)
+    groups = [slice(begin, begin + width) for begin in range(0, w.shape[1], width)]
+    return tf.concat([function(*(array[..., group] for array in (w, *parameters))) for group in groups], -1)
+
+
+def _ternary_branch(
+    w: Any, alpha: Any, thresholds: Any, gamma1: Any, gamma2: Any, temperature: Any, forward: str
+) -> Any:
+    """`ternary_branch` of some columns."""
     scales = integer_branch_scales(alpha)
     levels, digits = staircase(scales)
-    temperature = tf.cast(temperature, w.dtype)
 
     @tf.custom_gradient
     def quantize(w: Any, alpha: Any, thresholds: Any, gamma1: Any, gamma2: Any) -> Any:
@@ -144,13 +170,15 @@ def ternary_branch(
 
 
 def ternary_codes(w: tf.Tensor, alpha: tf.Tensor, thresholds: tf.Tensor, gamma1: tf.Tensor) -> tf.Tensor:
-    """Branch codes int8 [B, K, M] of weight columns w [K, M]: the region choice of `ternary_branch`, op for op."""
-    digits = staircase(integer_branch_scales(alpha)).digits  # [R + 1, B, M]
-    distance = gamma1 * w - thresholds[:, None, :]
-    region = tf.reduce_sum(tf.cast(distance > 0, tf.int32), 0)  # [K, M]
-    by_channel = tf.transpose(digits, [2, 0, 1])  # [M, R + 1, B]
-    codes = tf.gather(by_channel, tf.transpose(region), batch_dims=1)  # [M, K, B]
-    return tf.cast(tf.transpose(codes, [2, 1, 0]), tf.int8)
+    """Branch codes int8 [B, K, M] of weight columns w [K, M]: the region choice of `ternary_branch`, op for op. Eager."""
+    digits = staircase(integer_branch_scales(alpha)).digits.numpy().astype(np.int8)  # [R + 1, B, M]
+    return tf.constant(climb(*(np.asarray(array) for array in (w, thresholds, gamma1)), digits.transpose(1, 0, 2)))
+
+
+def ternary_levels(w: tf.Tensor, alpha: tf.Tensor, thresholds: tf.Tensor, gamma1: tf.Tensor) -> np.ndarray:
+    """The integers n int8 [K, M] with Q(w) = n * unit: what the codes add up to, times the integer scales. Eager."""
+    levels = staircase(integer_branch_scales(alpha)).levels.numpy().astype(np.int8)  # [R + 1, M]
+    return climb(*(np.asarray(array) for array in (w, thresholds, gamma1)), levels[None])[0]
 
 
 __all__ = [
@@ -165,4 +193,5 @@ __all__ = [
     "staircase",
     "ternary_branch",
     "ternary_codes",
+    "ternary_levels",
 ]

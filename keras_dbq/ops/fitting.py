@@ -5,8 +5,15 @@ Notation as in `branches`: weights as columns w [K, M], branch scales alpha [B, 
 
 import functools
 import itertools
+import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+
+# choice: columns are fitted in groups of so many weights (8 MB each in float64), so that a layer of 100 million needs no
+# gigabytes, and on all cores: columns know nothing of each other.
+_WEIGHTS_AT_ONCE = 2**20
+_NUMBERS_IN_CACHE = 2**16
 
 
 @functools.cache
@@ -39,7 +46,14 @@ def fit_branch_scales(w: np.ndarray, branches: int, iterations: int = 30) -> np.
     B = 1: the optimum. More branches: from (0.9, 0.3, ...) times that, alternates nearest level and least squares on
     alpha (derived), keeps the best of all rounds, and orders the scales descending. Deterministic.
     """
-    w = np.asarray(w, np.float64)
+    width = max(1, _WEIGHTS_AT_ONCE // len(w))
+    groups = [w[:, begin : begin + width] for begin in range(0, w.shape[1], width)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        fitted = pool.map(lambda group: _fit_group(np.asarray(group, np.float64), branches, iterations), groups)
+        return np.concatenate(list(fitted), 1)
+
+
+def _fit_group(w: np.ndarray, branches: int, iterations: int) -> np.ndarray:
     start = optimal_ternary(w)
     if branches == 1:
         return start
@@ -63,6 +77,30 @@ def _solve(normal: np.ndarray, target: np.ndarray) -> np.ndarray:
     ridge = 1e-9 * np.eye(normal.shape[1])
     alpha = np.linalg.solve(normal + ridge, target[..., None])[..., 0].T
     return -np.sort(-np.abs(alpha), 0)
+
+
+def climb(w: np.ndarray, thresholds: np.ndarray, gamma1: np.ndarray, stairs: np.ndarray) -> np.ndarray:
+    """Where each weight stands on staircases of whole numbers: int8 [S, K, M], in float32 as `ternary_branch` computes.
+
+    In groups of rows that stay in a core's cache, on all cores.
+
+    Args:
+      w: float32 [K, M].  thresholds: float32 [R, M], in units of gamma1 * w.  gamma1: float32 [M].
+      stairs: int8 [S, R + 1, M], the heights of S staircases from the lowest to the highest.
+    """
+    result = np.empty((len(stairs), *w.shape), np.int8)
+    steps = np.diff(stairs, axis=1)
+    height = max(1, _NUMBERS_IN_CACHE // w.shape[1])
+
+    def climb_rows(begin: int) -> None:
+        scaled, here = gamma1 * w[begin : begin + height], result[:, begin : begin + height]
+        here[:] = stairs[:, :1]
+        for r, threshold in enumerate(thresholds):
+            here += steps[:, r : r + 1] * ((scaled - threshold) > 0)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(climb_rows, range(0, len(w), height)))
+    return result
 
 
 class SortedColumns:

@@ -162,9 +162,8 @@ class TernaryBranchQuantizer(WeightQuantizer):
 
     def integer_weights(self, kernel: np.ndarray, variables: Variables) -> IntegerWeights:
         """The kernel as it will stand in the file: values p * b1 + q * b2."""
-        ternary = self.ternary_weights(kernel, variables)
-        codes = ternary.codes.reshape(self.branches, -1, ternary.integer_scales.shape[1]).astype(np.int32)
-        values = (codes * ternary.integer_scales[:, None, :]).sum(0).reshape(kernel.shape)
-        channels = self.output_channels(kernel.shape)
-        scale = np.broadcast_to(self._unit(variables), (channels,)).copy()
-        return IntegerWeights(values.astype(np.int8), scale, self.branches, 0)
+        columns = self.columns(np.asarray(kernel, np.float32))
+        alpha, gamma1 = (tf.convert_to_tensor(variables[name]) for name in ("branch_scales", "pre_scale"))
+        values = branch_ops.ternary_levels(columns, alpha, self._thresholds(variables), gamma1)
+        scale = np.broadcast_to(self._unit(variables), (self.output_channels(kernel.shape),)).copy()
+        return IntegerWeights(values.reshape(kernel.shape), scale, self.branches, 0)

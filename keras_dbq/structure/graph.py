@@ -16,6 +16,11 @@ _ROOM_PER_BYTE = 16
 # The same of one tensor whose shape follows from nothing that the file holds.
 _LEAST_ROOM_UNKNOWN = 1 << 20
 _ROOM_PER_BYTE_UNKNOWN = 1 << 10
+# Builtin operators without a rule here that have a form for codes of 8 bits, or hand tensors on.
+_TAKES_CODES = frozenset(
+    "IF WHILE CALL CALL_ONCE VAR_HANDLE READ_VARIABLE ASSIGN_VARIABLE LSTM UNIDIRECTIONAL_SEQUENCE_LSTM SVDF GATHER_ND "
+    "SCATTER_ND ONE_HOT TOPK_V2 DYNAMIC_UPDATE_SLICE REVERSE_SEQUENCE FILL EMBEDDING_LOOKUP".split()
+)
 
 
 def operator_names(codes: list[Any]) -> list[str]:
@@ -74,13 +79,26 @@ class Graph:
             raise damaged(what, f"options inside of the {len(self.data)} bytes", operator.large_offset)
         self.check_options(operator, what)
         rule = RULES.get(operator.name)
-        if rule is not None:
+        if rule is None:
+            self.check_types(operator, what)
+        else:
             for kind, (low, high) in (("inputs", rule.inputs), ("outputs", rule.outputs)):
                 indices = getattr(operator, kind)
                 if not low <= len(indices) <= high:
                     raise damaged(what, f"{low} to {high} {kind}", len(indices))
             if -1 in operator.inputs[: rule.inputs[0]]:
                 raise damaged(what, f"{rule.inputs[0]} inputs that are there", operator.inputs)
+
+    def check_types(self, operator: Any, what: str) -> None:
+        """No codes of 8 bits for a builtin operator without a rule, unless it is known to look at their type.
+
+        source: TFLite's FAKE_QUANT takes any tensor for float32, and writes four times the bytes of an int8 one.
+        """
+        if operator.name not in OPERATORS.values() or operator.name in _TAKES_CODES:
+            return  # a custom operator's own library looks at its tensors
+        for index in (*operator.inputs, *operator.outputs):
+            if index >= 0 and self.tensors[index].type_name in ("INT8", "UINT8"):
+                raise damaged(what, "tensors of float or of whole numbers", self.tensors[index].type_name)
 
     def check_options(self, operator: Any, what: str) -> None:
         """Options of the operator's own kind, or none; subgraphs that exist."""

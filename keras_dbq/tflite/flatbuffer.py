@@ -101,7 +101,9 @@ class _SharingBuilder(flatbuffers.Builder):
 
 def save_model(model: Any, share: bool = False) -> bytes:
     """ModelT -> bytes, with the file identifier; `share` writes equal vectors (shapes, zero points) once."""
-    builder = (_SharingBuilder if share else flatbuffers.Builder)(1 << 16)
+    # Room for all of it: a builder doubles its buffer, and copies it, each time that it is full.
+    size = sum(len(buffer.data) for buffer in model.buffers or [] if buffer.data is not None)
+    builder = (_SharingBuilder if share else flatbuffers.Builder)(size + size // 8 + (1 << 16))
     builder.Finish(model.Pack(builder), file_identifier=FILE_IDENTIFIER)
     return bytes(builder.Output())
 

@@ -42,25 +42,28 @@ def find_branches(weights: np.ndarray) -> Branches | None:
 
     Equal integers give equal codes, whoever wrote the file.
     """
-    magnitude = np.abs(weights.astype(np.int16))
-    if magnitude.size == 0 or magnitude.max() > TOP_LEVEL:
+    if weights.size == 0:
         return None
-    counts = _histogram(magnitude)
+    counts = _histogram(weights)
+    if counts[:, TOP_LEVEL + 1 :].any():
+        return None
     distinct = (counts[:, 1:] > 0).sum(1)
     if distinct.max() <= 1:
-        p = np.where(distinct == 1, magnitude.max(0), TOP_LEVEL)
+        p = np.where(distinct == 1, 1 + np.argmax(counts[:, 1:] > 0, 1), TOP_LEVEL)
         return Branches(np.sign(weights)[None].astype(np.int8), p[None].astype(np.uint8))
     if distinct.max() > 4:
         return None
     pairs = _choose_pairs(counts)
-    return None if pairs is None else _encode_two(weights, magnitude, pairs)
+    return None if pairs is None else _encode_two(weights, pairs)
 
 
-def _histogram(magnitude: np.ndarray) -> np.ndarray:
-    """[K, M] in 0..127 -> counts [M, 128]."""
-    channels = magnitude.shape[1]
-    flat = magnitude.astype(np.int64) + 128 * np.arange(channels)
-    return np.bincount(flat.ravel(), minlength=128 * channels).reshape(channels, 128)
+def _histogram(weights: np.ndarray) -> np.ndarray:
+    """int8 [K, M] -> counts [M, 129] of the magnitudes 0..128."""
+    rows = weights.T.view(np.uint8)  # a negative weight is 256 more
+    counts = np.stack([np.bincount(row, minlength=256) for row in rows])  # row by row: each stays in the cache
+    folded = counts[:, :129].copy()
+    folded[:, 1:128] += counts[:, :128:-1]
+    return folded
 
 
 @lru_cache(maxsize=1)
@@ -93,23 +96,32 @@ def _choose_pairs(counts: np.ndarray) -> np.ndarray | None:
     return chosen
 
 
-def _encode_two(weights: np.ndarray, magnitude: np.ndarray, pairs: np.ndarray) -> Branches:
+def _encode_two(weights: np.ndarray, pairs: np.ndarray) -> Branches:
     """Codes [2, K, M] of weights [K, M] for (p, q) [M, 2]; the later line wins where levels coincide."""
     p, q = pairs[:, 0], pairs[:, 1]
-    first, second = np.zeros(weights.shape, np.int8), np.zeros(weights.shape, np.int8)
+    channels = np.arange(len(pairs))
+    codes_of = np.zeros((2, len(pairs), 256), np.int8)  # by channel and weight, a negative weight counted from the end
     for level, b1, b2 in ((p + q, 1, 1), (p - q, 1, -1), (p, 1, 0), (q, 0, 1), (0 * q, 0, 0)):
-        here = magnitude == level
-        first[here], second[here] = b1, b2
-    sign = np.sign(weights)
-    return Branches(np.stack([first * sign, second * sign]).astype(np.int8), pairs.T.astype(np.uint8))
+        codes_of[:, channels, level] = np.array([[b1], [b2]])
+        codes_of[:, channels, -level] = np.array([[-b1], [-b2]])
+    codes = np.empty((2, *weights.shape[::-1]), np.int8)
+    for m, row in enumerate(weights.T.view(np.uint8)):  # row by row: each stays in the cache
+        np.take(codes_of[0, m], row, out=codes[0, m])
+        np.take(codes_of[1, m], row, out=codes[1, m])
+    return Branches(codes.transpose(0, 2, 1), pairs.T.astype(np.uint8))
 
 
 def encode_trits(trits: np.ndarray) -> np.ndarray:
     """int8 [B, W] of -1, 0, 1 -> uint8 [B * ceil(W / 5)]: byte i of a plane holds trits 5i .. 5i + 4, base 3."""
     branches, count = trits.shape
-    digits = np.ones((branches, -(-count // TRITS_PER_BYTE) * TRITS_PER_BYTE), np.int64)
-    digits[:, :count] = trits.astype(np.int64) + 1
-    return (digits.reshape(-1, TRITS_PER_BYTE) @ _POWERS).astype(np.uint8)
+    digits = np.ones((branches, -(-count // TRITS_PER_BYTE) * TRITS_PER_BYTE), np.uint8)
+    np.add(trits, 1, out=digits[:, :count], casting="unsafe")
+    digits = digits.reshape(-1, TRITS_PER_BYTE)
+    codes = digits[:, -1].copy()
+    for place in range(TRITS_PER_BYTE - 2, -1, -1):  # Horner's rule; at most 242, so it fits
+        codes *= 3
+        codes += digits[:, place]
+    return codes
 
 
 def decode_trits(codes: np.ndarray, branches: int, count: int) -> np.ndarray:

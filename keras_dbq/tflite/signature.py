@@ -65,22 +65,6 @@ def write(model: Any, ends: Ends) -> None:
         metadata.describe(model, **{_OUTPUTS: _DICT})
 
 
-def sort_ends(model: Any) -> None:
-    """Puts a converted file's inputs and outputs in the order of the function's arguments and results.
-
-    The converter sorts the inputs as it likes; its signature calls them input0, input1, ... and output_0, output_1, ...
-    """
-    graph, signature = model.subgraphs[0], model.signatureDefs[0]
-    graph.inputs, graph.outputs = _by_number(signature.inputs), _by_number(signature.outputs)
-
-
-def _by_number(entries: list[Any]) -> np.ndarray:
-    def number(entry: Any) -> int:
-        return int(fb.text(entry.name).lstrip("inputo_"))
-
-    return np.array([entry.tensorIndex for entry in sorted(entries, key=number)], np.int32)
-
-
 def _first(model: Any) -> Any:
     """The first signature of the first subgraph, or None."""
     return next((s for s in model.signatureDefs or [] if s.subgraphIndex == 0), None)

@@ -5,6 +5,7 @@ from typing import Any
 from keras_dbq.compat import keras, register, smart_cond, tf
 from keras_dbq.quantizers import ActivationQuantizer, deserialize, serialize
 from keras_dbq.wrapping import freezing
+from keras_dbq.wrapping.placed import only_shapes
 
 
 @register
@@ -33,6 +34,8 @@ class QuantizeTensor(keras.layers.Layer):
 
     @tf.autograph.experimental.do_not_convert
     def call(self, inputs: Any, training: Any = None) -> Any:
+        if only_shapes():
+            return tf.identity(inputs)
         if training is None:
             training = keras.backend.learning_phase()
         if not self.trainable:

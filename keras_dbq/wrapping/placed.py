@@ -37,6 +37,8 @@ class PlacedQuantizer(Quantizer):
             self.rounder.round(self._wrapper(), self.quantizer, inputs, weights)
         # A frozen layer computes in training what it computes in the file.
         ours = type(self.quantizer).__module__.startswith("keras_dbq.")
+        if ours and only_shapes():
+            return tf.identity(inputs)
         quantize = self.quantizer if ours else with_autograph(self.quantizer.__call__)
         result = quantize(inputs, training and self._wrapper().trainable, weights, **kwargs)
         # Never the variable itself: the layer inside would list it again, and a saved model would not load.
@@ -44,6 +46,19 @@ class PlacedQuantizer(Quantizer):
 
     def get_config(self) -> dict[str, Any]:
         return {} if self.quantizer is None else self.quantizer.get_config()
+
+
+def only_shapes() -> bool:
+    """Whether Keras calls a layer only to learn the shape of its result, in a graph that it throws away.
+
+    A quantizer changes no shape, and writing its operators is most of the work of making or loading a quantized model.
+    """
+    if tf.executing_eagerly():
+        return False
+    graph = tf.compat.v1.get_default_graph()
+    while type(graph).__name__ == "CondBranchFuncGraph":  # the training and the other branch of a layer's call
+        graph = graph.outer_graph
+    return str(getattr(graph, "name", "")).endswith("_scratch_graph")
 
 
 def _adopt_inner_weights(wrapper: keras.layers.Layer) -> None:

@@ -30,6 +30,19 @@ def test_concatenation_of_ranges_is_requantized_not_reinterpreted():
     assert max(row.keras_largest for row in verification.rows) <= 2
 
 
+def test_a_mean_of_one_pixel_is_a_second_grid_of_its_input():
+    """The converter drops the mean: one pair of QUANTIZE and DEQUANTIZE follows the other."""
+    inputs = keras.Input(nets.SHAPE)
+    gate = L.GlobalAveragePooling2D(keepdims=True)(L.Conv2D(4, 1, name="a", activation="relu")(inputs))
+    gate = L.Conv2D(4, 1, activation="sigmoid", name="b")(gate)
+    x = L.Conv2D(4, 1, name="c")(L.GlobalAveragePooling2D(keepdims=True)(gate))
+    q_model = quantized(keras.Model(inputs, L.Multiply()([gate, x])))
+    report = keras_dbq.export_tflite(q_model, None, strict=True)
+    assert any("requantized" in f for f in report.findings)
+    verification = keras_dbq.verify(q_model, report.data, nets.pictures(8), top1_threshold=0)
+    assert verification.passed and max(row.keras_largest for row in verification.rows) <= 1
+
+
 @pytest.mark.parametrize("kind", ["Maximum", "Minimum", "GlobalMaxPooling2D"])
 def test_layers_that_select_values(kind):
     inputs = keras.Input(nets.SHAPE)

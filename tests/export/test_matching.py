@@ -34,10 +34,15 @@ def test_two_layers_with_equal_weights_keep_their_biases():
     assert keras_dbq.verify(q_model, data, nets.pictures(4), top1_threshold=0).passed
 
 
-def test_converter_folding_into_weights_is_noticed(monkeypatch):
+@pytest.mark.parametrize("of_weights, of_bias", [(1.5, 1), (1, 1.5)])
+def test_converter_folding_into_weights_is_noticed(monkeypatch, of_weights, of_bias):
     q_model = quantized(nets.sequential)
     product = inference._product
-    monkeypatch.setattr(inference, "_product", lambda layer, x, kernel: product(layer, x, 1.5 * kernel))
+
+    def other(layer, x, kernel, bias):
+        return product(layer, x, kernel if of_weights == 1 else of_weights * kernel, of_bias * bias)
+
+    monkeypatch.setattr(inference, "_product", other)
     with pytest.raises(ValueError, match="layers .*head.*: expected their weights in the converted file, got others"):
         keras_dbq.export_tflite(q_model, None)
 

@@ -207,7 +207,7 @@ def _move(a: _Author, x: str, shape: tuple[int, ...]) -> None:
     """Layers that move values: padding, cropping, permutation, reshape, upsampling, slices."""
     height, width, channels = shape
     choices = ["L.ZeroPadding2D(1)({x})", "L.ZeroPadding2D(((0, 1), (2, 0)))({x})", "L.Permute((2, 1, 3))({x})"]
-    choices += [f"L.Reshape(({width}, {height}, {channels}))({{x}})", "L.Permute((3, 1, 2))({x})"]
+    choices += [f"L.Reshape(({width}, {height}, {channels}))({{x}})"] * 2 + ["L.Permute((3, 1, 2))({x})"]
     if height * width <= 40:
         choices += ["L.UpSampling2D(2)({x})", 'L.UpSampling2D(2, interpolation="bilinear")({x})']
     choices += ["L.Cropping2D(((1, 0), (0, 1)))({x})", "{x}[:, 1:, :-1, :]"] if min(height, width) > 1 else []
@@ -278,7 +278,7 @@ def _flatten(a: _Author, x: str, shape: tuple[int, ...]) -> None:
     a.add(f"L.Flatten()({x})")
 
 
-_ON_MAPS = (_kernel, _kernel, _kernel, _norm, _activate, _pool, _affine, _move, _branch, _branch, _gate, _shared,
+_ON_MAPS = (_kernel, _kernel, _kernel, _norm, _activate, _pool, _affine, _move, _move, _branch, _branch, _gate, _shared,
             _to_vector)  # fmt: skip
 _ON_VECTORS = (_dense, _dense, _norm, _activate, _affine, _vector_moves)
 _ON_OTHERS = (_flatten,)

@@ -26,6 +26,12 @@ def too_few(model, graph):
     graph.operators[4].inputs = graph.operators[4].inputs[:1]
 
 
+def float_only(model, graph):
+    """An operator without a rule here, whose kernel takes the codes for float32."""
+    code = next(o.opcodeIndex for o in graph.operators if fb.op_name(model, o) == "LOGISTIC")
+    model.operatorCodes[code].builtinCode = model.operatorCodes[code].deprecatedBuiltinCode = 80  # FAKE_QUANT
+
+
 def left_out(model, graph):
     graph.operators[4].inputs[1] = -1
 
@@ -79,6 +85,7 @@ def open_but_not_one(model, graph):
         (no_such_output, r"operator 0 \(CONV_2D\): expected tensor indices below 21, got -1"),
         (graph_output_elsewhere, "outputs of the graph: expected tensor indices below 21, got 1000"),
         (too_few, r"operator 4 \(ADD\): expected 2 to 2 inputs, got 1"),
+        (float_only, r"operator 1 \(FAKE_QUANT\): expected tensors of float or of whole numbers, got INT8"),
         (left_out, r"operator 4 \(ADD\): expected 2 inputs that are there"),
         (other_options, r"operator 0 \(CONV_2D\): expected options Conv2DOptions, got Pool2DOptions"),
         (unknown_code, "operator code 0: expected a known operator of version 1 or later, got"),
@@ -118,7 +125,8 @@ def test_a_file_of_another_batch_is_taken_by_its_numbers():
 
 def test_an_operator_that_is_not_known_here_is_left_to_the_runtime():
     check_file(one_op("SomebodysOp", [(1, 4), (2,)], [(7, 7), (3,)]))
-    check_file(one_op("CUMSUM", [(1, 4), np.array(1, np.int32)], [(1, 4)], options("CumsumOptions")))
+    order = options("ReverseSequenceOptions")
+    check_file(one_op("REVERSE_SEQUENCE", [(1, 4), np.array([1], np.int32)], [(1, 4)], order))
 
 
 def test_memory_has_a_bound():
