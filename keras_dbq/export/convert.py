@@ -97,8 +97,9 @@ def _findings(model: Any, plan: Plan) -> tuple[list[str], list[str]]:
 def _run_converter(inference: InferenceGraph) -> bytes:
     """The stock converter without its quantizer; its chatter is kept from the terminal.
 
-    choice: straight from the function, without the SavedModel that the converter would write and load twice (half of its
-    time). This way keeps the order of inputs and outputs, too; its file has no signature, `signature.write` makes it.
+    choice: straight from the function, without the SavedModel that the converter would write and load twice (half of
+    its time). This way keeps the order of inputs and outputs, too; its file has no signature, `signature.write` makes
+    it.
     """
     holder = tf.Module()
     holder.function = inference.function

@@ -92,7 +92,7 @@ class _Builder:
 
     def _find_weights(self) -> list[Any]:
         """Makes the records of all layers with quantized weights; the arguments for them."""
-        specs = []
+        specs: list[Any] = []
         for layer in wrappers.all_layers(self.model):
             record = kernel_record(layer, self.folded.get(id(layer))) if _is_kernel_layer(layer) else None
             if record is not None:

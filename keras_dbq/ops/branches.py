@@ -115,7 +115,7 @@ def ternary_branch(
         raise ValueError(f"forward: expected one of {', '.join(FORWARD_MODES)}, got {forward!r}")
 
     def of_columns(*arrays: Any) -> tf.Tensor:
-        return _ternary_branch(*arrays, tf.cast(temperature, w.dtype), forward)
+        return _ternary_branch(arrays, tf.cast(temperature, w.dtype), forward)
 
     return _by_columns(of_columns, w, alpha, thresholds, gamma1, gamma2)
 
@@ -130,11 +130,9 @@ def _by_columns(function: Callable[..., tf.Tensor], w: tf.Tensor, *parameters: t
     return tf.concat([function(*(array[..., group] for array in (w, *parameters))) for group in groups], -1)
 
 
-def _ternary_branch(
-    w: Any, alpha: Any, thresholds: Any, gamma1: Any, gamma2: Any, temperature: Any, forward: str
-) -> Any:
-    """`ternary_branch` of some columns."""
-    scales = integer_branch_scales(alpha)
+def _ternary_branch(arrays: tuple[Any, ...], temperature: Any, forward: str) -> Any:
+    """`ternary_branch` of some columns: of its first five arguments."""
+    scales = integer_branch_scales(arrays[1])
     levels, digits = staircase(scales)
 
     @tf.custom_gradient
@@ -166,19 +164,22 @@ def _ternary_branch(
 
         return quantized, grad
 
-    return quantize(w, alpha, thresholds, gamma1, gamma2)
+    return quantize(*arrays)
 
 
 def ternary_codes(w: tf.Tensor, alpha: tf.Tensor, thresholds: tf.Tensor, gamma1: tf.Tensor) -> tf.Tensor:
-    """Branch codes int8 [B, K, M] of weight columns w [K, M]: the region choice of `ternary_branch`, op for op. Eager."""
+    """Branch codes int8 [B, K, M] of weight columns w [K, M]: the region choice of `ternary_branch`, op for op.
+
+    Eager only.
+    """
     digits = staircase(integer_branch_scales(alpha)).digits.numpy().astype(np.int8)  # [R + 1, B, M]
-    return tf.constant(climb(*(np.asarray(array) for array in (w, thresholds, gamma1)), digits.transpose(1, 0, 2)))
+    return tf.constant(climb(np.asarray(w), np.asarray(thresholds), np.asarray(gamma1), digits.transpose(1, 0, 2)))
 
 
 def ternary_levels(w: tf.Tensor, alpha: tf.Tensor, thresholds: tf.Tensor, gamma1: tf.Tensor) -> np.ndarray:
     """The integers n int8 [K, M] with Q(w) = n * unit: what the codes add up to, times the integer scales. Eager."""
     levels = staircase(integer_branch_scales(alpha)).levels.numpy().astype(np.int8)  # [R + 1, M]
-    return climb(*(np.asarray(array) for array in (w, thresholds, gamma1)), levels[None])[0]
+    return climb(np.asarray(w), np.asarray(thresholds), np.asarray(gamma1), levels[None])[0]
 
 
 __all__ = [

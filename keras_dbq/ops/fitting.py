@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-# choice: columns are fitted in groups of so many weights (8 MB each in float64), so that a layer of 100 million needs no
-# gigabytes, and on all cores: columns know nothing of each other.
+# choice: columns are fitted in groups of so many weights (8 MB each in float64), so that a layer of 100 million needs
+# no gigabytes, and on all cores: columns know nothing of each other.
 _WEIGHTS_AT_ONCE = 2**20
 _NUMBERS_IN_CACHE = 2**16
 
