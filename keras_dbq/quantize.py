@@ -3,6 +3,7 @@
 import warnings
 from typing import Any
 
+from keras_dbq import _progress
 from keras_dbq.calibration import Batches, RangeEstimator, estimator, match_outputs, observe_ranges
 from keras_dbq.calibration import recalibrate_batch_norm as measure_batch_norm
 from keras_dbq.calibration.plausibility import warn_of_other_scale
@@ -164,7 +165,7 @@ def initialize(
     wrappers.check_quantized(q_model, "initialize")
     method = estimator(calibration)
     batches = data if data is None or isinstance(data, Batches) else Batches(data, q_model, progress=verbose or None)
-    errors = _fit_weights(q_model, method)
+    errors = _fit_weights(q_model, method, verbose or None)
     if verbose:
         for name, error in errors.items():
             print(f"{name:40s} reconstruction error {error:8.5f}")
@@ -179,10 +180,11 @@ def initialize(
     return errors
 
 
-def _fit_weights(q_model: keras.Model, method: RangeEstimator) -> dict[str, float]:
+def _fit_weights(q_model: keras.Model, method: RangeEstimator, progress: bool | None) -> dict[str, float]:
     """Fits every weight quantizer to its kernel; {layer name: relative squared error}."""
     errors = {}
-    for layer in wrappers.all_layers(q_model):
+    layers = [layer for layer in wrappers.all_layers(q_model) if wrappers.quantized_weights(layer)]
+    for layer in _progress.over(layers, f"weights of {len(layers)} layers", "layer", progress):
         for weight in wrappers.quantized_weights(layer):
             quantizer = weight.quantizer
             if hasattr(quantizer, "initialize"):  # another package's has nothing to fit

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_dbq import _progress
 from keras_dbq.compat import keras, tf
 from keras_dbq.export import tables
 from keras_dbq.export.kernels import Kernel
@@ -93,8 +94,9 @@ class _Builder:
     def _find_weights(self) -> list[Any]:
         """Makes the records of all layers with quantized weights; the arguments for them."""
         specs: list[Any] = []
-        for layer in wrappers.all_layers(self.model):
-            record = kernel_record(layer, self.folded.get(id(layer))) if _is_kernel_layer(layer) else None
+        layers = [layer for layer in wrappers.all_layers(self.model) if _is_kernel_layer(layer)]
+        for layer in _progress.over(layers, f"export: weights of {len(layers)} layers", "layer"):
+            record = kernel_record(layer, self.folded.get(id(layer)))
             if record is not None:
                 self.argument[id(layer)] = len(specs)
                 self.result.arguments.append(record)

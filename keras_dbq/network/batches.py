@@ -1,12 +1,12 @@
 """Calibration data in whatever form it comes, as checked float32 batches that can be read several times."""
 
-import sys
 import tempfile
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from keras_dbq import _progress
 from keras_dbq.compat import keras, tf
 
 BATCH = 50
@@ -33,7 +33,7 @@ class Batches:
     def __init__(self, data: Any, model: keras.Model, progress: bool | None = None):
         self.shapes = [tuple(tensor.shape[1:]) for tensor in model.inputs]
         self.names = [tensor._keras_history.layer.name for tensor in model.inputs]
-        self.progress = sys.stdout.isatty() if progress is None else progress
+        self.progress = _progress.is_shown(progress)
         self._source = self._readable(data)
         self.pictures = sum(len(batch[0]) for batch in self._checked_batches())
         if not self.pictures:
@@ -59,8 +59,7 @@ class Batches:
         if not self.progress:
             yield from self
             return
-        print(f"calibration, {self.pictures} pictures: {what}", flush=True)
-        bar = keras.utils.Progbar(self.pictures, unit_name="picture")
+        bar = _progress.bar(f"calibration, {self.pictures} pictures: {what}", self.pictures, "picture")
         for batch in self:
             yield batch
             bar.add(int(batch[0].shape[0]))
