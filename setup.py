@@ -41,7 +41,14 @@ LINK_FLAGS = [
     f"-Wl,--version-script={NATIVE / 'delegate' / 'exports.map'}",
 ]
 # Files that need more than the processor's baseline; chosen at run time.
-ISA_FLAGS = {"avx2.cc": ["-mavx2"]}
+AVX512_FLAGS = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni", "-mprefer-vector-width=512"]
+ISA_FLAGS = {
+    "avx2.cc": ["-mavx2"],
+    "avx512.cc": AVX512_FLAGS,
+    "avx512vnni_depthwise.cc": AVX512_FLAGS,
+    "avx512vnni_gemm.cc": AVX512_FLAGS,
+    "amx_gemm.cc": [*AVX512_FLAGS, "-mamx-tile", "-mamx-int8"],
+}
 
 EXAMPLES = ["matplotlib", "pillow", "scikit-learn", "tensorboard"]
 # dill is what tfds.testing needs.
@@ -50,9 +57,9 @@ TEST = [*EXAMPLES, "dill", "hypothesis", "pytest-xdist", "pytest", "pytest-timeo
 
 def sources() -> list[str]:
     """C++ files of the delegate, relative to the repository root."""
-    folders = ["core", "core/isa", "kernels"]
+    folders = ["core", "graph", "isa", "ops", "delegate"]
     files = [f for folder in folders for f in sorted((ROOT / NATIVE / folder).glob("*.cc"))]
-    return [str(f.relative_to(ROOT)) for f in [*files, ROOT / NATIVE / "delegate" / "delegate.cc"]]
+    return [str(f.relative_to(ROOT)) for f in files if f.name != "abi_check.cc"]
 
 
 def isa_flags(source: str) -> list[str]:

@@ -60,7 +60,7 @@ class Interpreter:
         num_threads: threads for the stock and the packed operators.
         delegate: False gives the stock interpreter, without the packed operators.
         preserve_all_tensors: keep every activation of a run, so that `tensors` can read them; costs memory.
-        isa: the most that packed kernels may use: "auto", "scalar", "avx2". All give the same result.
+        isa: the most that kernels may use: "auto", "scalar", "avx2", "avx512vnni", "amx". All give the same result.
 
     Raises:
         ValueError: the file is damaged, or holds packed operators and delegate=False.
@@ -86,7 +86,9 @@ class Interpreter:
         _checks.boolean("preserve_all_tensors", preserve_all_tensors)
         content = _read(model_path)
         runtime = _runtime()
-        delegates = [_load_delegate(runtime, isa)] if delegate and _is_useful(content) else []
+        # One operator a partition: activations inside of a larger one are never written.
+        partition = "op" if preserve_all_tensors else "graph"
+        delegates = [_load_delegate(runtime, isa, partition)] if delegate and _is_useful(content) else []
         self._preserve_all_tensors = preserve_all_tensors
         with _errors(content, delegate), warnings.catch_warnings():
             # Both say what the caller knows: TF's interpreter is deprecated, preserving tensors costs memory.
@@ -233,10 +235,10 @@ def _is_useful(content: bytes) -> bool:
     return _OP_PREFIX in content or _library().is_file()
 
 
-def _load_delegate(runtime: Any, isa: str) -> Any:
+def _load_delegate(runtime: Any, isa: str, partition: str) -> Any:
     path = delegate_path()
     try:
-        return runtime.load_delegate(str(path), {"isa": isa})
+        return runtime.load_delegate(str(path), {"isa": isa, "partition": partition})
     except (ValueError, OSError) as error:
         raise ValueError(f"delegate: expected {path} to load, got: {_one_line(error)}") from None
 

@@ -1,81 +1,102 @@
+// Threads: every slot once, barriers, results that do not depend on their number, and fork.
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <atomic>
 #include <thread>
 #include <vector>
 
-#include "core/executor.h"
-#include "core/thread_pool.h"
-#include "tests/random_layer.h"
+#include "graph/team.h"
+#include "tests/one_node.h"
 #include "tests/testing.h"
 
 namespace dbq {
 namespace {
 
-DBQ_TEST(EveryItemOnce) {
-  ThreadPool pool;
-  for (int round = 0; round < 200; ++round) {
-    const int slots = 1 + round % 5, items = round % 13;
-    std::vector<std::atomic<int>> seen(items);
-    pool.Run(slots, items, [&](int64_t begin, int64_t end, int slot) {
-      DBQ_EXPECT(slot >= 0 && slot < slots);
-      for (int64_t i = begin; i < end; ++i) ++seen[i];
-    });
-    for (int i = 0; i < items; ++i) DBQ_EXPECT_EQ(seen[i], 1);
+struct Job {
+  Team* team;
+  std::atomic<int> seen[8] = {};
+  std::atomic<int> before{0};
+  std::atomic<bool> early{false};
+  int slots;
+};
+
+// Counts its slot; behind the barrier all have counted.
+void Count(void* argument, int slot) {
+  Job& job = *static_cast<Job*>(argument);
+  ++job.seen[slot];
+  ++job.before;
+  if (job.slots > 1) job.team->Barrier();
+  if (job.before != job.slots) job.early = true;
+}
+
+void RunJobs(Team* team, int rounds) {
+  for (int round = 0; round < rounds; ++round) {
+    Job job;
+    job.team = team;
+    job.slots = 1 + round % 5;
+    team->Run(job.slots, Count, &job);
+    for (int i = 0; i < 8; ++i) DBQ_EXPECT_EQ(job.seen[i], i < job.slots ? 1 : 0);
+    DBQ_EXPECT(!job.early);
   }
 }
 
-DBQ_TEST(TwoCallersShareAPool) {
-  ThreadPool pool;
-  std::atomic<int> sum{0};
-  auto call = [&] {
-    for (int i = 0; i < 100; ++i) {
-      pool.Run(3, 9, [&](int64_t begin, int64_t end, int) { sum += static_cast<int>(end - begin); });
-    }
-  };
-  std::thread other(call);
-  call();
-  other.join();
-  DBQ_EXPECT_EQ(sum, 1800);
+DBQ_TEST(EverySlotOnceAndBarriers) {
+  Team team;
+  RunJobs(&team, 300);
 }
 
-DBQ_TEST(SmallWorkStaysOnOneThread) {
-  DBQ_EXPECT_EQ(UsefulSlots(8, 100, 10), 1);
-  DBQ_EXPECT_EQ(UsefulSlots(8, 0, 1000000), 1);
-  DBQ_EXPECT_EQ(UsefulSlots(8, 3, 10000000), 3);
-  DBQ_EXPECT_EQ(UsefulSlots(4, 1000, 1000000), 4);
+DBQ_TEST(TeamsDoNotBlockEachOther) {
+  Team first, second;
+  std::thread other([&] { RunJobs(&first, 100); });
+  RunJobs(&second, 100);
+  other.join();
+}
+
+// The child has none of the parent's threads; it starts its own.
+DBQ_TEST(ForkIsSurvived) {
+  Team team;
+  RunJobs(&team, 10);
+  const pid_t child = fork();
+  if (child == 0) {
+    RunJobs(&team, 10);
+    _exit(testing::Failed() ? 1 : 0);
+  }
+  int status = -1;
+  waitpid(child, &status, 0);
+  DBQ_EXPECT_EQ(status, 0);
+  RunJobs(&team, 10);
 }
 
 // The same bytes for any number of threads.
-void CompareThreads(testing::LayerShape s) {
+void CompareThreads(const testing::LayerShape& s) {
   testing::Random random(5);
   const testing::FileLayer file = testing::MakeLayer(s, &random);
-  Layer layer;
-  ConvGeometry geometry;
-  DBQ_EXPECT_OK(DecodeLayer(s.kind, file.View(), &layer));
-  DBQ_EXPECT_OK(MakeConvGeometry(layer.params, s.image, &geometry));
   const std::vector<int8_t> x = testing::MakeInput(s.image.Pixels() * s.image.channels, &random);
-  const size_t size = geometry.output.Pixels() * geometry.output.channels;
-  std::vector<int8_t> expected(size), actual(size);
-  ThreadPool pool;
-  const auto executor = MakeExecutor(layer, BestIsa());
-  executor->Prepare(geometry, 1);
-  executor->Run(x.data(), expected.data(), &pool);
+  const size_t size = s.image.Pixels() * s.out_channels;
+  Graph graph = testing::MakeGraph(s, file);
+  const std::vector<int8_t> expected = testing::RunGraph(&graph, DetectFeatures(), 1, x, size);
   for (int threads : {2, 3, 7}) {
-    executor->Prepare(geometry, threads);
-    actual.assign(size, 0x55);
-    executor->Run(x.data(), actual.data(), &pool);
-    DBQ_EXPECT(actual == expected);
+    DBQ_EXPECT(testing::RunGraph(&graph, DetectFeatures(), threads, x, size) == expected);
   }
 }
 
 DBQ_TEST(ThreadsDoNotChangeTheResult) {
   testing::LayerShape s;
   s.kernel_h = s.kernel_w = 3;
-  s.in_channels = s.out_channels = 32;
-  s.image = {2, 15, 15, 32};
+  s.in_channels = s.out_channels = 96;
+  s.image = {2, 45, 45, 96};
   CompareThreads(s);
   s.kind = OpKind::kDepthwiseConv2D;
   s.in_channels = s.out_channels = s.image.channels = 300;
   CompareThreads(s);
+  // One pixel: the channels are shared.
+  testing::LayerShape dense;
+  dense.kind = OpKind::kFullyConnected;
+  dense.padding = Padding::kValid;
+  dense.in_channels = dense.image.channels = 1024;
+  dense.out_channels = 1000;
+  CompareThreads(dense);
 }
 
 }  // namespace

@@ -1,0 +1,78 @@
+// A graph compiled for one set of shapes, one processor and a number of threads: steps in order, and one arena.
+#ifndef DBQ_GRAPH_PLAN_H_
+#define DBQ_GRAPH_PLAN_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/buffer.h"
+#include "core/status.h"
+#include "graph/graph.h"
+#include "graph/image.h"
+#include "graph/team.h"
+#include "isa/features.h"
+
+namespace dbq {
+
+// What changes from run to run, and from thread to thread.
+struct RunContext {
+  const void* const* inputs;  // int8, one for every input of the graph
+  void* const* outputs;
+  uint8_t* scratch;  // of this thread
+};
+
+// Work that is cut into units; threads take ranges of them.
+class Step {
+ public:
+  Step(int64_t units, double cost) : units_(units), cost_(cost) {}
+  virtual ~Step() = default;
+  virtual void Run(const RunContext& context, int64_t begin, int64_t end) const = 0;
+  virtual int64_t ScratchBytes() const { return 0; }
+
+  int64_t units() const { return units_; }
+  double cost() const { return cost_; }  // estimated cycles
+  int slots = 1;                         // threads that share it
+  bool wait = false;                     // all threads meet behind it
+  std::string label;                     // operator and output, for reports
+  // The output's border is filled before the first unit.
+  Image output;
+  uint8_t border_zero_point = 0;
+
+ private:
+  int64_t units_;
+  double cost_;
+};
+
+class Plan {
+ public:
+  // Pointers to int8 tensors in the order of the graph's inputs and outputs. Allocates nothing.
+  void Run(const void* const* inputs, void* const* outputs, Team* team);
+
+  int64_t arena_bytes() const { return arena_.bytes(); }
+  int64_t scratch_bytes() const { return scratch_.bytes(); }
+
+ private:
+  friend Status Compile(Graph* graph, Features features, int threads, std::unique_ptr<Plan>* plan);
+  friend struct Lowering;
+  void RunSlot(int slot);
+  void Finish(int threads);
+
+  Buffer<uint8_t> arena_, scratch_;
+  int64_t scratch_stride_ = 0;
+  std::vector<std::unique_ptr<Step>> steps_;
+  int slots_ = 1;  // the most that a step uses
+  RunContext context_{};
+  Team* team_ = nullptr;
+};
+
+// Writes the shapes of all values that follow from those of the graph's inputs.
+Status InferShapes(Graph* graph);
+
+// The graph's inputs have their shapes.
+Status Compile(Graph* graph, Features features, int threads, std::unique_ptr<Plan>* plan);
+
+}  // namespace dbq
+
+#endif  // DBQ_GRAPH_PLAN_H_

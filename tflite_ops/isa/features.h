@@ -1,0 +1,27 @@
+// What a processor can do beyond its baseline: a set of bits, because instruction sets are not in one line.
+#ifndef DBQ_ISA_FEATURES_H_
+#define DBQ_ISA_FEATURES_H_
+
+#include <cstdint>
+
+namespace dbq {
+
+using Features = uint32_t;
+constexpr Features kScalar = 0;
+constexpr Features kAvx2 = 1 << 0;
+constexpr Features kAvx512Vnni = 1 << 1;  // F, BW, DQ, VL and VNNI
+constexpr Features kAmxInt8 = 1 << 2;     // granted by the operating system, too
+
+// Of this processor.
+Features DetectFeatures();
+
+// The option "isa": the most that kernels may use. False when no instruction set has that name.
+bool ParseIsa(const char* name, Features* allowed);
+// "auto, scalar, ...", for messages.
+const char* IsaNames();
+
+constexpr bool Has(Features available, Features needed) { return (available & needed) == needed; }
+
+}  // namespace dbq
+
+#endif  // DBQ_ISA_FEATURES_H_

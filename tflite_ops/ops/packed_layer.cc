@@ -1,0 +1,48 @@
+#include "ops/packed_layer.h"
+
+#include <cmath>
+
+namespace dbq {
+namespace {
+
+// The channel is the slowest axis of OHWI and the fastest of 1HWM.
+struct ChannelSums {
+  int64_t sum = 0, magnitudes = 0;
+};
+
+std::vector<ChannelSums> SumChannels(const Layer& layer, const std::vector<int8_t>& integers) {
+  const int64_t channels = layer.params.out_channels, depth = layer.params.Depth(layer.kind);
+  const bool channel_last = layer.kind == OpKind::kDepthwiseConv2D;
+  std::vector<ChannelSums> sums(channels);
+  for (int64_t m = 0; m < channels; ++m) {
+    for (int64_t k = 0; k < depth; ++k) {
+      const int64_t w = integers[channel_last ? k * channels + m : m * depth + k];
+      sums[m].sum += w;
+      sums[m].magnitudes += w < 0 ? -w : w;
+    }
+  }
+  return sums;
+}
+
+}  // namespace
+
+// Sums wrap around as the kernels' do: only the whole sum has to fit.
+void LoadStored(Node* node, StoredLayer* stored) {
+  const Layer& layer = node->layer;
+  // Decoded with the checks at first; from then on only kernels keep them.
+  stored->integers = layer.integers.empty() ? node->load() : std::move(node->layer.integers);
+  node->layer.integers.clear();
+  stored->stage = layer.stage;
+  stored->stage.zero_point += 128;
+  stored->bounded = true;
+  const std::vector<ChannelSums> sums = SumChannels(layer, stored->integers);
+  for (size_t m = 0; m < sums.size(); ++m) {
+    const int64_t share = sums[m].sum * (layer.params.input_zero_point + 128);
+    stored->bias.push_back(static_cast<int32_t>(static_cast<uint32_t>(layer.bias[m] - share)));
+    const double largest =
+        std::abs(static_cast<double>(layer.bias[m])) + 255.0 * static_cast<double>(sums[m].magnitudes);
+    if (!(largest * static_cast<double>(layer.multiplier[m]) < 2147483000.0)) stored->bounded = false;
+  }
+}
+
+}  // namespace dbq
