@@ -13,9 +13,10 @@
 namespace dbq {
 namespace {
 
-// Builtin operators are taken where our kernels are faster than the runtime's.
+// With less than AVX512-VNNI the runtime's own kernels are faster than ours.
 bool TakesBuiltins(const Settings& settings) {
-  return Has(settings.features, kAvx512Vnni) && !settings.single_operators;
+  if (settings.single_operators || settings.builtins == Settings::Builtins::kNone) return false;
+  return settings.builtins == Settings::Builtins::kAll || Has(settings.features, kAvx512Vnni);
 }
 
 bool IsOurs(const tflite::Context* context, const tflite::Node& node, const tflite::Registration& registration,
@@ -94,20 +95,33 @@ Status ApplyPartition(const char* value, Settings* settings) {
   return Status::Error("partition must be graph or op, got '%s'", value);
 }
 
+Status ApplyBuiltins(const char* value, Settings* settings) {
+  constexpr const char* kValues[] = {"none", "faster", "all"};
+  for (int i = 0; i < 3; ++i) {
+    if (std::strcmp(value, kValues[i]) != 0) continue;
+    settings->builtins = static_cast<Settings::Builtins>(i);
+    return Status::Ok();
+  }
+  return Status::Error("builtins must be none, faster or all, got '%s'", value);
+}
+
+Status ApplyOption(const char* key, const char* value, Settings* settings) {
+  if (std::strcmp(key, "isa") == 0) return ApplyIsa(value, settings);
+  if (std::strcmp(key, "partition") == 0) return ApplyPartition(value, settings);
+  if (std::strcmp(key, "builtins") == 0) return ApplyBuiltins(value, settings);
+  if (std::strcmp(key, "profile") != 0) {
+    return Status::Error("unknown option '%s', expected isa, partition, builtins or profile", key);
+  }
+  settings->profile = value;
+  return Status::Ok();
+}
+
 Status ParseOptions(const char* const* keys, const char* const* values, int count, Settings* settings) {
   settings->features = DetectFeatures();
   // For programs whose options nobody can change.
   const char* environment = std::getenv("KERAS_DBQ_ISA");
   if (environment != nullptr) DBQ_RETURN_IF_ERROR(ApplyIsa(environment, settings));
-  for (int i = 0; i < count; ++i) {
-    if (std::strcmp(keys[i], "isa") == 0) {
-      DBQ_RETURN_IF_ERROR(ApplyIsa(values[i], settings));
-    } else if (std::strcmp(keys[i], "partition") == 0) {
-      DBQ_RETURN_IF_ERROR(ApplyPartition(values[i], settings));
-    } else {
-      return Status::Error("unknown option '%s', expected isa or partition", keys[i]);
-    }
-  }
+  for (int i = 0; i < count; ++i) DBQ_RETURN_IF_ERROR(ApplyOption(keys[i], values[i], settings));
   return Status::Ok();
 }
 

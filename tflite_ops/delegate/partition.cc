@@ -1,6 +1,7 @@
 #include "delegate/partition.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <exception>
 
@@ -36,9 +37,18 @@ bool Contains(const std::vector<int>& values, int value) {
 
 }  // namespace
 
-Partition::Partition(tflite::Context* context, const tflite::DelegateParams& params, Features features)
-    : features_(features) {
+Partition::Partition(tflite::Context* context, const tflite::DelegateParams& params, const Settings& settings)
+    : settings_(settings) {
   status_ = Import(context, params);
+}
+
+// Several partitions, and interpreters, may add to one file.
+Partition::~Partition() {
+  if (plan_ == nullptr || settings_.profile.empty()) return;
+  std::FILE* file = std::fopen(settings_.profile.c_str(), "a");
+  if (file == nullptr) return;
+  std::fputs(plan_->ProfileText().c_str(), file);
+  std::fclose(file);
 }
 
 Status Partition::Import(tflite::Context* context, const tflite::DelegateParams& params) {
@@ -118,7 +128,9 @@ Status Partition::PlanShapes(tflite::Context* context) {
   DBQ_RETURN_IF_ERROR(InferShapes(&graph_));
   output_shapes_ = Shapes(graph_, graph_.outputs);
   FindBatch();
-  return Compile(&graph_, features_, threads_, &plan_);
+  DBQ_RETURN_IF_ERROR(Compile(&graph_, settings_.features, threads_, &plan_));
+  if (!settings_.profile.empty()) plan_->StartProfile();
+  return Status::Ok();
 }
 
 Status Partition::ResizeOutputs(tflite::Context* context) const {
@@ -219,7 +231,7 @@ void* Init(tflite::Context* context, const char* buffer, size_t) {
   const auto* params = reinterpret_cast<const tflite::DelegateParams*>(buffer);
   const auto* settings = static_cast<const Settings*>(params->delegate->data_);
   try {
-    return new Partition(context, *params, settings->features);
+    return new Partition(context, *params, *settings);
   } catch (const std::exception&) {
     return nullptr;  // reported by Prepare
   }

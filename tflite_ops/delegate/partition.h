@@ -3,6 +3,7 @@
 #define DBQ_DELEGATE_PARTITION_H_
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "core/status.h"
@@ -16,14 +17,18 @@ namespace dbq {
 
 // What a delegate was created with.
 struct Settings {
+  enum class Builtins { kNone, kFaster, kAll };  // which builtin operators are taken
   Features features = kScalar;
+  Builtins builtins = Builtins::kFaster;
+  std::string profile;            // a file that gets the time of every step when an interpreter ends; empty: none
   bool single_operators = false;  // one partition for every packed operator, so that every activation stays visible
 };
 
 class Partition {
  public:
   // An error is kept for Prepare, which can report it.
-  Partition(tflite::Context* context, const tflite::DelegateParams& params, Features features);
+  Partition(tflite::Context* context, const tflite::DelegateParams& params, const Settings& settings);
+  ~Partition();
 
   // Plans, and resizes the outputs.
   Status Prepare(tflite::Context* context);
@@ -39,7 +44,7 @@ class Partition {
   Status CollectPointers(const tflite::Context* context);
   Status CheckMemory(const tflite::Tensor& tensor, int value) const;
 
-  Features features_;
+  const Settings settings_;
   Status status_ = Status::Ok();
   Graph graph_;
   std::unique_ptr<Plan> plan_;

@@ -1,6 +1,8 @@
 #include "graph/plan.h"
 
 #include <algorithm>
+#include <chrono>
+#include <cstdio>
 
 namespace dbq {
 namespace {
@@ -13,6 +15,19 @@ constexpr double kCyclesPerPlan = 60000;
 int SlotsFor(const Step& step, int threads) {
   const double worth = std::min(step.cost() / kCyclesPerSlot, static_cast<double>(step.units()));
   return std::max(1, static_cast<int>(std::min<double>(threads, worth)));
+}
+
+int64_t Nanoseconds() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+// The slot's share of the units.
+void RunStep(const Step& step, const RunContext& context, int slot) {
+  if (slot >= step.slots) return;
+  const int64_t begin = step.units() * slot / step.slots, end = step.units() * (slot + 1) / step.slots;
+  if (slot == 0) step.output.FillBorder(step.border_zero_point);
+  if (begin < end) step.Run(context, begin, end);
 }
 
 }  // namespace
@@ -36,14 +51,26 @@ void Plan::Finish(int threads) {
 void Plan::RunSlot(int slot) {
   RunContext context = context_;
   context.scratch = scratch_.data() + slot * scratch_stride_;
-  for (const auto& step : steps_) {
-    if (slot < step->slots) {
-      const int64_t begin = step->units() * slot / step->slots, end = step->units() * (slot + 1) / step->slots;
-      if (slot == 0) step->output.FillBorder(step->border_zero_point);
-      if (begin < end) step->Run(context, begin, end);
-    }
-    if (step->wait) team_->Barrier();
+  const bool profiled = profile_ != nullptr && slot == 0;
+  for (size_t i = 0; i < steps_.size(); ++i) {
+    const int64_t start = profiled ? Nanoseconds() : 0;
+    RunStep(*steps_[i], context, slot);
+    if (steps_[i]->wait) team_->Barrier();
+    if (profiled) profile_->nanoseconds[i] = std::min(profile_->nanoseconds[i], Nanoseconds() - start);
   }
+}
+
+std::string Plan::ProfileText() const {
+  std::string text;
+  for (size_t i = 0; profile_ != nullptr && i < steps_.size(); ++i) {
+    if (profile_->nanoseconds[i] == INT64_MAX) continue;  // never run
+    const double nanoseconds = static_cast<double>(profile_->nanoseconds[i]);
+    char line[256];
+    std::snprintf(line, sizeof(line), "%.3f\t%d\t%s\t%s\n", nanoseconds / 1000, steps_[i]->slots, steps_[i]->Kernel(),
+                  steps_[i]->label.c_str());
+    text += line;
+  }
+  return text;
 }
 
 void Plan::Run(const void* const* inputs, void* const* outputs, Team* team) {

@@ -30,6 +30,7 @@ class Step {
   virtual ~Step() = default;
   virtual void Run(const RunContext& context, int64_t begin, int64_t end) const = 0;
   virtual int64_t ScratchBytes() const { return 0; }
+  virtual const char* Kernel() const { return ""; }
 
   int64_t units() const { return units_; }
   double cost() const { return cost_; }  // estimated cycles
@@ -50,12 +51,22 @@ class Plan {
   // Pointers to int8 tensors in the order of the graph's inputs and outputs. Allocates nothing.
   void Run(const void* const* inputs, void* const* outputs, Team* team);
 
+  // From now on the shortest time of each step is kept, by the first thread's clock.
+  void StartProfile() { profile_ = std::make_unique<Profile>(steps_.size()); }
+  // A line for every step: microseconds, threads, kernel, operator and output. Empty without a profile.
+  std::string ProfileText() const;
+
   int64_t arena_bytes() const { return arena_.bytes(); }
   int64_t scratch_bytes() const { return scratch_.bytes(); }
 
  private:
   friend Status Compile(Graph* graph, Features features, int threads, std::unique_ptr<Plan>* plan);
   friend struct Lowering;
+  struct Profile {
+    explicit Profile(size_t steps) : nanoseconds(steps, INT64_MAX) {}
+    std::vector<int64_t> nanoseconds;
+  };
+
   void RunSlot(int slot);
   void Finish(int threads);
 
@@ -65,6 +76,7 @@ class Plan {
   int slots_ = 1;  // the most that a step uses
   RunContext context_{};
   Team* team_ = nullptr;
+  std::unique_ptr<Profile> profile_;
 };
 
 // Writes the shapes of all values that follow from those of the graph's inputs.

@@ -29,6 +29,7 @@ class GemmStep : public Step {
         x_(x.data),
         output_(y.data) {}
 
+  const char* Kernel() const override { return layer_->gemm_kernel->name; }
   int64_t ScratchBytes() const override { return layer_->gemm_kernel->scratch_bytes(layer_->gemms[0].shape); }
 
   // Units are tiles of pixels; where there are too few of them to share, panels of channels.

@@ -19,6 +19,8 @@ class DepthwiseStep : public Step {
         x_(x),
         y_(y) {}
 
+  const char* Kernel() const override { return layer_->depthwise_kernel->name; }
+
   void Run(const RunContext&, int64_t begin, int64_t end) const override {
     for (int64_t row = begin; row < end;) {
       const int64_t n = row / y_.height, last = std::min(end, (n + 1) * y_.height);

@@ -161,7 +161,8 @@ DBQ_TEST(Options) {
   DBQ_EXPECT(Create({"isa"}, {"mmx"}) == nullptr);
   DBQ_EXPECT(created_error.find("isa must be auto, scalar, avx2, avx512vnni or amx, got 'mmx'") != std::string::npos);
   DBQ_EXPECT(Create({"speed"}, {"1"}) == nullptr);
-  DBQ_EXPECT(created_error.find("unknown option 'speed'") != std::string::npos);
+  DBQ_EXPECT(created_error.find("unknown option 'speed', expected isa, partition, builtins or profile") !=
+             std::string::npos);
   DBQ_EXPECT(Create({"partition"}, {"layer"}) == nullptr);
   DBQ_EXPECT(created_error.find("partition must be graph or op, got 'layer'") != std::string::npos);
   // The C++ runtime's wrapper gives no error callback.
