@@ -45,6 +45,7 @@ AVX512_FLAGS = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512
 ISA_FLAGS = {
     "avx2.cc": ["-mavx2"],
     "avx512.cc": AVX512_FLAGS,
+    "avx512vbmi.cc": [*AVX512_FLAGS, "-mavx512vbmi"],
     "avx512vnni_depthwise.cc": AVX512_FLAGS,
     "avx512vnni_gemm.cc": AVX512_FLAGS,
     "amx_gemm.cc": [*AVX512_FLAGS, "-mamx-tile", "-mamx-int8"],

@@ -79,12 +79,9 @@ struct DbqDelegate {
 };
 
 Status ApplyIsa(const char* name, Settings* settings) {
-  Features allowed;
-  if (!ParseIsa(name, &allowed)) return Status::Error("isa must be %s, got '%s'", IsaNames(), name);
-  const bool automatic = std::strcmp(name, "auto") == 0;
-  if (!automatic && !Has(DetectFeatures(), allowed)) {
-    return Status::Error("isa: this processor has no %s; use isa=auto", name);
-  }
+  Features needed, allowed;
+  if (!ParseIsa(name, &needed, &allowed)) return Status::Error("isa must be %s, got '%s'", IsaNames(), name);
+  if (!Has(DetectFeatures(), needed)) return Status::Error("isa: this processor has no %s; use isa=auto", name);
   settings->features &= allowed;
   return Status::Ok();
 }

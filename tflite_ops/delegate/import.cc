@@ -14,11 +14,10 @@ namespace {
 
 constexpr OpKind kKinds[] = {OpKind::kConv2D, OpKind::kDepthwiseConv2D, OpKind::kFullyConnected};
 
-// An int8 activation with one scale, computed or given.
+// int8 codes with one scale.
 Status CheckCodes(const tflite::Tensor* tensor) {
   if (tensor == nullptr || tensor->dims == nullptr) return Status::Error("a tensor is missing");
   if (tensor->type != tflite::kInt8) return Status::Error("a tensor is not int8");
-  if (IsConstant(*tensor)) return Status::Error("an activation is constant");
   const tflite::AffineQuantization* q = Quantization(*tensor);
   if (q == nullptr || q->scale->size != 1 || !std::isnormal(q->scale->data[0]) || !(q->scale->data[0] > 0)) {
     return Status::Error("an activation must have one scale that is a normal number");
@@ -26,6 +25,18 @@ Status CheckCodes(const tflite::Tensor* tensor) {
   const int zero_point = q->zero_point->data[0];
   if (zero_point < -128 || zero_point > 127) return Status::Error("a zero point is outside of int8");
   return Status::Ok();
+}
+
+// Constants may only stand beside an activation.
+Status CheckInput(const tflite::Context& context, const tflite::Node& node, int index) {
+  const tflite::Tensor* tensor = GetTensor(&context, node.inputs->data[index]);
+  DBQ_RETURN_IF_ERROR(CheckCodes(tensor));
+  if (!IsConstant(*tensor)) return Status::Ok();
+  const int other = node.inputs->size == 2 ? node.inputs->data[1 - index] : -1;
+  const tflite::Tensor* beside = GetTensor(&context, other);
+  const bool whole = ElementCount(*tensor) == static_cast<int64_t>(tensor->bytes) && tensor->bytes > 0;
+  if (beside != nullptr && beside->type == tflite::kInt8 && !IsConstant(*beside) && whole) return Status::Ok();
+  return Status::Error("an activation is constant");
 }
 
 Status ReadActivation(int activation, Options* options) {
@@ -88,6 +99,7 @@ constexpr Importable kImportable[] = {
     {tflite::kFullyConnected, &kFullyConnected, 1, true},
     {tflite::kAdd, &kAdd, 2, true},
     {tflite::kMul, &kMul, 2, true},
+    {tflite::kLogistic, &kLogistic, 1, false},
     {tflite::kMean, &kMean, 1, true},
     {tflite::kAveragePool2d, &kAveragePool, 1, true},
     {tflite::kMaxPool2d, &kMaxPool, 1, true},
@@ -103,6 +115,8 @@ Status ReadOptions(int32_t builtin, const tflite::Context* context, const tflite
       return ReadActivation(static_cast<const tflite::AddParams*>(node.builtin_data)->activation, options);
     case tflite::kMul:
       return ReadActivation(static_cast<const tflite::MulParams*>(node.builtin_data)->activation, options);
+    case tflite::kLogistic:
+      return Status::Ok();
     case tflite::kMean:
       options->keep_dims = static_cast<const tflite::ReducerParams*>(node.builtin_data)->keep_dims;
       return ReadNumbers(context, node, options);
@@ -146,6 +160,11 @@ int Importer::ValueOf(int tensor) {
   Value value;
   value.scale = t.params.scale, value.zero_point = t.params.zero_point;
   value.tensor = tensor;
+  if (t.dims != nullptr) value.shape.assign(t.dims->data, t.dims->data + t.dims->size);
+  if (IsConstant(t)) {
+    const auto* codes = static_cast<const int8_t*>(t.data);
+    value.constant.assign(codes, codes + t.bytes);
+  }
   return values_[tensor] = graph_->AddValue(value);
 }
 
@@ -171,7 +190,7 @@ Status Importer::AddBuiltin(const tflite::Node& node, int32_t code) {
     return Status::Error("the operator is incomplete");
   }
   const int activations = found->activations == 0 ? node.inputs->size : found->activations;
-  for (int i = 0; i < activations; ++i) DBQ_RETURN_IF_ERROR(CheckCodes(GetTensor(context_, node.inputs->data[i])));
+  for (int i = 0; i < activations; ++i) DBQ_RETURN_IF_ERROR(CheckInput(*context_, node, i));
   DBQ_RETURN_IF_ERROR(CheckCodes(GetTensor(context_, node.outputs->data[0])));
 
   Node imported;
@@ -181,6 +200,9 @@ Status Importer::AddBuiltin(const tflite::Node& node, int32_t code) {
   for (int i = 0; i < activations; ++i) imported.inputs.push_back(ValueOf(node.inputs->data[i]));
   imported.output = ValueOf(node.outputs->data[0]);
   DBQ_RETURN_IF_ERROR(imported.op->check(*graph_, imported));
+  // With the shapes of the file: later ones may differ in the batch.
+  std::vector<int> shape;
+  DBQ_RETURN_IF_ERROR(imported.op->infer(*graph_, imported, &shape));
   graph_->nodes.push_back(std::move(imported));
   return Status::Ok();
 }

@@ -65,7 +65,8 @@ Status Partition::Import(tflite::Context* context, const tflite::DelegateParams&
   std::vector<int> written;
   for (const Node& node : graph_.nodes) {
     for (int input : node.inputs) {
-      if (!Contains(written, input) && !Contains(graph_.inputs, input)) graph_.inputs.push_back(input);
+      const bool given = !Contains(written, input) && graph_.values[input].constant.empty();
+      if (given && !Contains(graph_.inputs, input)) graph_.inputs.push_back(input);
     }
     written.push_back(node.output);
   }

@@ -16,6 +16,7 @@ enum BuiltinOperator : int32_t {
   kConv2d = 3,
   kDepthwiseConv2d = 4,
   kFullyConnected = 9,
+  kLogistic = 14,
   kMaxPool2d = 17,
   kMul = 18,
   kReshape = 22,

@@ -84,7 +84,7 @@ std::vector<Lifetime> Lifetimes(const Graph& graph, const std::vector<Image>& im
   for (int output : graph.outputs) lifetimes[output].last = count;
   for (size_t i = 0; i < images.size(); ++i) {
     const bool used = lifetimes[i].last >= 0;
-    if (used) lifetimes[i].bytes = images[i].Bytes() + kSlackBytes;
+    if (used && graph.values[i].constant.empty()) lifetimes[i].bytes = images[i].Bytes() + kSlackBytes;
   }
   return lifetimes;
 }
@@ -103,6 +103,13 @@ Status CheckMemory(const std::vector<Image>& images) {
         "an activation with its padding takes %.0f bytes, the limit is 2^30; use a smaller batch or image", bytes);
   }
   return Status::Ok();
+}
+
+// Constants have memory of their own, written once.
+Buffer<uint8_t> StoreConstant(const Value& value) {
+  Buffer<uint8_t> stored(static_cast<int64_t>(value.constant.size()));
+  for (size_t i = 0; i < value.constant.size(); ++i) stored[i] = static_cast<uint8_t>(value.constant[i] + 128);
+  return stored;
 }
 
 }  // namespace
@@ -132,6 +139,9 @@ Status Compile(Graph* graph, Features features, int threads, std::unique_ptr<Pla
   plan->arena_ = Buffer<uint8_t>(PlaceInArena(&lifetimes));
   for (size_t i = 0; i < images.size(); ++i) {
     images[i].data = plan->arena_.data() + lifetimes[i].offset + images[i].Origin();
+    if (graph->values[i].constant.empty()) continue;
+    plan->constants_.push_back(StoreConstant(graph->values[i]));
+    images[i].data = plan->constants_.back().data();
   }
 
   const CodeKernels& codes = SelectCodes(features);

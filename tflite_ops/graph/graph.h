@@ -19,12 +19,13 @@ namespace dbq {
 struct Operator;
 struct PackedLayer;
 
-// An int8 activation.
+// An int8 activation, or a constant beside one.
 struct Value {
   std::vector<int> shape;
   float scale = 0;
   int32_t zero_point = 0;
   int tensor = -1;  // of the runtime
+  std::vector<int8_t> constant;
 
   uint8_t StoredZeroPoint() const { return static_cast<uint8_t>(zero_point + 128); }
   int64_t Elements() const;

@@ -71,6 +71,7 @@ class Plan {
   void Finish(int threads);
 
   Buffer<uint8_t> arena_, scratch_;
+  std::vector<Buffer<uint8_t>> constants_;
   int64_t scratch_stride_ = 0;
   std::vector<std::unique_ptr<Step>> steps_;
   int slots_ = 1;  // the most that a step uses

@@ -5,8 +5,8 @@
 
 namespace dbq {
 
-const CodeKernels codes_avx512 = {"codes_avx512", kAvx512Vnni,  AddCodes,  MulCodes,
-                                  SumCodes,       MaximumCodes, FlipCodes, ClampCodes};
+const CodeKernels codes_avx512 = {"codes_avx512", kAvx512Vnni, AddCodes,   MulCodes,   SumCodes,
+                                  MaximumCodes,   FlipCodes,   ClampCodes, LookUpCodes};
 
 }  // namespace dbq
 

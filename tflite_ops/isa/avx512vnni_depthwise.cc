@@ -248,7 +248,7 @@ template <int size>
 double SquareCost(const DepthwiseShape& s) {
   const bool fits = s.kernel_h == size && s.kernel_w == size && s.stride_h == s.stride_w && s.stride_w <= 2 &&
                     s.dilation_h == 1 && s.dilation_w == 1;
-  return fits ? static_cast<double>(s.channels) : 0;
+  return fits ? static_cast<double>(s.channels * (s.Taps() + 7)) / 40 : 0;
 }
 
 // ---- any kernel: four taps at a time, wherever they are
@@ -311,10 +311,14 @@ void RunTaps(const DepthwiseTask& task) {
   }
 }
 
-double TapsCost(const DepthwiseShape& s) { return static_cast<double>(RoundUp(s.channels, 64) * s.Taps()); }
+double TapsCost(const DepthwiseShape& s) {
+  return static_cast<double>(CeilDiv(s.channels, 64) * (30 + 16 * CeilDiv(s.Taps(), 4)));
+}
 
 }  // namespace
 
+const DepthwiseKernel depthwise_avx512vnni_1x1 = {
+    "depthwise_avx512vnni_1x1", kAvx512Vnni, true, SquareCost<1>, PackRows, RunSquare<1>};
 const DepthwiseKernel depthwise_avx512vnni_3x3 = {
     "depthwise_avx512vnni_3x3", kAvx512Vnni, true, SquareCost<3>, PackRows, RunSquare<3>};
 const DepthwiseKernel depthwise_avx512vnni_5x5 = {

@@ -13,14 +13,16 @@ namespace {
 
 struct Named {
   const char* name;
-  Features features;
+  Features needed, allowed;
 };
 
-constexpr Named kNames[] = {{"auto", kAvx2 | kAvx512Vnni | kAmxInt8},
-                            {"scalar", kScalar},
-                            {"avx2", kAvx2},
-                            {"avx512vnni", kAvx2 | kAvx512Vnni},
-                            {"amx", kAvx2 | kAvx512Vnni | kAmxInt8}};
+// What a name needs, and what it allows.
+constexpr Features kAvx512 = kAvx2 | kAvx512Vnni | kAvx512Vbmi, kEverything = kAvx512 | kAmxInt8;
+constexpr Named kNames[] = {{"auto", kScalar, kEverything},
+                            {"scalar", kScalar, kScalar},
+                            {"avx2", kAvx2, kAvx2},
+                            {"avx512vnni", kAvx2 | kAvx512Vnni, kAvx512},
+                            {"amx", kAvx2 | kAvx512Vnni | kAmxInt8, kEverything}};
 
 #if defined(__x86_64__)
 bool HasAvx512Vnni() {
@@ -47,6 +49,7 @@ Features Detect() {
   Features found = kScalar;
   if (__builtin_cpu_supports("avx2")) found |= kAvx2;
   if (HasAvx512Vnni()) found |= kAvx512Vnni;
+  if (Has(found, kAvx512Vnni) && __builtin_cpu_supports("avx512vbmi")) found |= kAvx512Vbmi;
   if (Has(found, kAvx512Vnni) && HasAmxInt8()) found |= kAmxInt8;
   return found;
 }
@@ -61,10 +64,10 @@ Features DetectFeatures() {
   return features;
 }
 
-bool ParseIsa(const char* name, Features* allowed) {
+bool ParseIsa(const char* name, Features* needed, Features* allowed) {
   for (const Named& candidate : kNames) {
     if (std::strcmp(name, candidate.name) != 0) continue;
-    *allowed = candidate.features;
+    *needed = candidate.needed, *allowed = candidate.allowed;
     return true;
   }
   return false;

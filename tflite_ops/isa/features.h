@@ -10,13 +10,15 @@ using Features = uint32_t;
 constexpr Features kScalar = 0;
 constexpr Features kAvx2 = 1 << 0;
 constexpr Features kAvx512Vnni = 1 << 1;  // F, BW, DQ, VL and VNNI
-constexpr Features kAmxInt8 = 1 << 2;     // granted by the operating system, too
+constexpr Features kAvx512Vbmi = 1 << 2;  // looks up bytes in registers
+constexpr Features kAmxInt8 = 1 << 3;     // granted by the operating system, too
 
 // Of this processor.
 Features DetectFeatures();
 
-// The option "isa": the most that kernels may use. False when no instruction set has that name.
-bool ParseIsa(const char* name, Features* allowed);
+// The option "isa": what the processor needs for it, and the most that kernels may use. False when no instruction set
+// has that name.
+bool ParseIsa(const char* name, Features* needed, Features* allowed);
 // "auto, scalar, ...", for messages.
 const char* IsaNames();
 

@@ -145,6 +145,7 @@ struct CodeKernels {
   void (*maximum)(const uint8_t* x, uint8_t* y, int64_t count);  // y = max(y, x)
   void (*flip)(const void* x, void* y, int64_t count);           // int8 <-> uint8
   void (*clamp)(const uint8_t* x, uint8_t low, uint8_t high, uint8_t* y, int64_t count);
+  void (*look_up)(const uint8_t* x, const uint8_t* table, uint8_t* y, int64_t count);  // table: 256
 };
 
 #define DBQ_GEMM_KERNEL(name) extern const GemmKernel name;

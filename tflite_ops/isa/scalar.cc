@@ -37,7 +37,7 @@ void RunGemm(const GemmTask& task) {
   }
 }
 
-double DepthwiseCost(const DepthwiseShape& s) { return 1.0 * static_cast<double>(s.Taps() * s.channels); }
+double DepthwiseCost(const DepthwiseShape& s) { return 2.0 * static_cast<double>(s.Taps() * s.channels); }
 
 void PackDepthwise(const DepthwiseWeights& weights, PackedDepthwise* packed) { CopyDepthwise(weights, packed); }
 
@@ -72,7 +72,7 @@ void RunDepthwise(const DepthwiseTask& task) {
 const GemmKernel gemm_scalar_1x16c1 = {"gemm_scalar_1x16c1", kScalar, false, 1, GemmCost, NoScratch, PackGemm, RunGemm};
 const DepthwiseKernel depthwise_scalar = {"depthwise_scalar", kScalar,       false,
                                           DepthwiseCost,      PackDepthwise, RunDepthwise};
-const CodeKernels codes_scalar = {"codes_scalar", kScalar,      AddCodes,  MulCodes,
-                                  SumCodes,       MaximumCodes, FlipCodes, ClampCodes};
+const CodeKernels codes_scalar = {"codes_scalar", kScalar,   AddCodes,   MulCodes,   SumCodes,
+                                  MaximumCodes,   FlipCodes, ClampCodes, LookUpCodes};
 
 }  // namespace dbq

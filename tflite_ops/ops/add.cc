@@ -40,18 +40,21 @@ AddParams MakeParams(const Graph& graph, const Node& node) {
 }
 
 Status LowerAdd(const Lowering& lowering, Node* node) {
-  const Image a = lowering.image(node->inputs[0]), b = lowering.image(node->inputs[1]);
-  const Image y = lowering.image(node->output);
-  const AddParams params = MakeParams(*lowering.graph, *node);
+  Image a = lowering.image(node->inputs[0]), b = lowering.image(node->inputs[1]);
+  AddParams params = MakeParams(*lowering.graph, *node);
+  if (FirstIsRepeated(*lowering.graph, *node)) {
+    std::swap(a, b);
+    std::swap(params.multiplier_a, params.multiplier_b);
+  }
   const auto add = lowering.codes->add;
-  lowering.Add(*node, MakeRowStep(y.Rows(), static_cast<double>(y.Bytes()) / 8, [=](int64_t row) {
-    add(params, a.Row(row), b.Row(row), y.Row(row), y.UsedRowBytes());
-  }));
+  lowering.Add(*node, std::make_unique<BroadcastStep>(a, b, lowering.image(node->output),
+                                                      [=](const uint8_t* x, const uint8_t* z, uint8_t* y,
+                                                          int64_t count) { add(params, x, z, y, count); }));
   return Status::Ok();
 }
 
 }  // namespace
 
-const Operator kAdd = {"add", CheckAdd, InferSameShape, nullptr, LowerAdd};
+const Operator kAdd = {"add", CheckAdd, InferBroadcast, nullptr, LowerAdd};
 
 }  // namespace dbq

@@ -17,22 +17,25 @@ Status CheckMul(const Graph& graph, const Node& node) {
 }
 
 Status LowerMul(const Lowering& lowering, Node* node) {
-  const Image a = lowering.image(node->inputs[0]), b = lowering.image(node->inputs[1]);
-  const Image y = lowering.image(node->output);
+  Image a = lowering.image(node->inputs[0]), b = lowering.image(node->inputs[1]);
   const Value& output = lowering.value(node->output);
   MulParams params{lowering.value(node->inputs[0]).StoredZeroPoint(), lowering.value(node->inputs[1]).StoredZeroPoint(),
                    Scale(*lowering.graph, *node),
                    MakeOutputStage(node->options.activation, output.scale, output.zero_point)};
   params.stage.zero_point += 128;
+  if (FirstIsRepeated(*lowering.graph, *node)) {
+    std::swap(a, b);
+    std::swap(params.zero_a, params.zero_b);
+  }
   const auto mul = lowering.codes->mul;
-  lowering.Add(*node, MakeRowStep(y.Rows(), static_cast<double>(y.Bytes()) / 8, [=](int64_t row) {
-    mul(params, a.Row(row), b.Row(row), y.Row(row), y.UsedRowBytes());
-  }));
+  lowering.Add(*node, std::make_unique<BroadcastStep>(a, b, lowering.image(node->output),
+                                                      [=](const uint8_t* x, const uint8_t* z, uint8_t* y,
+                                                          int64_t count) { mul(params, x, z, y, count); }));
   return Status::Ok();
 }
 
 }  // namespace
 
-const Operator kMul = {"mul", CheckMul, InferSameShape, nullptr, LowerMul};
+const Operator kMul = {"mul", CheckMul, InferBroadcast, nullptr, LowerMul};
 
 }  // namespace dbq

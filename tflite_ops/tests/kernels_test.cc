@@ -232,7 +232,7 @@ DBQ_TEST(ReferenceByHand) {
 DBQ_TEST(SelectionFollowsTheFeatures) {
   const GemmShape gemm{100, 1, 64, 64};
   const DepthwiseShape depthwise{3, 3, 1, 1, 1, 1, 64};
-  for (Features features : {kScalar, kAvx2, kAvx2 | kAvx512Vnni, kAvx2 | kAvx512Vnni | kAmxInt8}) {
+  for (Features features : {kScalar, kAvx2, kAvx2 | kAvx512Vnni, kAvx2 | kAvx512Vnni | kAvx512Vbmi | kAmxInt8}) {
     for (bool bounded : {false, true}) {
       const GemmKernel& kernel = SelectGemm(gemm, bounded, features);
       DBQ_EXPECT(Has(features, kernel.needs) && (bounded || !kernel.bounded));
