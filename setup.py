@@ -44,6 +44,8 @@ LINK_FLAGS = [
 AVX512_FLAGS = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni", "-mprefer-vector-width=512"]
 ISA_FLAGS = {
     "avx2.cc": ["-mavx2"],
+    "avx2_depthwise.cc": ["-mavx2"],
+    "avx2_gemm.cc": ["-mavx2"],
     "avx512.cc": AVX512_FLAGS,
     "avx512vbmi.cc": [*AVX512_FLAGS, "-mavx512vbmi"],
     "avx512vnni_depthwise.cc": AVX512_FLAGS,

@@ -13,10 +13,10 @@
 namespace dbq {
 namespace {
 
-// With less than AVX512-VNNI the runtime's own kernels are faster than ours.
+// With less than AVX2 the runtime's own kernels are faster than ours.
 bool TakesBuiltins(const Settings& settings) {
   if (settings.single_operators || settings.builtins == Settings::Builtins::kNone) return false;
-  return settings.builtins == Settings::Builtins::kAll || Has(settings.features, kAvx512Vnni);
+  return settings.builtins == Settings::Builtins::kAll || Has(settings.features, kAvx2);
 }
 
 bool IsOurs(const tflite::Context* context, const tflite::Node& node, const tflite::Registration& registration,

@@ -21,6 +21,7 @@ namespace dbq {
 // One output channel is `segments` dot products of `length` neighbouring bytes each: the rows under a kernel.
 struct GemmShape {
   int64_t pixels = 0, segments = 1, length = 0, channels = 0;
+  bool ternary = false;  // a channel's weights are -p, 0 and p
   int64_t Depth() const { return segments * length; }
 };
 
@@ -47,6 +48,7 @@ struct PackedGemm {
   Buffer<int8_t> weights;
   Buffer<int32_t> bias;      // [64 per panel], in the order of the kernel's lanes
   Buffer<float> multiplier;  // likewise
+  Buffer<int16_t> factors;   // of ternary kernels: p, twice for every channel
   OutputStage stage;
 };
 
@@ -69,7 +71,7 @@ struct GemmKernel {
   // The result is clamped after the conversion to int32: |acc * multiplier| has to stay below 2^31.
   bool bounded;
   int rows;  // pixels of a full tile
-  // Estimated cycles.
+  // Estimated cycles; 0 when the kernel cannot do the shape.
   double (*cost)(const GemmShape& shape);
   int64_t (*scratch_bytes)(const GemmShape& shape);
   void (*pack)(const GemmWeights& weights, PackedGemm* packed);

@@ -105,12 +105,13 @@ void PackGroups(const StoredLayer& stored, const Layer& layer, const GemmShape& 
 }
 
 // Chooses a kernel and packs, at the first plan only.
-void PackLayer(const Lowering& lowering, const GemmShape& shape, Node* node) {
+void PackLayer(const Lowering& lowering, GemmShape shape, Node* node) {
   if (node->packed == nullptr) node->packed = std::make_shared<PackedLayer>();
   PackedLayer& packed = *node->packed;
   if (packed.gemms.empty()) {
     StoredLayer stored;
     LoadStored(node, &stored);
+    shape.ternary = stored.ternary;
     if (packed.gemm_kernel == nullptr) packed.gemm_kernel = &SelectGemm(shape, stored.bounded, lowering.features);
     PackGroups(stored, node->layer, shape, &packed);
   }

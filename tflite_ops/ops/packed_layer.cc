@@ -1,5 +1,6 @@
 #include "ops/packed_layer.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace dbq {
@@ -8,6 +9,7 @@ namespace {
 // The channel is the slowest axis of OHWI and the fastest of 1HWM.
 struct ChannelSums {
   int64_t sum = 0, magnitudes = 0;
+  int64_t largest = 0, nonzero = 0;  // magnitude, weights
 };
 
 std::vector<ChannelSums> SumChannels(const Layer& layer, const std::vector<int8_t>& integers) {
@@ -18,7 +20,10 @@ std::vector<ChannelSums> SumChannels(const Layer& layer, const std::vector<int8_
     for (int64_t k = 0; k < depth; ++k) {
       const int64_t w = integers[channel_last ? k * channels + m : m * depth + k];
       sums[m].sum += w;
-      sums[m].magnitudes += w < 0 ? -w : w;
+      const int64_t magnitude = w < 0 ? -w : w;
+      sums[m].magnitudes += magnitude;
+      sums[m].largest = std::max(sums[m].largest, magnitude);
+      sums[m].nonzero += w != 0;
     }
   }
   return sums;
@@ -39,6 +44,8 @@ void LoadStored(Node* node, StoredLayer* stored) {
   for (size_t m = 0; m < sums.size(); ++m) {
     const int64_t share = sums[m].sum * (layer.params.input_zero_point + 128);
     stored->bias.push_back(static_cast<int32_t>(static_cast<uint32_t>(layer.bias[m] - share)));
+    // Only equal magnitudes add up to this.
+    if (sums[m].magnitudes != sums[m].largest * sums[m].nonzero) stored->ternary = false;
     const double largest =
         std::abs(static_cast<double>(layer.bias[m])) + 255.0 * static_cast<double>(sums[m].magnitudes);
     if (!(largest * static_cast<double>(layer.multiplier[m]) < 2147483000.0)) stored->bounded = false;

@@ -22,6 +22,7 @@ struct StoredLayer {
   std::vector<int8_t> integers;
   std::vector<int32_t> bias;
   OutputStage stage;
+  bool ternary = true;   // every channel's weights are -p, 0 and p
   bool bounded = false;  // |acc * multiplier| < 2^31 for every input
 };
 

@@ -73,8 +73,10 @@ void CompareAll(const LayerShape& s, const Example& e) {
     }
     return;
   }
+  GemmShape any{1, 1, 1, 1};
+  any.ternary = s.branches == 1;
   for (const GemmKernel* kernel : GemmKernels()) {
-    if (Has(DetectFeatures(), kernel->needs)) CompareGemm(s, e, *kernel);
+    if (Has(DetectFeatures(), kernel->needs) && kernel->cost(any) > 0) CompareGemm(s, e, *kernel);
   }
 }
 
@@ -204,6 +206,26 @@ DBQ_TEST(ExtremeValues) {
         // The last byte keeps its filling.
         for (size_t i = 0; i + 1 < file.codes.size(); ++i) file.codes[i] = static_cast<uint8_t>(sign);
         const std::vector<int8_t> x(depth, static_cast<int8_t>(zero_point == 127 ? -128 : 127));
+        CompareAll(s, MakeExample(s, file, x));
+      }
+    }
+  }
+}
+
+DBQ_TEST(ExtremeDepthwiseValues) {
+  for (int size : {1, 3, 4, 5}) {
+    for (int sign : {0, 242}) {
+      for (int zero_point : {-128, 127}) {
+        LayerShape s;
+        s.kind = OpKind::kDepthwiseConv2D;
+        s.kernel_h = s.kernel_w = size;
+        s.in_channels = s.out_channels = 40;
+        s.input_zero_point = zero_point;
+        s.image = {1, 6, 6, 40};
+        Random random(1);
+        FileLayer file = testing::MakeLayer(s, &random);
+        for (uint8_t& code : file.codes) code = static_cast<uint8_t>(sign);
+        const std::vector<int8_t> x(6 * 6 * 40, static_cast<int8_t>(zero_point == 127 ? -128 : 127));
         CompareAll(s, MakeExample(s, file, x));
       }
     }
