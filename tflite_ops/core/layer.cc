@@ -99,19 +99,30 @@ OutputStage MakeOutputStage(Activation activation, float scale, int32_t zero_poi
   return stage;
 }
 
+namespace {
+
 // The output channel is the slowest axis of OHWI and the fastest of 1HWM.
+void AddBranch(const std::vector<int8_t>& trits, const uint8_t* scale, int64_t channels, bool channel_last,
+               std::vector<int8_t>* integers) {
+  const int64_t rows = channel_last ? static_cast<int64_t>(trits.size()) / channels : channels;
+  const int64_t columns = static_cast<int64_t>(trits.size()) / rows;
+  for (int64_t row = 0, i = 0; row < rows; ++row) {
+    for (int64_t column = 0; column < columns; ++column, ++i) {
+      const int factor = scale[channel_last ? column : row];
+      (*integers)[i] = static_cast<int8_t>((*integers)[i] + trits[i] * factor);
+    }
+  }
+}
+
+}  // namespace
+
 std::vector<int8_t> DecodeIntegers(OpKind kind, const LayerParams& params, const uint8_t* codes,
                                    const uint8_t* branch_scales) {
-  const int64_t channels = params.out_channels, weights = params.WeightCount(kind), depth = weights / channels;
-  const bool channel_last = kind == OpKind::kDepthwiseConv2D;
+  const int64_t channels = params.out_channels, weights = params.WeightCount(kind);
   std::vector<int8_t> trits(weights), integers(weights, 0);
   for (int branch = 0; branch < params.branches; ++branch) {
     DecodePlane(codes + branch * PlaneBytes(weights), weights, trits.data());
-    const uint8_t* scale = branch_scales + branch * channels;
-    for (int64_t i = 0; i < weights; ++i) {
-      const int64_t m = channel_last ? i % channels : i / depth;
-      integers[i] = static_cast<int8_t>(integers[i] + trits[i] * scale[m]);
-    }
+    AddBranch(trits, branch_scales + branch * channels, channels, kind == OpKind::kDepthwiseConv2D, &integers);
   }
   return integers;
 }

@@ -100,9 +100,12 @@ bool Partition::FindBatch() {
   std::vector<int> used = graph_.inputs;
   for (const Node& node : graph_.nodes) used.push_back(node.output);
   const std::vector<std::vector<int>> whole = Shapes(graph_, used);
+  bool images = false;  // vectors are better multiplied together
   for (const std::vector<int>& shape : whole) {
     if (shape.empty() || shape[0] != whole[0][0] || shape[0] < 2) return false;
+    images = images || shape.size() == 4;
   }
+  if (!images) return false;
   batch_ = whole[0][0];
   for (int input : graph_.inputs) graph_.values[input].shape[0] = 1;
   bool separable = InferShapes(&graph_).ok();

@@ -1,6 +1,7 @@
 #include "isa/panels.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace dbq {
 namespace {
@@ -18,12 +19,18 @@ void MakePanels(int panel_channels, PackedGemm* packed, int64_t depth_bytes) {
   packed->weights = Buffer<int8_t>(offset);
 }
 
-// One channel into its lane.
+// One channel into its lane; `to` is the panel. The last step of a segment may be short.
 void PackChannel(const int8_t* integers, const PackedGemm& packed, int depth_step, int lane, int lanes, int8_t* to) {
+  to += lane * depth_step;
   for (int64_t s = 0; s < packed.shape.segments; ++s) {
-    for (int64_t k = 0; k < packed.shape.length; ++k) {
-      const int64_t step = s * packed.steps + k / depth_step;
-      to[(step * lanes + lane) * depth_step + k % depth_step] = *integers++;
+    for (int64_t left = packed.shape.length, step = 0; step < packed.steps; ++step, to += lanes * depth_step) {
+      const int64_t count = std::min<int64_t>(left, depth_step);
+      if (count == 4 && depth_step == 4) {
+        std::memcpy(to, integers, 4);  // nearly all of them
+      } else {
+        for (int64_t k = 0; k < count; ++k) to[k] = integers[k];
+      }
+      integers += count, left -= count;
     }
   }
 }

@@ -6,25 +6,32 @@
 namespace dbq {
 namespace {
 
-// The channel is the slowest axis of OHWI and the fastest of 1HWM.
 struct ChannelSums {
-  int64_t sum = 0, magnitudes = 0;
-  int64_t largest = 0, nonzero = 0;  // magnitude, weights
+  int32_t sum = 0, magnitudes = 0;
+  int32_t largest = 0, nonzero = 0;  // magnitude, weights
 };
 
+// int32 holds them: a channel has at most kMaxDepth weights.
+ChannelSums SumChannel(const int8_t* w, int64_t count, int64_t stride) {
+  ChannelSums s;
+  for (int64_t k = 0; k < count; ++k) {
+    const int32_t weight = w[k * stride], magnitude = weight < 0 ? -weight : weight;
+    s.sum += weight;
+    s.magnitudes += magnitude;
+    s.largest = s.largest > magnitude ? s.largest : magnitude;
+    s.nonzero += weight != 0;
+  }
+  return s;
+}
+
+// The channel is the slowest axis of OHWI and the fastest of 1HWM.
 std::vector<ChannelSums> SumChannels(const Layer& layer, const std::vector<int8_t>& integers) {
   const int64_t channels = layer.params.out_channels, depth = layer.params.Depth(layer.kind);
   const bool channel_last = layer.kind == OpKind::kDepthwiseConv2D;
   std::vector<ChannelSums> sums(channels);
   for (int64_t m = 0; m < channels; ++m) {
-    for (int64_t k = 0; k < depth; ++k) {
-      const int64_t w = integers[channel_last ? k * channels + m : m * depth + k];
-      sums[m].sum += w;
-      const int64_t magnitude = w < 0 ? -w : w;
-      sums[m].magnitudes += magnitude;
-      sums[m].largest = std::max(sums[m].largest, magnitude);
-      sums[m].nonzero += w != 0;
-    }
+    sums[m] = channel_last ? SumChannel(integers.data() + m, depth, channels)
+                           : SumChannel(integers.data() + m * depth, depth, 1);
   }
   return sums;
 }
@@ -42,10 +49,10 @@ void LoadStored(Node* node, StoredLayer* stored) {
   stored->bounded = true;
   const std::vector<ChannelSums> sums = SumChannels(layer, stored->integers);
   for (size_t m = 0; m < sums.size(); ++m) {
-    const int64_t share = sums[m].sum * (layer.params.input_zero_point + 128);
+    const int64_t share = int64_t{sums[m].sum} * (layer.params.input_zero_point + 128);
     stored->bias.push_back(static_cast<int32_t>(static_cast<uint32_t>(layer.bias[m] - share)));
     // Only equal magnitudes add up to this.
-    if (sums[m].magnitudes != sums[m].largest * sums[m].nonzero) stored->ternary = false;
+    if (sums[m].magnitudes != int64_t{sums[m].largest} * sums[m].nonzero) stored->ternary = false;
     const double largest =
         std::abs(static_cast<double>(layer.bias[m])) + 255.0 * static_cast<double>(sums[m].magnitudes);
     if (!(largest * static_cast<double>(layer.multiplier[m]) < 2147483000.0)) stored->bounded = false;
