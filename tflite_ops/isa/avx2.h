@@ -76,6 +76,26 @@ DBQ_INLINE void StoreBytes(const uint8_t* bytes, int64_t count, uint8_t* to) {
   }
 }
 
+// One line each, so that code for both vector lengths can be written once.
+DBQ_INLINE Int Zero() { return _mm256_setzero_si256(); }
+DBQ_INLINE Int BroadcastInt(int32_t v) { return _mm256_set1_epi32(v); }
+DBQ_INLINE Int BroadcastWord(int32_t v) { return _mm256_set1_epi16(static_cast<int16_t>(v)); }
+DBQ_INLINE Float BroadcastFloat(float v) { return _mm256_set1_ps(v); }
+DBQ_INLINE Int LowBytes(Int a, Int b) { return _mm256_unpacklo_epi8(a, b); }
+DBQ_INLINE Int HighBytes(Int a, Int b) { return _mm256_unpackhi_epi8(a, b); }
+DBQ_INLINE Int LowWords(Int a, Int b) { return _mm256_unpacklo_epi16(a, b); }
+DBQ_INLINE Int HighWords(Int a, Int b) { return _mm256_unpackhi_epi16(a, b); }
+DBQ_INLINE Int SubWords(Int a, Int b) { return _mm256_sub_epi16(a, b); }
+DBQ_INLINE Int MulLowWords(Int a, Int b) { return _mm256_mullo_epi16(a, b); }
+DBQ_INLINE Int MulHighWords(Int a, Int b) { return _mm256_mulhi_epi16(a, b); }
+DBQ_INLINE Int MultiplyPairs(Int a, Int b) { return _mm256_madd_epi16(a, b); }
+DBQ_INLINE Int AddInts(Int a, Int b) { return _mm256_add_epi32(a, b); }
+DBQ_INLINE Int ShiftRight(Int a, __m128i count) { return _mm256_sra_epi32(a, count); }
+template <int count>
+DBQ_INLINE Int ShiftLeft(Int a) {
+  return _mm256_slli_epi32(a, count);
+}
+
 }  // namespace
 }  // namespace dbq
 

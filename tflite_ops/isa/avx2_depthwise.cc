@@ -229,6 +229,7 @@ void RunEights(const DepthwiseTask& task) {
 }  // namespace
 
 const DepthwiseKernel depthwise_avx2_8c2 = {"depthwise_avx2_8c2", kAvx2, true, EightCost, CopyDepthwise, RunEights};
+const DepthwiseKernel depthwise_avx2_1x1 = {"depthwise_avx2_1x1", kAvx2, true, SquareCost<1>, PackHalves, RunSquare<1>};
 const DepthwiseKernel depthwise_avx2_3x3 = {"depthwise_avx2_3x3", kAvx2, true, SquareCost<3>, PackHalves, RunSquare<3>};
 const DepthwiseKernel depthwise_avx2_5x5 = {"depthwise_avx2_5x5", kAvx2, true, SquareCost<5>, PackHalves, RunSquare<5>};
 

@@ -19,6 +19,7 @@ using Int = __m512i;
 using Float = __m512;
 
 DBQ_INLINE Int Load(const void* p) { return _mm512_loadu_si512(p); }
+DBQ_INLINE void Store(void* p, Int v) { _mm512_storeu_si512(p, v); }
 DBQ_INLINE Float LoadFloats(const float* p) { return _mm512_loadu_ps(p); }
 
 DBQ_INLINE Int Broadcast(const void* p) {
@@ -84,6 +85,26 @@ DBQ_INLINE void StorePixels(Int bytes, int r, int rows, __mmask64 mask, uint8_t*
     if (r + 2 < rows) _mm_mask_storeu_epi8(output + offset[r + 2], quarter, _mm512_extracti32x4_epi32(bytes, 2));
     if (r + 3 < rows) _mm_mask_storeu_epi8(output + offset[r + 3], quarter, _mm512_extracti32x4_epi32(bytes, 3));
   }
+}
+
+// One line each, so that code for both vector lengths can be written once.
+DBQ_INLINE Int Zero() { return _mm512_setzero_si512(); }
+DBQ_INLINE Int BroadcastInt(int32_t v) { return _mm512_set1_epi32(v); }
+DBQ_INLINE Int BroadcastWord(int32_t v) { return _mm512_set1_epi16(static_cast<int16_t>(v)); }
+DBQ_INLINE Float BroadcastFloat(float v) { return _mm512_set1_ps(v); }
+DBQ_INLINE Int LowBytes(Int a, Int b) { return _mm512_unpacklo_epi8(a, b); }
+DBQ_INLINE Int HighBytes(Int a, Int b) { return _mm512_unpackhi_epi8(a, b); }
+DBQ_INLINE Int LowWords(Int a, Int b) { return _mm512_unpacklo_epi16(a, b); }
+DBQ_INLINE Int HighWords(Int a, Int b) { return _mm512_unpackhi_epi16(a, b); }
+DBQ_INLINE Int SubWords(Int a, Int b) { return _mm512_sub_epi16(a, b); }
+DBQ_INLINE Int MulLowWords(Int a, Int b) { return _mm512_mullo_epi16(a, b); }
+DBQ_INLINE Int MulHighWords(Int a, Int b) { return _mm512_mulhi_epi16(a, b); }
+DBQ_INLINE Int MultiplyPairs(Int a, Int b) { return _mm512_madd_epi16(a, b); }
+DBQ_INLINE Int AddInts(Int a, Int b) { return _mm512_add_epi32(a, b); }
+DBQ_INLINE Int ShiftRight(Int a, __m128i count) { return _mm512_sra_epi32(a, count); }
+template <int count>
+DBQ_INLINE Int ShiftLeft(Int a) {
+  return _mm512_slli_epi32(a, count);
 }
 
 }  // namespace

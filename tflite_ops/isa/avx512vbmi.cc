@@ -3,6 +3,7 @@
 
 #include "isa/avx512.h"
 #include "isa/codes.h"
+#include "isa/codes_vector.h"
 
 namespace dbq {
 namespace {
@@ -20,9 +21,11 @@ void LookUpBytes(const uint8_t* x, const uint8_t* table, uint8_t* y, int64_t cou
 
 }  // namespace
 
-const CodeKernels codes_avx512vbmi = {
-    "codes_avx512vbmi", kAvx512Vnni | kAvx512Vbmi, AddCodes, MulCodes, SumCodes, MaximumCodes, FlipCodes, ClampCodes,
-    LookUpBytes};
+const CodeKernels codes_avx512vbmi = {"codes_avx512vbmi", kAvx512Vnni | kAvx512Vbmi,
+                                      AddVectorCodes,     MulVectorCodes,
+                                      SumCodes,           MaximumCodes,
+                                      FlipCodes,          ClampCodes,
+                                      LookUpBytes};
 
 }  // namespace dbq
 

@@ -1,7 +1,7 @@
 // CodeKernels as plain loops. Every file of an instruction set includes this and lets the compiler make vectors of it.
 //
 // Everything is in an unnamed namespace on purpose: an inline function compiled with more machine flags could be picked
-// by the linker for the baseline code as well.
+// by the linker for the baseline code as well. A file with vectors of its own for an operator leaves that loop unused.
 #ifndef DBQ_ISA_CODES_H_
 #define DBQ_ISA_CODES_H_
 
@@ -10,8 +10,8 @@
 namespace dbq {
 namespace {
 
-void AddCodes(const AddParams& params, const uint8_t* __restrict a, const uint8_t* __restrict b, uint8_t* __restrict y,
-              int64_t count) {
+[[maybe_unused]] void AddCodes(const AddParams& params, const uint8_t* __restrict a, const uint8_t* __restrict b,
+                               uint8_t* __restrict y, int64_t count) {
   const AddParams p = params;
   for (int64_t i = 0; i < count; ++i) {
     int32_t sum = ((a[i] * p.multiplier_a + b[i] * p.multiplier_b + p.bias) >> p.shift) + p.zero_point;
@@ -20,8 +20,8 @@ void AddCodes(const AddParams& params, const uint8_t* __restrict a, const uint8_
   }
 }
 
-void MulCodes(const MulParams& params, const uint8_t* __restrict a, const uint8_t* __restrict b, uint8_t* __restrict y,
-              int64_t count) {
+[[maybe_unused]] void MulCodes(const MulParams& params, const uint8_t* __restrict a, const uint8_t* __restrict b,
+                               uint8_t* __restrict y, int64_t count) {
   const MulParams p = params;
   // Adding and taking away 1.5 * 2^23 rounds a float of less than 2^22 to the nearest integer, ties to even.
   constexpr float kRound = 12582912.0f;
@@ -54,7 +54,6 @@ void ClampCodes(const uint8_t* __restrict x, uint8_t low, uint8_t high, uint8_t*
   }
 }
 
-// Files with a table look-up of their own leave this out.
 [[maybe_unused]] void LookUpCodes(const uint8_t* __restrict x, const uint8_t* __restrict table, uint8_t* __restrict y,
                                   int64_t count) {
   for (int64_t i = 0; i < count; ++i) y[i] = table[x[i]];
