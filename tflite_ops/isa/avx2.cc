@@ -14,26 +14,26 @@ namespace {
 // T_j of the table, so part i is stored as V_i = T_i ^ T_(i-1) ^ V_(i-8), and all but T_j cancels out.
 struct Parts {
   static constexpr int kParts = 16;
-  alignas(32) uint8_t bytes[kParts][32];
+  Int v[kParts];
 
   explicit Parts(const uint8_t* table) {
+    Int before = _mm256_setzero_si256();
     for (int i = 0; i < kParts; ++i) {
-      for (int k = 0; k < 32; ++k) {
-        int byte = table[i * 16 + k % 16];
-        if (i >= 1) byte ^= table[(i - 1) * 16 + k % 16];
-        if (i >= 8) byte ^= bytes[i - 8][k];
-        bytes[i][k] = static_cast<uint8_t>(byte);
-      }
+      const __m128i sixteen = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table + i * 16));
+      const Int part = _mm256_broadcastsi128_si256(sixteen);
+      v[i] = _mm256_xor_si256(part, before);
+      if (i >= 8) v[i] = _mm256_xor_si256(v[i], v[i - 8]);
+      before = part;
     }
   }
 
   // Up to x - 128 the difference wraps around; from there on it stays below 0.
   inline __attribute__((always_inline)) Int operator()(Int x, Int) const {
     const Int sixteen = _mm256_set1_epi8(16);
-    Int y = _mm256_shuffle_epi8(Load(bytes[0]), x);
+    Int y = _mm256_shuffle_epi8(v[0], x);
     DBQ_UNROLL for (int i = 1; i < kParts; ++i) {
       x = i <= 8 ? _mm256_sub_epi8(x, sixteen) : _mm256_subs_epi8(x, sixteen);
-      y = _mm256_xor_si256(y, _mm256_shuffle_epi8(Load(bytes[i]), x));
+      y = _mm256_xor_si256(y, _mm256_shuffle_epi8(v[i], x));
     }
     return y;
   }
