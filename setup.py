@@ -48,6 +48,7 @@ ISA_FLAGS = {
     "avx2_gemm.cc": ["-mavx2"],
     "avx512.cc": AVX512_FLAGS,
     "avx512vbmi.cc": [*AVX512_FLAGS, "-mavx512vbmi"],
+    "avx512vnni_dense.cc": AVX512_FLAGS,
     "avx512vnni_depthwise.cc": AVX512_FLAGS,
     "avx512vnni_gemm.cc": AVX512_FLAGS,
     "amx_gemm.cc": [*AVX512_FLAGS, "-mamx-tile", "-mamx-int8"],

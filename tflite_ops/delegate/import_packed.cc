@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/packing.h"
 #include "delegate/tensors.h"
 #include "ops/op.h"
 
@@ -37,6 +38,17 @@ Status CheckActivations(const tflite::Context* context, const tflite::Node& node
   return CheckActivation("output", *output, layer.output_scale, layer.params.output_zero_point);
 }
 
+Branches LoadBranches(int64_t weights, const LayerParams& params, const uint8_t* codes, const uint8_t* scales) {
+  Branches branches;
+  branches.planes = params.branches;
+  branches.trits.resize(weights * params.branches);
+  branches.scales.assign(scales, scales + int64_t{params.out_channels} * params.branches);
+  for (int plane = 0; plane < params.branches; ++plane) {
+    DecodePlane(codes + plane * PlaneBytes(weights), weights, branches.trits.data() + plane * weights);
+  }
+  return branches;
+}
+
 }  // namespace
 
 Status ImportPacked(OpKind kind, const tflite::Context* context, const tflite::Node& node, Node* imported) {
@@ -50,6 +62,7 @@ Status ImportPacked(OpKind kind, const tflite::Context* context, const tflite::N
   const auto* scales = static_cast<const uint8_t*>(GetTensor(context, node.inputs->data[kBranchScales])->data);
   const LayerParams params = imported->layer.params;
   imported->load = [=] { return DecodeIntegers(kind, params, codes, scales); };
+  imported->load_branches = [=] { return LoadBranches(params.WeightCount(kind), params, codes, scales); };
   return Status::Ok();
 }
 

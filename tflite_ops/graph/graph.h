@@ -40,6 +40,13 @@ struct Options {
   std::vector<int32_t> numbers;  // Reshape: the shape; Pad: before and after of every axis
 };
 
+// Ternary weights before they are put together: integers = p * b1, or p * b1 + q * b2.
+struct Branches {
+  int planes = 0;
+  std::vector<int8_t> trits;    // [planes, weights]
+  std::vector<uint8_t> scales;  // [planes, channels]
+};
+
 struct Node {
   const Operator* op = nullptr;
   std::string label;  // for messages: operator and output
@@ -50,6 +57,7 @@ struct Node {
   // Of convolutions and fully connected layers.
   Layer layer;                                // its integers are gone once a kernel has packed them
   std::function<std::vector<int8_t>()> load;  // the integers, from the file
+  std::function<Branches()> load_branches;    // of a packed operator
   Border padded;                              // zero points that a Pad before it would have added
   std::shared_ptr<PackedLayer> packed;        // kept from plan to plan
 };

@@ -273,7 +273,7 @@ double GemmCost(const GemmShape& s) {
 }  // namespace
 
 const GemmKernel gemm_amx_16x64c64 = {
-    "gemm_amx_16x64c64", kAvx512Vnni | kAmxInt8, true, kTilePixels, GemmCost, ScratchBytes, PackGemm, RunGemm};
+    "gemm_amx_16x64c64", kAvx512Vnni | kAmxInt8, true, false, kTilePixels, GemmCost, ScratchBytes, PackGemm, RunGemm};
 
 }  // namespace dbq
 

@@ -61,29 +61,17 @@ DBQ_INLINE void StoreTile(const Tile& tile, Int (&sum)[rows][vectors]) {
 
 // ---- ternary weights
 
-int LargestMagnitude(const int8_t* w, int64_t count) {
-  int largest = 1;
-  for (int64_t i = 0; i < count; ++i) {
-    const int magnitude = w[i] < 0 ? -w[i] : w[i];
-    largest = magnitude > largest ? magnitude : largest;
-  }
-  return largest;
-}
-
 void PackTernary(const GemmWeights& weights, PackedGemm* packed) {
-  const int64_t channels = weights.shape.channels, depth = weights.shape.Depth();
-  Buffer<int8_t> trits(channels * depth);
-  GemmWeights divided = weights;
-  divided.integers = trits.data();
+  const int64_t channels = weights.shape.channels;
+  GemmWeights trits = weights;
+  trits.integers = weights.trits;
+  PackPanels(trits, kByteStep, kByteStep, kChannels, OrderFor(weights.shape), packed);
   packed->factors = Buffer<int16_t>(CeilDiv(channels, kChannels) * 2 * kPanelChannels);
   for (int64_t m = 0; m < channels; ++m) {
-    const int scale = LargestMagnitude(weights.integers + m * depth, depth);
-    for (int64_t k = m * depth; k < (m + 1) * depth; ++k) trits[k] = static_cast<int8_t>(weights.integers[k] / scale);
-    int16_t* factor =
-        packed->factors.data() + (m / kChannels * kPanelChannels + OrderFor(weights.shape)(m % kChannels, 2)) * 2;
-    factor[0] = factor[1] = static_cast<int16_t>(scale);
+    const int lane = OrderFor(weights.shape)(m % kChannels, 2);
+    int16_t* factor = packed->factors.data() + (m / kChannels * kPanelChannels + lane) * 2;
+    factor[0] = factor[1] = weights.scales[m];
   }
-  PackPanels(divided, kByteStep, kByteStep, kChannels, OrderFor(weights.shape), packed);
 }
 
 // Steps that are left of a row of segments, in pieces that int16 can hold.
@@ -249,7 +237,7 @@ void RunWords(const GemmTask& task) {
 double Panels(const GemmShape& s) { return static_cast<double>(s.pixels * CeilDiv(s.channels, kChannels)); }
 
 double TernaryCost(const GemmShape& s) {
-  return s.ternary ? Panels(s) * (4.0 + 1.4 * static_cast<double>(s.segments * CeilDiv(s.length, kByteStep))) : 0;
+  return s.planes == 1 ? Panels(s) * (4.0 + 1.4 * static_cast<double>(s.segments * CeilDiv(s.length, kByteStep))) : 0;
 }
 
 double WordCost(const GemmShape& s) { return Panels(s) * (4.0 + 1.4 * static_cast<double>(RowWords(s) / kWordStep)); }
@@ -257,8 +245,8 @@ double WordCost(const GemmShape& s) { return Panels(s) * (4.0 + 1.4 * static_cas
 }  // namespace
 
 const GemmKernel gemm_avx2_ternary_6x16c4 = {
-    "gemm_avx2_ternary_6x16c4", kAvx2, true, kRows, TernaryCost, NoScratch, PackTernary, RunTernary};
-const GemmKernel gemm_avx2_6x16c2 = {"gemm_avx2_6x16c2", kAvx2,        true,      kRows,
+    "gemm_avx2_ternary_6x16c4", kAvx2, true, true, kRows, TernaryCost, NoScratch, PackTernary, RunTernary};
+const GemmKernel gemm_avx2_6x16c2 = {"gemm_avx2_6x16c2", kAvx2,        true,      false,   kRows,
                                      WordCost,           ScratchBytes, PackWords, RunWords};
 
 }  // namespace dbq

@@ -159,7 +159,7 @@ void RunGemm(const GemmTask& task) {
 }  // namespace
 
 const GemmKernel gemm_avx512vnni_6x64c4 = {
-    "gemm_avx512vnni_6x64c4", kAvx512Vnni, true, 12, GemmCost, NoScratch, PackGemm, RunGemm};
+    "gemm_avx512vnni_6x64c4", kAvx512Vnni, true, false, 12, GemmCost, NoScratch, PackGemm, RunGemm};
 
 }  // namespace dbq
 

@@ -21,7 +21,7 @@ namespace dbq {
 // One output channel is `segments` dot products of `length` neighbouring bytes each: the rows under a kernel.
 struct GemmShape {
   int64_t pixels = 0, segments = 1, length = 0, channels = 0;
-  bool ternary = false;  // a channel's weights are -p, 0 and p
+  int planes = 0;  // branches of trits: weights are p * b1, or p * b1 + q * b2; 0: any weights
   int64_t Depth() const { return segments * length; }
 };
 
@@ -32,6 +32,8 @@ struct GemmWeights {
   const int32_t* bias;
   const float* multiplier;
   OutputStage stage;
+  const int8_t* trits = nullptr;    // [planes, channels, segments, length]
+  const uint8_t* scales = nullptr;  // [planes, channels]: p, q
 };
 
 // Up to 16 * vectors channels; channels behind the last are zero.
@@ -48,7 +50,7 @@ struct PackedGemm {
   Buffer<int8_t> weights;
   Buffer<int32_t> bias;      // [64 per panel], in the order of the kernel's lanes
   Buffer<float> multiplier;  // likewise
-  Buffer<int16_t> factors;   // of ternary kernels: p, twice for every channel
+  Buffer<int16_t> factors;   // p, q: in the order of the kernel
   OutputStage stage;
 };
 
@@ -70,7 +72,8 @@ struct GemmKernel {
   Features needs;
   // The result is clamped after the conversion to int32: |acc * multiplier| has to stay below 2^31.
   bool bounded;
-  int rows;  // pixels of a full tile
+  bool wants_trits;  // GemmWeights::trits and scales
+  int rows;          // pixels of a full tile
   // Estimated cycles; 0 when the kernel cannot do the shape.
   double (*cost)(const GemmShape& shape);
   int64_t (*scratch_bytes)(const GemmShape& shape);

@@ -70,7 +70,8 @@ void RunDepthwise(const DepthwiseTask& task) {
 
 }  // namespace
 
-const GemmKernel gemm_scalar_1x16c1 = {"gemm_scalar_1x16c1", kScalar, false, 1, GemmCost, NoScratch, PackGemm, RunGemm};
+const GemmKernel gemm_scalar_1x16c1 = {
+    "gemm_scalar_1x16c1", kScalar, false, false, 1, GemmCost, NoScratch, PackGemm, RunGemm};
 const DepthwiseKernel depthwise_scalar = {"depthwise_scalar", kScalar,       false,
                                           DepthwiseCost,      PackDepthwise, RunDepthwise};
 const CodeKernels codes_scalar = {"codes_scalar", kScalar,   AddCodes,   MulCodes,   SumCodes,

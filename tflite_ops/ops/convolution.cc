@@ -94,13 +94,19 @@ std::vector<int32_t> SegmentOffsets(const LayerParams& p, const GemmShape& shape
   return offsets;
 }
 
-void PackGroups(const StoredLayer& stored, const Layer& layer, const GemmShape& shape, PackedLayer* packed) {
+void PackGroups(const StoredLayer& stored, const Node& node, const GemmShape& shape, PackedLayer* packed) {
+  const Layer& layer = node.layer;
+  const Branches branches = packed->gemm_kernel->wants_trits ? LoadBranches(node, stored) : Branches{};
   packed->gemms.resize(layer.params.groups);
   for (int64_t group = 0; group < layer.params.groups; ++group) {
-    const int64_t first = group * shape.channels;
-    packed->gemm_kernel->pack({shape, stored.integers.data() + first * shape.Depth(), stored.bias.data() + first,
-                               layer.multiplier.data() + first, stored.stage},
-                              &packed->gemms[group]);
+    const int64_t first = group * shape.channels, weights = first * shape.Depth();
+    GemmWeights part{shape, stored.integers.data() + weights, stored.bias.data() + first,
+                     layer.multiplier.data() + first, stored.stage};
+    if (branches.planes > 0) {
+      part.trits = branches.trits.data() + weights;
+      part.scales = branches.scales.data() + first;
+    }
+    packed->gemm_kernel->pack(part, &packed->gemms[group]);
   }
 }
 
@@ -111,9 +117,9 @@ void PackLayer(const Lowering& lowering, GemmShape shape, Node* node) {
   if (packed.gemms.empty()) {
     StoredLayer stored;
     LoadStored(node, &stored);
-    shape.ternary = stored.ternary;
+    shape.planes = stored.planes;
     if (packed.gemm_kernel == nullptr) packed.gemm_kernel = &SelectGemm(shape, stored.bounded, lowering.features);
-    PackGroups(stored, node->layer, shape, &packed);
+    PackGroups(stored, *node, shape, &packed);
   }
   for (PackedGemm& gemm : packed.gemms) gemm.shape.pixels = shape.pixels;
 }

@@ -36,6 +36,13 @@ std::vector<ChannelSums> SumChannels(const Layer& layer, const std::vector<int8_
   return sums;
 }
 
+// One magnitude in every channel, whoever wrote the weights: only equal ones add up to this.
+bool IsTernary(const std::vector<ChannelSums>& sums) {
+  return std::all_of(sums.begin(), sums.end(), [](const ChannelSums& s) {
+    return s.magnitudes == int64_t{s.largest} * s.nonzero && s.largest <= 127;
+  });
+}
+
 }  // namespace
 
 // Sums wrap around as the kernels' do: only the whole sum has to fit.
@@ -48,15 +55,25 @@ void LoadStored(Node* node, StoredLayer* stored) {
   stored->stage.zero_point += 128;
   stored->bounded = true;
   const std::vector<ChannelSums> sums = SumChannels(layer, stored->integers);
+  stored->planes = IsTernary(sums) ? 1 : node->load_branches ? layer.params.branches : 0;
   for (size_t m = 0; m < sums.size(); ++m) {
     const int64_t share = int64_t{sums[m].sum} * (layer.params.input_zero_point + 128);
     stored->bias.push_back(static_cast<int32_t>(static_cast<uint32_t>(layer.bias[m] - share)));
-    // Only equal magnitudes add up to this.
-    if (sums[m].magnitudes != int64_t{sums[m].largest} * sums[m].nonzero) stored->ternary = false;
     const double largest =
         std::abs(static_cast<double>(layer.bias[m])) + 255.0 * static_cast<double>(sums[m].magnitudes);
     if (!(largest * static_cast<double>(layer.multiplier[m]) < 2147483000.0)) stored->bounded = false;
   }
+}
+
+Branches LoadBranches(const Node& node, const StoredLayer& stored) {
+  if (stored.planes > 1) return node.load_branches();
+  Branches branches;
+  branches.planes = 1;
+  for (int8_t w : stored.integers) branches.trits.push_back(static_cast<int8_t>((w > 0) - (w < 0)));
+  for (const ChannelSums& s : SumChannels(node.layer, stored.integers)) {
+    branches.scales.push_back(static_cast<uint8_t>(std::max(s.largest, 1)));
+  }
+  return branches;
 }
 
 }  // namespace dbq

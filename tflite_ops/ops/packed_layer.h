@@ -22,11 +22,14 @@ struct StoredLayer {
   std::vector<int8_t> integers;
   std::vector<int32_t> bias;
   OutputStage stage;
-  bool ternary = true;   // every channel's weights are -p, 0 and p
+  int planes = 0;        // branches of trits that the weights are known to have
   bool bounded = false;  // |acc * multiplier| < 2^31 for every input
 };
 
 void LoadStored(Node* node, StoredLayer* stored);
+
+// The branches behind stored.planes.
+Branches LoadBranches(const Node& node, const StoredLayer& stored);
 
 }  // namespace dbq
 

@@ -73,8 +73,9 @@ void CompareAll(const LayerShape& s, const Example& e) {
     }
     return;
   }
-  GemmShape any{1, 1, 1, 1};
-  any.ternary = s.branches == 1;
+  // Large enough for every kernel that can do such weights and patches.
+  GemmShape any{1, s.kernel_h * s.kernel_w == 1 ? 1 : 2, 1 << 10, 1 << 10};
+  any.planes = s.branches;
   for (const GemmKernel* kernel : GemmKernels()) {
     if (Has(DetectFeatures(), kernel->needs) && kernel->cost(any) > 0) CompareGemm(s, e, *kernel);
   }
@@ -188,6 +189,25 @@ DBQ_TEST(TilesAndTails) {
       s.input_zero_point = stream % 2 == 0 ? -128 : 127, s.output_zero_point = stream % 4 < 2 ? -128 : 127;
       s.image.width = pixels;
       Compare(s, stream++);
+    }
+  }
+}
+
+// Weights of two bits: one row, and several where the plan was made for one.
+DBQ_TEST(TwoBitDense) {
+  for (int branches : {1, 2}) {
+    for (int depth : {1, 15, 16, 17, 63, 64, 100, 300}) {
+      for (int channels : {1, 63, 64, 65, 130}) {
+        LayerShape s;
+        s.kind = OpKind::kFullyConnected;
+        s.padding = Padding::kValid;
+        s.branches = branches;
+        s.in_channels = s.image.channels = depth;
+        s.out_channels = channels;
+        s.image.batch = 1 + depth % 3;
+        s.input_zero_point = depth % 2 == 0 ? -128 : 127;
+        Compare(s, static_cast<uint64_t>(depth * 1000 + channels * 2 + branches));
+      }
     }
   }
 }

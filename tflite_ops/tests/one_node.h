@@ -17,12 +17,28 @@ namespace testing {
 
 inline std::vector<int> ShapeOf(const ImageShape& s) { return {s.batch, s.height, s.width, s.channels}; }
 
+inline Layer DecodedLayer(const LayerShape& s, const FileLayer& file) {
+  Layer layer;
+  DBQ_EXPECT_OK(DecodeLayer(s.kind, file.View(), &layer));
+  return layer;
+}
+
 // The layer as a node between two values.
 inline Graph MakeGraph(const LayerShape& s, const FileLayer& file) {
   Graph graph;
   Node node;
-  DBQ_EXPECT_OK(DecodeLayer(s.kind, file.View(), &node.layer));
+  node.layer = DecodedLayer(s, file);
   node.load = [integers = node.layer.integers] { return integers; };
+  node.load_branches = [s, file] {
+    Branches branches;
+    const int64_t weights = DecodedLayer(s, file).params.WeightCount(s.kind);
+    branches.planes = s.branches, branches.scales = file.branch_scales;
+    branches.trits.resize(weights * s.branches);
+    for (int plane = 0; plane < s.branches; ++plane) {
+      DecodePlane(file.codes.data() + plane * PlaneBytes(weights), weights, branches.trits.data() + plane * weights);
+    }
+    return branches;
+  };
   node.op = s.kind == OpKind::kConv2D ? &kConvolution : &kDepthwise;
   if (s.kind == OpKind::kFullyConnected) node.op = &kFullyConnected;
   node.label = s.Describe();

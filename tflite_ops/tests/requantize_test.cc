@@ -80,13 +80,17 @@ DBQ_TEST(GoldenVectorsThroughGemmKernels) {
   const std::vector<int32_t> offset(16, 0);
   for (const GemmKernel* kernel : GemmKernels()) {
     if (!Has(DetectFeatures(), kernel->needs)) continue;
-    Buffer<uint8_t> scratch(kernel->scratch_bytes(shape));
+    GemmShape ternary = shape;
+    ternary.planes = 1;
+    Buffer<uint8_t> scratch(kernel->scratch_bytes(ternary));
     for (const Golden& g : kGolden) {
       if (kernel->bounded && !IsBounded(g)) continue;
       const std::vector<int32_t> bias(kChannels, g.accumulator);
       const std::vector<float> multiplier(kChannels, g.multiplier);
       PackedGemm packed;
-      kernel->pack({shape, weights.data(), bias.data(), multiplier.data(), Stored(g)}, &packed);
+      const std::vector<uint8_t> scales(kChannels, 1);
+      kernel->pack({ternary, weights.data(), bias.data(), multiplier.data(), Stored(g), weights.data(), scales.data()},
+                   &packed);
       std::vector<uint8_t> y(kChannels, 99);
       kernel->run({&packed, x.data(), offset.data(), offset.data(), y.data(), offset.data(), 1, 0,
                    static_cast<int64_t>(packed.panels.size()), scratch.data()});
