@@ -74,7 +74,7 @@ void CompareAll(const LayerShape& s, const Example& e) {
     return;
   }
   // Large enough for every kernel that can do such weights and patches.
-  GemmShape any{1, s.kernel_h * s.kernel_w == 1 ? 1 : 2, 1 << 10, 1 << 10};
+  GemmShape any{1, s.kernel_h * s.kernel_w == 1 ? 1 : 2, 1 << 11, 1 << 11};
   any.planes = s.branches;
   for (const GemmKernel* kernel : GemmKernels()) {
     if (Has(DetectFeatures(), kernel->needs) && kernel->cost(any) > 0) CompareGemm(s, e, *kernel);
