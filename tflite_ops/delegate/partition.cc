@@ -122,6 +122,7 @@ bool Partition::FindBatch() {
 }
 
 Status Partition::PlanShapes(tflite::Context* context) {
+  team_.Wait();
   plan_.reset();
   threads_ = std::max(1, context->recommended_num_threads);
   batch_ = 1;

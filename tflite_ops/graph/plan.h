@@ -2,6 +2,7 @@
 #ifndef DBQ_GRAPH_PLAN_H_
 #define DBQ_GRAPH_PLAN_H_
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -34,8 +35,8 @@ class Step {
 
   int64_t units() const { return units_; }
   double cost() const { return cost_; }  // estimated cycles
-  int slots = 1;                         // threads that share it
-  bool wait = false;                     // all threads meet behind it
+  int slots = 1;                         // threads that it is worth
+  int64_t chunks = 1;                    // pieces that threads take, one after the other
   std::string label;                     // operator and output, for reports
   // The output's border is filled before the first unit.
   Image output;
@@ -67,8 +68,18 @@ class Plan {
     std::vector<int64_t> nanoseconds;
   };
 
-  void RunSlot(int slot);
+  // What is left of a step in a run: threads take its chunks in turn.
+  struct alignas(kCacheLine) Progress {
+    std::atomic<uint64_t> next{0};  // number of the run, and the chunk that comes next
+    std::atomic<int64_t> done{0};   // chunks
+  };
+
   void Finish(int threads);
+  void RunAlone();
+  void RunSlot(int slot, uint32_t run);
+  void RunChunks(size_t step, int slot, uint32_t run);
+  bool TakeChunk(size_t step, uint32_t run, int64_t* chunk);
+  bool IsOver(size_t step, uint32_t run) const;
 
   Buffer<uint8_t> arena_, scratch_;
   std::vector<Buffer<uint8_t>> constants_;
@@ -76,7 +87,8 @@ class Plan {
   std::vector<std::unique_ptr<Step>> steps_;
   int slots_ = 1;  // the most that a step uses
   RunContext context_{};
-  Team* team_ = nullptr;
+  std::atomic<uint32_t> run_{0};    // number of the last run
+  std::vector<Progress> progress_;  // one for every step; only where threads share steps
   std::unique_ptr<Profile> profile_;
 };
 

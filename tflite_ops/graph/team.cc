@@ -2,6 +2,10 @@
 
 #include <unistd.h>
 
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -9,10 +13,14 @@
 namespace dbq {
 namespace {
 
-// Looks before a thread goes to sleep: about as long as a wake-up costs.
-constexpr int kSpins = 1000;
+// Looks before a thread goes to sleep: about as long as waking it up would take.
+constexpr int kLooks = 1000;
 
-void Pause() {
+}  // namespace
+
+void WaitALittle(int turn) {
+  // More threads than cores: the one that is waited for may need this core.
+  if (turn > kLooks) return std::this_thread::yield();
 #if defined(__x86_64__)
   _mm_pause();
 #elif defined(__aarch64__)
@@ -20,47 +28,37 @@ void Pause() {
 #endif
 }
 
-}  // namespace
-
 struct Team::Shared {
   std::mutex mutex;
-  std::condition_variable start, done;
-  std::atomic<uint64_t> generation{0};
-  std::atomic<int> running{0};  // slots that have not finished the job
-  std::atomic<int> slots{0};
+  std::condition_variable start;
+  std::atomic<uint32_t> run{0};
+  std::atomic<int> working{0};  // helpers inside of `work`
   std::atomic<bool> stop{false};
-  void (*work)(void*, int) = nullptr;
-  void* argument = nullptr;
+  std::atomic<int> helpers{0};  // that this run asks for
+  std::atomic<Work> work{nullptr};
+  std::atomic<void*> argument{nullptr};
 
-  std::atomic<int> arrived{0};
-  std::atomic<uint32_t> phase{0};
-
-  void Worker(int slot, uint64_t seen);
-  bool WaitForWork(uint64_t seen);
-  void Finish();
+  void Helper(int slot, uint32_t seen);
+  void WaitForRun(uint32_t seen);
 };
 
-// False when the team ends.
-bool Team::Shared::WaitForWork(uint64_t seen) {
-  for (int i = 0; i < kSpins; ++i, Pause()) {
-    if (generation.load(std::memory_order_acquire) != seen) return !stop;
+void Team::Shared::WaitForRun(uint32_t seen) {
+  for (int i = 0; i < kLooks; WaitALittle(i++)) {
+    if (run.load(std::memory_order_acquire) != seen) return;
   }
   std::unique_lock<std::mutex> lock(mutex);
-  start.wait(lock, [&] { return stop || generation != seen; });
-  return !stop;
+  start.wait(lock, [&] { return run.load() != seen; });
 }
 
-void Team::Shared::Finish() {
-  if (running.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
-  std::lock_guard<std::mutex> lock(mutex);  // the caller may be between its look and its sleep
-  done.notify_one();
-}
-
-void Team::Shared::Worker(int slot, uint64_t seen) {
-  while (WaitForWork(seen)) {
-    seen = generation;
-    if (slot < slots) work(argument, slot);
-    Finish();
+void Team::Shared::Helper(int slot, uint32_t seen) {
+  while (true) {
+    WaitForRun(seen);
+    // Announced before the look at what to do: Wait may not miss a helper that has seen the last run.
+    working.fetch_add(1);
+    seen = run.load();
+    if (stop) return;
+    if (slot <= helpers) work.load()(argument, slot, seen);
+    working.fetch_sub(1);
   }
 }
 
@@ -74,65 +72,49 @@ Team::~Team() {
   {
     std::lock_guard<std::mutex> lock(shared_->mutex);
     shared_->stop = true;
-    ++shared_->generation;
+    ++shared_->run;
   }
   shared_->start.notify_all();
-  for (std::thread& worker : workers_) worker.join();
+  for (std::thread& helper : helpers_) helper.join();
 }
 
-// In the child of a fork the workers do not exist, and their locks may be held for ever: both are left behind.
+// In the child of a fork the helpers do not exist, and their locks may be held for ever: both are left behind.
 void Team::Forget() {
-  for (std::thread& worker : workers_) new std::thread(std::move(worker));
-  workers_.clear();
+  for (std::thread& helper : helpers_) new std::thread(std::move(helper));
+  helpers_.clear();
   shared_.release();
 }
 
-void Team::Start(int workers) {
+void Team::Hire(int helpers) {
   if (process_ != getpid()) {
     Forget();
     shared_ = std::make_unique<Shared>();
     process_ = getpid();
   }
-  while (static_cast<int>(workers_.size()) < workers) {
-    // What has run before is none of a new worker's business.
-    const int slot = static_cast<int>(workers_.size()) + 1;
-    workers_.emplace_back(&Shared::Worker, shared_.get(), slot, shared_->generation.load());
+  while (static_cast<int>(helpers_.size()) < helpers) {
+    // What has run before is none of a new helper's business.
+    const int slot = static_cast<int>(helpers_.size()) + 1;
+    helpers_.emplace_back(&Shared::Helper, shared_.get(), slot, shared_->run.load());
   }
 }
 
-void Team::Run(int slots, void (*work)(void*, int), void* argument) {
-  if (slots <= 1) return work(argument, 0);
-  Start(slots - 1);
+uint32_t Team::Start(int helpers, Work work, void* argument) {
+  Hire(helpers);
   Shared& s = *shared_;
+  s.work = work, s.argument = argument, s.helpers = helpers;
+  uint32_t run;
   {
-    std::lock_guard<std::mutex> lock(s.mutex);
-    s.work = work, s.argument = argument;
-    s.slots = slots;
-    s.running = static_cast<int>(workers_.size());
-    s.arrived = 0;
-    ++s.generation;
+    std::lock_guard<std::mutex> lock(s.mutex);  // a helper may be between its look and its sleep
+    run = ++s.run;
   }
   s.start.notify_all();
-  work(argument, 0);
-  for (int i = 0; i < kSpins; ++i, Pause()) {
-    if (s.running.load(std::memory_order_acquire) == 0) return;
-  }
-  std::unique_lock<std::mutex> lock(s.mutex);
-  s.done.wait(lock, [&] { return s.running == 0; });
+  return run;
 }
 
-void Team::Barrier() {
-  Shared& s = *shared_;
-  const uint32_t phase = s.phase.load(std::memory_order_acquire);
-  if (s.arrived.fetch_add(1, std::memory_order_acq_rel) + 1 == s.slots) {
-    s.arrived.store(0, std::memory_order_relaxed);
-    s.phase.store(phase + 1, std::memory_order_release);
-    return;
-  }
-  for (int i = 0; s.phase.load(std::memory_order_acquire) == phase; ++i) {
-    // More threads than cores: the one that is waited for may need this core.
-    i < kSpins ? Pause() : std::this_thread::yield();
-  }
+void Team::Wait() {
+  if (shared_ == nullptr || process_ != getpid()) return;
+  shared_->helpers = 0;
+  for (int i = 0; shared_->working.load() != 0; ++i) WaitALittle(i);
 }
 
 }  // namespace dbq

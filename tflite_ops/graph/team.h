@@ -1,12 +1,9 @@
-// Threads that work through a plan together: woken once for a run, and waiting for each other between its steps.
+// Threads that help with a plan: woken once for a run, asleep soon after it.
 #ifndef DBQ_GRAPH_TEAM_H_
 #define DBQ_GRAPH_TEAM_H_
 
-#include <atomic>
-#include <condition_variable>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -19,22 +16,27 @@ class Team {
   Team(const Team&) = delete;
   Team& operator=(const Team&) = delete;
 
-  // Calls work(argument, slot) for slots 0 .. slots - 1, each on its own thread, the caller's being 0. Returns when all
-  // are done. One caller at a time. After fork() the child starts threads of its own.
-  void Run(int slots, void (*work)(void* argument, int slot), void* argument);
+  // Helpers 1 .. helpers call work(argument, slot, run), in which `run` is a number that grows; the caller does not
+  // wait for them, nor need they come in time: `work` finds out what is left to do for this run. One caller at a time.
+  // After fork() the child starts helpers of its own. Returns `run`.
+  using Work = void (*)(void* argument, int slot, uint32_t run);
+  uint32_t Start(int helpers, Work work, void* argument);
 
-  // Called by every slot of the running work: returns when all have arrived.
-  void Barrier();
+  // Until no helper is at work: before `argument` ends.
+  void Wait();
 
  private:
   struct Shared;
-  void Start(int workers);
+  void Hire(int helpers);
   void Forget();
 
   std::unique_ptr<Shared> shared_;
-  std::vector<std::thread> workers_;
+  std::vector<std::thread> helpers_;
   int process_ = 0;
 };
+
+// Lets the processor breathe in a loop that waits; yields the core when `turn` says that it takes long.
+void WaitALittle(int turn);
 
 }  // namespace dbq
 
