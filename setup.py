@@ -42,7 +42,7 @@ LINK_FLAGS = [
 ]
 # Files that need more than the processor's baseline; chosen at run time.
 AVX512_FLAGS = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni", "-mprefer-vector-width=512"]
-ISA_FLAGS = {
+X86_FLAGS = {
     "avx2.cc": ["-mavx2"],
     "avx2_depthwise.cc": ["-mavx2"],
     "avx2_gemm.cc": ["-mavx2"],
@@ -53,6 +53,13 @@ ISA_FLAGS = {
     "avx512vnni_gemm.cc": AVX512_FLAGS,
     "amx_gemm.cc": [*AVX512_FLAGS, "-mamx-tile", "-mamx-int8"],
 }
+ARM_FLAGS = {
+    "neon_dot_depthwise.cc": ["-march=armv8.2-a+dotprod"],
+    "neon_dot_gemm.cc": ["-march=armv8.2-a+dotprod"],
+    "neon_i8mm_gemm.cc": ["-march=armv8.2-a+dotprod+i8mm"],
+}
+# By platform.machine(). A file of another processor compiles to nothing.
+FLAGS_OF_MACHINE = {"x86_64": X86_FLAGS, "AMD64": X86_FLAGS, "aarch64": ARM_FLAGS, "arm64": ARM_FLAGS}
 
 EXAMPLES = ["matplotlib", "pillow", "scikit-learn", "tensorboard"]
 # dill is what tfds.testing needs.
@@ -67,8 +74,8 @@ def sources() -> list[str]:
 
 
 def isa_flags(source: str) -> list[str]:
-    """Extra machine flags of one file; none on other processors, where such a file compiles to nothing."""
-    return ISA_FLAGS.get(Path(source).name, []) if platform.machine() in ("x86_64", "AMD64") else []
+    """Extra machine flags of one file."""
+    return FLAGS_OF_MACHINE.get(platform.machine(), {}).get(Path(source).name, [])
 
 
 class BuildDelegate(build_ext):

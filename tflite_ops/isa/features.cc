@@ -6,6 +6,8 @@
 #include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
 #endif
 
 namespace dbq {
@@ -16,13 +18,22 @@ struct Named {
   Features needed, allowed;
 };
 
-// What a name needs, and what it allows.
+// What a name needs, and what it allows: those of this architecture.
+#if defined(__aarch64__)
+constexpr Features kEverything = kNeon | kDotProd | kI8mm;
+constexpr Named kNames[] = {{"auto", kScalar, kEverything},
+                            {"scalar", kScalar, kScalar},
+                            {"neon", kNeon, kNeon},
+                            {"dotprod", kNeon | kDotProd, kNeon | kDotProd},
+                            {"i8mm", kEverything, kEverything}};
+#else
 constexpr Features kAvx512 = kAvx2 | kAvx512Vnni | kAvx512Vbmi, kEverything = kAvx512 | kAmxInt8;
 constexpr Named kNames[] = {{"auto", kScalar, kEverything},
                             {"scalar", kScalar, kScalar},
                             {"avx2", kAvx2, kAvx2},
                             {"avx512vnni", kAvx2 | kAvx512Vnni, kAvx512},
                             {"amx", kAvx2 | kAvx512Vnni | kAmxInt8, kEverything}};
+#endif
 
 #if defined(__x86_64__)
 bool HasAvx512Vnni() {
@@ -53,6 +64,17 @@ Features Detect() {
   if (Has(found, kAvx512Vnni) && HasAmxInt8()) found |= kAmxInt8;
   return found;
 }
+#elif defined(__aarch64__)
+// Bits of the kernel's answer, by number: older headers have no names for them.
+Features Detect() {
+  Features found = kNeon;
+#if defined(__linux__)
+  constexpr unsigned long kHasDotProd = 1ul << 20, kHasI8mm = 1ul << 13;
+  if ((getauxval(AT_HWCAP) & kHasDotProd) != 0) found |= kDotProd;
+  if (Has(found, kDotProd) && (getauxval(AT_HWCAP2) & kHasI8mm) != 0) found |= kI8mm;
+#endif
+  return found;
+}
 #else
 Features Detect() { return kScalar; }
 #endif
@@ -73,6 +95,10 @@ bool ParseIsa(const char* name, Features* needed, Features* allowed) {
   return false;
 }
 
+#if defined(__aarch64__)
+const char* IsaNames() { return "auto, scalar, neon, dotprod or i8mm"; }
+#else
 const char* IsaNames() { return "auto, scalar, avx2, avx512vnni or amx"; }
+#endif
 
 }  // namespace dbq

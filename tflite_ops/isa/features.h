@@ -12,6 +12,9 @@ constexpr Features kAvx2 = 1 << 0;
 constexpr Features kAvx512Vnni = 1 << 1;  // F, BW, DQ, VL and VNNI
 constexpr Features kAvx512Vbmi = 1 << 2;  // looks up bytes in registers
 constexpr Features kAmxInt8 = 1 << 3;     // granted by the operating system, too
+constexpr Features kNeon = 1 << 4;        // every aarch64
+constexpr Features kDotProd = 1 << 5;     // SDOT, Armv8.2
+constexpr Features kI8mm = 1 << 6;        // USMMLA, Armv8.6
 
 // Of this processor.
 Features DetectFeatures();

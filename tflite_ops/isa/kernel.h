@@ -51,6 +51,7 @@ struct PackedGemm {
   Buffer<int32_t> bias;      // [64 per panel], in the order of the kernel's lanes
   Buffer<float> multiplier;  // likewise
   Buffer<int16_t> factors;   // p, q: in the order of the kernel
+  bool has_lowest = false;   // some weight is -128; told where a kernel has to know
   OutputStage stage;
 };
 
@@ -102,6 +103,7 @@ struct PackedDepthwise {
   Buffer<int8_t> weights;
   Buffer<int32_t> bias;
   Buffer<float> multiplier;
+  bool has_lowest = false;  // as of a PackedGemm
   OutputStage stage;
 };
 
