@@ -1,6 +1,7 @@
 // Runs one kernel once, between two marks, for arm_cycles.py to trace: one_product <kernel> <pixels> <K> <channels>
 // [branches]
 //                                                                       one_product <kernel> <width> <size> <channels>
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -28,15 +29,23 @@ constexpr OutputStage kStage = {-128, 127, 128};
 
 void RunGemm(const GemmKernel& kernel, int64_t pixels, int64_t depth, int64_t channels, int branches) {
   GemmShape shape{pixels, 1, depth, channels};
-  shape.ternary = branches == 1;
-  std::vector<int8_t> weights(depth * channels);
-  for (int8_t& w : weights) {
-    w = static_cast<int8_t>(branches == 1 ? (Random(3) - 1) * 127 : (Random(3) - 1) * 84 + (Random(3) - 1) * 43);
+  shape.planes = branches;
+  const int64_t count = depth * channels;
+  std::vector<int8_t> trits(branches * count), weights(count, 0);
+  std::vector<uint8_t> scales(branches * channels);
+  for (int branch = 0; branch < branches; ++branch) {
+    const int scale = branches == 1 ? 127 : branch == 0 ? 84 : 43;
+    std::fill_n(scales.begin() + branch * channels, channels, static_cast<uint8_t>(scale));
+    for (int64_t i = 0; i < count; ++i) {
+      const int trit = Random(3) - 1;
+      trits[branch * count + i] = static_cast<int8_t>(trit);
+      weights[i] = static_cast<int8_t>(weights[i] + trit * scale);
+    }
   }
   const std::vector<int32_t> bias(channels, 0), segment(16, 0);
   const std::vector<float> multiplier(channels, 1e-4f);
   PackedGemm packed;
-  kernel.pack({shape, weights.data(), bias.data(), multiplier.data(), kStage}, &packed);
+  kernel.pack({shape, weights.data(), bias.data(), multiplier.data(), kStage, trits.data(), scales.data()}, &packed);
   Buffer<uint8_t> x(pixels * depth), y(pixels * channels), scratch(kernel.scratch_bytes(shape));
   for (int64_t i = 0; i < x.count(); ++i) x[i] = static_cast<uint8_t>(Random(256));
   Buffer<int32_t> from(pixels), to(pixels);

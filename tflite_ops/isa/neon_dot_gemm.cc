@@ -97,7 +97,7 @@ double GemmCost(const GemmShape& s) {
 }  // namespace
 
 const GemmKernel gemm_neondot_4x16c4 = {
-    "gemm_neondot_4x16c4", kNeon | kDotProd, false, kRows, GemmCost, NoScratch, PackGemm, RunGemm};
+    "gemm_neondot_4x16c4", kNeon | kDotProd, false, false, kRows, GemmCost, NoScratch, PackGemm, RunGemm};
 
 }  // namespace dbq
 

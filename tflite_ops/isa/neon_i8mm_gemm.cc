@@ -111,7 +111,7 @@ double GemmCost(const GemmShape& s) {
 }  // namespace
 
 const GemmKernel gemm_neoni8mm_4x16c8 = {
-    "gemm_neoni8mm_4x16c8", kNeon | kDotProd | kI8mm, false, kRows, GemmCost, NoScratch, PackGemm, RunGemm};
+    "gemm_neoni8mm_4x16c8", kNeon | kDotProd | kI8mm, false, false, kRows, GemmCost, NoScratch, PackGemm, RunGemm};
 
 }  // namespace dbq
 

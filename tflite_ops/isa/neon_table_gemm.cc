@@ -3,126 +3,13 @@
 // For four input channels a table holds the 3^4 = 81 signed sums of eight pixels (int16); an output channel then adds
 // one row of it for four weights. A table serves all output channels, so that its 81 additions pay from about 32 of
 // them. Tables of sixteen groups of four fill two thirds of a first-level cache of 32 KiB.
-//
-// int16 sums. A chunk is at most 256 weights t of codes s = u - 128 in -128 .. 127, so that the sum is in
-// -32768 .. 32768, and 32768 needs 256 weights of -1: such a chunk is stored with its signs turned and a factor of -p.
 #if defined(__aarch64__)
 
 #include "isa/neon.h"
+#include "isa/neon_table.h"
 
 namespace dbq {
 namespace {
-
-constexpr int kPixels = 8;
-constexpr int kOctet = 8;  // channels
-constexpr int kGroup = 4;  // weights
-constexpr int kRowBytes = kPixels * 2;
-constexpr int kTableRows = 81;
-constexpr int64_t kTableBytes = kTableRows * kRowBytes;
-constexpr int64_t kBlockGroups = 16, kChunkGroups = 64;
-constexpr int64_t kIndexBytes = kOctet * 2;  // of an octet and a group
-constexpr int kUnroll = 2;                   // groups at a time
-// Offsets of rows are put into the low bits of an address.
-constexpr int kOffsetBits = 15;
-constexpr int64_t kTableAlignment = int64_t{1} << kOffsetBits;
-static_assert(kBlockGroups * kTableBytes <= kTableAlignment && kBlockGroups % kUnroll == 0, "");
-
-int64_t Groups(const GemmShape& s) { return s.segments * CeilDiv(s.length, kGroup); }
-int64_t Chunks(const GemmShape& s) { return CeilDiv(Groups(s), kChunkGroups); }
-int64_t StoredGroups(const GemmShape& s) { return RoundUp(Groups(s), kUnroll); }
-int64_t Octets(const Panel& panel) { return CeilDiv(panel.channels, kOctet); }
-
-// ---- packing: offsets of rows, [panel][block][octet][group of the block][8 channels]
-
-int LargestMagnitude(const int8_t* w, int64_t count) {
-  int largest = 1;
-  for (int64_t i = 0; i < count; ++i) {
-    const int magnitude = w[i] < 0 ? -w[i] : w[i];
-    largest = magnitude > largest ? magnitude : largest;
-  }
-  return largest;
-}
-
-// The trits of one channel, each segment filled up with zeros.
-void Divide(const int8_t* w, const GemmShape& s, int scale, int8_t* trits) {
-  const int64_t padded = RoundUp(s.length, kGroup);
-  for (int64_t segment = 0; segment < s.segments; ++segment, w += s.length, trits += padded) {
-    for (int64_t k = 0; k < padded; ++k) trits[k] = static_cast<int8_t>(k < s.length ? w[k] / scale : 0);
-  }
-}
-
-// Turns the signs of a chunk of 256 times -1; its factor's sign.
-int Turn(int8_t* trits, int64_t count) {
-  if (count < kChunkGroups * kGroup) return 1;
-  for (int64_t k = 0; k < count; ++k) {
-    if (trits[k] != -1) return 1;
-  }
-  for (int64_t k = 0; k < count; ++k) trits[k] = 1;
-  return -1;
-}
-
-uint16_t RowOffset(const int8_t* trits, int64_t group) {
-  int row = 0;
-  for (int i = 0; i < kGroup; ++i) row = row * 3 + trits[i] + 1;
-  return static_cast<uint16_t>(group % kBlockGroups * kTableBytes + row * kRowBytes);
-}
-
-int64_t GroupsOfBlock(int64_t groups, int64_t block) {
-  const int64_t left = groups - block * kBlockGroups;
-  return left < kBlockGroups ? left : kBlockGroups;
-}
-
-// A group behind the last adds the first table's row of zeros.
-void PackChannel(const int8_t* trits, int64_t groups, int64_t octets, int lane, uint16_t* to) {
-  constexpr int8_t kZeros[kGroup] = {};
-  for (int64_t block = 0; block * kBlockGroups < groups; ++block) {
-    const int64_t used = GroupsOfBlock(groups, block), count = RoundUp(used, kUnroll);
-    for (int64_t i = 0; i < count; ++i, trits += kGroup) {
-      to[(lane / kOctet * count + i) * kOctet + lane % kOctet] = i < used ? RowOffset(trits, i) : RowOffset(kZeros, 0);
-    }
-    to += octets * count * kOctet;
-  }
-}
-
-void MakePanels(PackedGemm* packed) {
-  int64_t offset = 0;
-  for (int64_t m = 0; m < packed->shape.channels; m += kPanelChannels) {
-    const int64_t left = packed->shape.channels - m;
-    packed->panels.push_back({m, offset, static_cast<int>(left < kPanelChannels ? left : kPanelChannels), 4});
-    offset += Octets(packed->panels.back()) * StoredGroups(packed->shape) * kIndexBytes;
-  }
-  const int64_t panels = static_cast<int64_t>(packed->panels.size());
-  packed->weights = Buffer<int8_t>(offset);
-  packed->bias = Buffer<int32_t>(panels * kPanelChannels);
-  packed->multiplier = Buffer<float>(panels * kPanelChannels);
-  packed->factors = Buffer<int16_t>(panels * Chunks(packed->shape) * kPanelChannels);
-}
-
-void PackTable(const GemmWeights& weights, PackedGemm* packed) {
-  const GemmShape& s = packed->shape = weights.shape;
-  const int64_t depth = s.Depth(), groups = Groups(s), chunks = Chunks(s);
-  packed->steps = CeilDiv(s.length, kGroup);
-  packed->stage = weights.stage;
-  packed->panels.clear();
-  MakePanels(packed);
-  Buffer<int8_t> trits(groups * kGroup);
-  for (int64_t m = 0; m < s.channels; ++m) {
-    const int64_t index = m / kPanelChannels, lane = m % kPanelChannels;
-    const Panel& panel = packed->panels[index];
-    const int8_t* w = weights.integers + m * depth;
-    const int scale = LargestMagnitude(w, depth);
-    Divide(w, s, scale, trits.data());
-    for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-      const int64_t left = groups - chunk * kChunkGroups, count = left < kChunkGroups ? left : kChunkGroups;
-      const int sign = Turn(trits.data() + chunk * kChunkGroups * kGroup, count * kGroup);
-      packed->factors[(index * chunks + chunk) * kPanelChannels + lane] = static_cast<int16_t>(sign * scale);
-    }
-    packed->bias[m] = weights.bias[m] + SignedShare(w, depth, 1);
-    packed->multiplier[m] = weights.multiplier[m];
-    PackChannel(trits.data(), groups, Octets(panel), static_cast<int>(lane),
-                reinterpret_cast<uint16_t*>(packed->weights.data() + panel.weights_offset));
-  }
-}
 
 // ---- tables
 
@@ -132,7 +19,7 @@ struct Position {
 };
 
 struct Pixels {
-  const uint8_t* x[kPixels];
+  const uint8_t* x[kTablePixels];
 };
 
 // Four codes of each of eight pixels -> signed words, [code][pixel].
@@ -183,11 +70,11 @@ DBQ_INLINE void BuildTable(const int16x8_t (&words)[kGroup], int16_t* table) {
   int16x8_t left[9], right[9];
   PairSums(words[0], words[1], left);
   PairSums(words[2], words[3], right);
-  DBQ_UNROLL for (int i = 0; i < 9; ++i) StoreRows(left[i], right, table + i * 9 * kPixels);
+  DBQ_UNROLL for (int i = 0; i < 9; ++i) StoreRows(left[i], right, table + i * 9 * kTablePixels);
 }
 
 void BuildTables(const GemmTask& task, const Pixels& pixels, int64_t count, Position* position, int16_t* tables) {
-  for (int64_t i = 0; i < count; ++i, tables += kTableRows * kPixels) {
+  for (int64_t i = 0; i < count; ++i, tables += kTableRows * kTablePixels) {
     int16x8_t words[kGroup];
     LoadGroup(pixels, task.segment_offset[position->segment] + position->step * kGroup, words);
     BuildTable(words, tables);
@@ -254,58 +141,72 @@ __attribute__((noinline)) void AddRows(const uint8_t* index, int64_t octets, int
 }
 // clang-format on
 
-// What a thread works with, [channel][8 pixels] where it says nothing else.
+// What a thread works with.
 struct Scratch {
-  int16_t *tables, *sums;  // tables: [group of a block][81][8 pixels]
-  int32_t* totals;         // of earlier chunks
+  int16_t *tables, *sums;  // [group of a block][81][8 pixels], [panel][plane][64][8 pixels]
+  int32_t* totals;         // of earlier chunks: [channel][8 pixels]
 };
 
 int64_t PaddedChannels(const GemmShape& s) { return RoundUp(s.channels, kPanelChannels); }
 
+// Without planes the kernel is not asked for, but its memory may be.
+int64_t Planes(const GemmShape& s) { return s.planes > 1 ? s.planes : 1; }
+
+int64_t SumLanes(const GemmShape& s) { return Planes(s) * PaddedChannels(s) * kTablePixels; }
+
 int64_t ScratchBytes(const GemmShape& s) {
-  constexpr int64_t kLaneBytes = sizeof(int16_t) + sizeof(int32_t);
-  return kTableAlignment + kBlockGroups * kTableBytes + PaddedChannels(s) * kPixels * kLaneBytes;
+  const int64_t sums = SumLanes(s) * static_cast<int64_t>(sizeof(int16_t));
+  const int64_t totals = PaddedChannels(s) * kTablePixels * static_cast<int64_t>(sizeof(int32_t));
+  return kTableAlignment + kBlockGroups * kTableBytes + sums + totals;
 }
 
 Scratch Cut(const GemmShape& s, uint8_t* bytes) {
   bytes += -reinterpret_cast<uintptr_t>(bytes) % kTableAlignment;
   auto* sums = reinterpret_cast<int16_t*>(bytes + kBlockGroups * kTableBytes);
-  return {reinterpret_cast<int16_t*>(bytes), sums, reinterpret_cast<int32_t*>(sums + PaddedChannels(s) * kPixels)};
+  return {reinterpret_cast<int16_t*>(bytes), sums, reinterpret_cast<int32_t*>(sums + SumLanes(s))};
 }
 
 // ---- the way out
 
-// A panel's channels after a chunk.
+// A panel's channels after a chunk. Sums and factors of a plane lie behind those of the one before.
 struct Lanes {
   const int16_t *sums, *factors;
+  int64_t factors_plane;
   int32_t* totals;
   const int32_t* bias;
   const float* multiplier;
 };
 
 Lanes LanesOf(const PackedGemm& gemm, int64_t panel, int64_t chunk, const Scratch& scratch) {
-  const int64_t m = panel * kPanelChannels;
-  return {scratch.sums + m * kPixels, gemm.factors.data() + (panel * Chunks(gemm.shape) + chunk) * kPanelChannels,
-          scratch.totals + m * kPixels, gemm.bias.data() + m, gemm.multiplier.data() + m};
+  const int64_t m = panel * kPanelChannels, chunks = Chunks(gemm.shape), planes = Planes(gemm.shape);
+  return {scratch.sums + m * planes * kTablePixels,
+          gemm.factors.data() + (panel * planes * chunks + chunk) * kPanelChannels,
+          chunks * kPanelChannels,
+          scratch.totals + m * kTablePixels,
+          gemm.bias.data() + m,
+          gemm.multiplier.data() + m};
 }
 
-// Channel c: the chunk's sum times its factor, on top of the bias or of the earlier chunks' total.
-template <bool first>
+// Channel c: the chunk's sums times their factors, on top of the bias or of the earlier chunks' total.
+template <bool first, int planes>
 DBQ_INLINE void Widen(const Lanes& lanes, int64_t c, Int* low, Int* high) {
-  const int16x8_t words = vld1q_s16(lanes.sums + c * kPixels), factor = vld1q_dup_s16(lanes.factors + c);
-  const int32_t* totals = lanes.totals + c * kPixels;
-  const Int start[2] = {first ? vld1q_dup_s32(lanes.bias + c) : vld1q_s32(totals),
-                        first ? vld1q_dup_s32(lanes.bias + c) : vld1q_s32(totals + 4)};
-  *low = vmlal_s16(start[0], vget_low_s16(words), vget_low_s16(factor));
-  *high = vmlal_high_s16(start[1], words, factor);
+  const int32_t* totals = lanes.totals + c * kTablePixels;
+  *low = first ? vld1q_dup_s32(lanes.bias + c) : vld1q_s32(totals);
+  *high = first ? vld1q_dup_s32(lanes.bias + c) : vld1q_s32(totals + 4);
+  DBQ_UNROLL for (int plane = 0; plane < planes; ++plane) {
+    const int16x8_t words = vld1q_s16(lanes.sums + (plane * kPanelChannels + c) * kTablePixels);
+    const int16x8_t factor = vld1q_dup_s16(lanes.factors + plane * lanes.factors_plane + c);
+    *low = vmlal_s16(*low, vget_low_s16(words), vget_low_s16(factor));
+    *high = vmlal_high_s16(*high, words, factor);
+  }
 }
 
-template <bool first>
+template <bool first, int planes>
 void KeepPanel(const Lanes& lanes, int64_t channels) {
   for (int64_t c = 0; c < channels; ++c) {
     Int low, high;
-    Widen<first>(lanes, c, &low, &high);
-    vst1q_s32(lanes.totals + c * kPixels, low), vst1q_s32(lanes.totals + c * kPixels + 4, high);
+    Widen<first, planes>(lanes, c, &low, &high);
+    vst1q_s32(lanes.totals + c * kTablePixels, low), vst1q_s32(lanes.totals + c * kTablePixels + 4, high);
   }
 }
 
@@ -319,13 +220,13 @@ DBQ_INLINE void Transpose(uint8x16_t (&v)[4]) {
   }
 }
 
-template <bool first>
+template <bool first, int planes>
 DBQ_INLINE void PackOctet(const Lanes& lanes, int64_t c, const Clamp& clamp, uint8x16_t (&bytes)[4]) {
   DBQ_UNROLL for (int i = 0; i < 4; ++i) {
     Int y[4];
     DBQ_UNROLL for (int j = 0; j < 2; ++j) {
       const Float multiplier = vld1q_dup_f32(lanes.multiplier + c + 2 * i + j);
-      Widen<first>(lanes, c + 2 * i + j, &y[2 * j], &y[2 * j + 1]);
+      Widen<first, planes>(lanes, c + 2 * i + j, &y[2 * j], &y[2 * j + 1]);
       y[2 * j] = Scaled(y[2 * j], multiplier), y[2 * j + 1] = Scaled(y[2 * j + 1], multiplier);
     }
     bytes[i] = Pack(y[0], y[1], y[2], y[3], clamp);
@@ -333,15 +234,15 @@ DBQ_INLINE void PackOctet(const Lanes& lanes, int64_t c, const Clamp& clamp, uin
   Transpose(bytes);
 }
 
-template <bool first>
+template <bool first, int planes>
 void StorePanel(const GemmTask& task, const Lanes& lanes, const Panel& panel, int64_t pixel) {
   const Clamp clamp(task.gemm->stage);
-  const int64_t left = task.count - pixel, pixels = left < kPixels ? left : kPixels;
+  const int64_t left = task.count - pixel, pixels = left < kTablePixels ? left : kTablePixels;
   for (int64_t c = 0; c < panel.channels; c += kOctet) {
     uint8x16_t bytes[4];
-    PackOctet<first>(lanes, c, clamp, bytes);
+    PackOctet<first, planes>(lanes, c, clamp, bytes);
     uint8_t* to = task.output + panel.first_channel + c;
-    DBQ_UNROLL for (int i = 0; i < kPixels; ++i) {
+    DBQ_UNROLL for (int i = 0; i < kTablePixels; ++i) {
       if (i == pixels) break;
       const uint8x8_t row = i % 2 == 0 ? vget_low_u8(bytes[i / 2]) : vget_high_u8(bytes[i / 2]);
       StoreEight(row, panel.channels - c, to + task.output_offset[pixel + i]);
@@ -351,65 +252,86 @@ void StorePanel(const GemmTask& task, const Lanes& lanes, const Panel& panel, in
 
 // ---- all together
 
+// Adds a block of groups to the sums of a panel, in all of its planes.
+void AddBlock(const PackedGemm& gemm, int64_t index, int64_t group, int64_t count, const Scratch& scratch) {
+  const Panel& panel = gemm.panels[index];
+  const int64_t octets = Octets(panel), planes = Planes(gemm.shape);
+  const int8_t* rows = gemm.weights.data() + panel.weights_offset + group * octets * kIndexBytes;
+  int16_t* sums = scratch.sums + index * planes * kPanelChannels * kTablePixels;
+  for (int64_t plane = 0; plane < planes; ++plane) {
+    AddRows(reinterpret_cast<const uint8_t*>(rows), octets, RoundUp(count, kUnroll), scratch.tables, sums);
+    rows += octets * StoredGroups(gemm.shape) * kIndexBytes, sums += kPanelChannels * kTablePixels;
+  }
+}
+
+void ClearSums(const GemmTask& task, const Scratch& scratch) {
+  const int64_t lanes = Planes(task.gemm->shape) * kPanelChannels * kTablePixels;
+  for (int64_t i = task.first_panel * lanes; i < task.last_panel * lanes; i += 8) {
+    vst1q_s16(scratch.sums + i, vdupq_n_s16(0));
+  }
+}
+
 // Sums of a chunk, for all panels of the task. Codes of the patch are read once, from front to back.
 void RunChunk(const GemmTask& task, const Pixels& pixels, int64_t chunk, const Scratch& scratch, Position* position) {
-  const PackedGemm& gemm = *task.gemm;
-  const int64_t groups = Groups(gemm.shape), begin = task.first_panel * kPanelChannels * kPixels;
-  const int64_t last = (chunk + 1) * kChunkGroups < groups ? (chunk + 1) * kChunkGroups : groups;
-  const int64_t end = task.last_panel * kPanelChannels * kPixels;
-  for (int64_t i = begin; i < end; i += 8) vst1q_s16(scratch.sums + i, vdupq_n_s16(0));
+  const int64_t groups = Groups(task.gemm->shape), end = (chunk + 1) * kChunkGroups;
+  const int64_t last = end < groups ? end : groups;
+  ClearSums(task, scratch);
   for (int64_t group = chunk * kChunkGroups; group < last; group += kBlockGroups) {
     const int64_t count = GroupsOfBlock(groups, group / kBlockGroups);
     BuildTables(task, pixels, count, position, scratch.tables);
-    for (int64_t i = task.first_panel; i < task.last_panel; ++i) {
-      const int64_t octets = Octets(gemm.panels[i]);
-      const int8_t* index = gemm.weights.data() + gemm.panels[i].weights_offset + group * octets * kIndexBytes;
-      AddRows(reinterpret_cast<const uint8_t*>(index), octets, RoundUp(count, kUnroll), scratch.tables,
-              scratch.sums + i * kPanelChannels * kPixels);
+    for (int64_t i = task.first_panel; i < task.last_panel; ++i) AddBlock(*task.gemm, i, group, count, scratch);
+  }
+}
+
+template <bool first, int planes>
+void FinishChunk(const GemmTask& task, int64_t chunk, int64_t pixel, const Scratch& scratch) {
+  const PackedGemm& gemm = *task.gemm;
+  const bool last = chunk + 1 == Chunks(gemm.shape);
+  for (int64_t i = task.first_panel; i < task.last_panel; ++i) {
+    const Lanes lanes = LanesOf(gemm, i, chunk, scratch);
+    if (last) {
+      StorePanel<first, planes>(task, lanes, gemm.panels[i], pixel);
+    } else {
+      KeepPanel<first, planes>(lanes, gemm.panels[i].channels);
     }
   }
 }
 
+template <int planes>
 void RunPixels(const GemmTask& task, int64_t pixel, const Scratch& scratch) {
-  const PackedGemm& gemm = *task.gemm;
   Pixels pixels;
-  for (int64_t i = 0; i < kPixels; ++i) {
+  for (int64_t i = 0; i < kTablePixels; ++i) {
     pixels.x[i] = task.x + task.x_offset[pixel + i < task.count ? pixel + i : task.count - 1];
   }
   Position position;
-  const int64_t chunks = Chunks(gemm.shape);
+  const int64_t chunks = Chunks(task.gemm->shape);
   for (int64_t chunk = 0; chunk < chunks; ++chunk) {
     RunChunk(task, pixels, chunk, scratch, &position);
-    for (int64_t i = task.first_panel; i < task.last_panel; ++i) {
-      const Lanes lanes = LanesOf(gemm, i, chunk, scratch);
-      const Panel& panel = gemm.panels[i];
-      const bool last = chunk + 1 == chunks;
-      if (chunk == 0) {
-        last ? StorePanel<true>(task, lanes, panel, pixel) : KeepPanel<true>(lanes, panel.channels);
-      } else {
-        last ? StorePanel<false>(task, lanes, panel, pixel) : KeepPanel<false>(lanes, panel.channels);
-      }
-    }
+    chunk == 0 ? FinishChunk<true, planes>(task, chunk, pixel, scratch)
+               : FinishChunk<false, planes>(task, chunk, pixel, scratch);
   }
 }
 
 void RunTable(const GemmTask& task) {
   const Scratch scratch = Cut(task.gemm->shape, task.scratch);
-  for (int64_t pixel = 0; pixel < task.count; pixel += kPixels) RunPixels(task, pixel, scratch);
+  const bool two = Planes(task.gemm->shape) == 2;
+  for (int64_t pixel = 0; pixel < task.count; pixel += kTablePixels) {
+    two ? RunPixels<2>(task, pixel, scratch) : RunPixels<1>(task, pixel, scratch);
+  }
 }
 
 // In cycles of a Cortex-A53 (llvm-mca): a group's table, eight look-ups, eight channels' way out.
 double TableCost(const GemmShape& s) {
-  if (!s.ternary) return 0;
-  const double octets = static_cast<double>(CeilDiv(s.channels, kOctet));
-  return static_cast<double>(CeilDiv(s.pixels, kPixels)) *
-         (static_cast<double>(Groups(s)) * (120.0 + 14.0 * octets) + 150.0 * octets);
+  if (s.planes < 1 || s.planes > 2) return 0;
+  const double octets = static_cast<double>(CeilDiv(s.channels, kOctet)), planes = s.planes;
+  return static_cast<double>(CeilDiv(s.pixels, kTablePixels)) *
+         (static_cast<double>(Groups(s)) * (240.0 + 25.0 * planes * octets) + 260.0 * octets);
 }
 
 }  // namespace
 
 const GemmKernel gemm_neon_table_8x8c4 = {
-    "gemm_neon_table_8x8c4", kNeon, false, kPixels, TableCost, ScratchBytes, PackTable, RunTable};
+    "gemm_neon_table_8x8c4", kNeon, false, true, kTablePixels, TableCost, ScratchBytes, PackTable, RunTable};
 
 }  // namespace dbq
 

@@ -274,7 +274,8 @@ DBQ_TEST(ReferenceByHand) {
 DBQ_TEST(SelectionFollowsTheFeatures) {
   const GemmShape gemm{100, 1, 64, 64};
   const DepthwiseShape depthwise{3, 3, 1, 1, 1, 1, 64};
-  for (Features features : {kScalar, kAvx2, kAvx2 | kAvx512Vnni, kAvx2 | kAvx512Vnni | kAvx512Vbmi | kAmxInt8}) {
+  for (Features features : {kScalar, kAvx2, kAvx2 | kAvx512Vnni, kAvx2 | kAvx512Vnni | kAvx512Vbmi | kAmxInt8, kNeon,
+                            kNeon | kDotProd, kNeon | kDotProd | kI8mm}) {
     for (bool bounded : {false, true}) {
       const GemmKernel& kernel = SelectGemm(gemm, bounded, features);
       DBQ_EXPECT(Has(features, kernel.needs) && (bounded || !kernel.bounded));
@@ -282,6 +283,40 @@ DBQ_TEST(SelectionFollowsTheFeatures) {
     }
   }
   DBQ_EXPECT_EQ(SelectGemm(gemm, true, kScalar).needs, kScalar);
+}
+
+// No file holds -128 in a packed layer, but one of int8 may: two products of it and -128 pass int16.
+DBQ_TEST(LowestWeights) {
+  for (OpKind kind : {OpKind::kConv2D, OpKind::kDepthwiseConv2D}) {
+    for (int size : {1, 3, 5}) {
+      LayerShape s;
+      s.kind = kind;
+      s.kernel_h = s.kernel_w = size;
+      s.in_channels = s.out_channels = 20;
+      s.image = {1, 6, 6, 20};
+      Random random(4);
+      const FileLayer file = testing::MakeLayer(s, &random);
+      const std::vector<int8_t> x(6 * 6 * 20, -128);
+      const auto run = [&](const GemmKernel* gemm, const DepthwiseKernel* depthwise) {
+        Graph graph = testing::MakeGraph(s, file);
+        Node& node = graph.nodes.back();
+        node.layer.integers.assign(node.layer.integers.size(), -128);
+        node.packed = std::make_shared<PackedLayer>();
+        node.packed->gemm_kernel = gemm, node.packed->depthwise_kernel = depthwise;
+        return testing::RunGraph(&graph, DetectFeatures(), 1, x, x.size());
+      };
+      const std::vector<int8_t> expected = run(&gemm_scalar_1x16c1, &depthwise_scalar);
+      for (const GemmKernel* kernel : GemmKernels()) {
+        if (kind != OpKind::kConv2D || kernel->wants_trits || !Has(DetectFeatures(), kernel->needs)) continue;
+        ExpectSame(s, kernel->name, s.image, expected, run(kernel, nullptr));
+      }
+      for (const DepthwiseKernel* kernel : DepthwiseKernels()) {
+        if (kind == OpKind::kConv2D || !Has(DetectFeatures(), kernel->needs)) continue;
+        if (kernel->cost({size, size, 1, 1, 1, 1, 20}) <= 0) continue;
+        ExpectSame(s, kernel->name, s.image, expected, run(nullptr, kernel));
+      }
+    }
+  }
 }
 
 // A multiplier for which an accumulator times it may pass int32 goes to a kernel that clamps before it converts.
