@@ -26,6 +26,12 @@ def recurrent(x):
     return L.Dense(3, name="head")(L.LSTM(5, unroll=True, name="lstm")(x))
 
 
+def volume(x):
+    x = L.Conv3D(3, 2, strides=(1, 2, 1), padding="same", name="volume")(L.Reshape((4, 4, 6, 4))(
+        L.Conv2D(6, 1, name="first")(x)))  # fmt: skip
+    return L.Dense(3, name="head")(L.Flatten()(x))
+
+
 def exported(call):
     keras.utils.set_random_seed(0)
     inputs = keras.Input((8, 8, 3), name="image")
@@ -34,7 +40,9 @@ def exported(call):
     return q_model, keras_dbq.export_tflite(q_model, None)
 
 
-@pytest.mark.parametrize("call, layer", [(norm, "norm"), (attention, "attention"), (recurrent, "lstm")])
+@pytest.mark.parametrize(
+    "call, layer", [(norm, "norm"), (attention, "attention"), (recurrent, "lstm"), (volume, "volume")]
+)
 def test_a_part_in_float_is_verified(call, layer):
     q_model, report = exported(call)
     assert any(text.startswith("float: ") and layer in text for text in report.findings)
