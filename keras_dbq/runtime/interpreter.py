@@ -170,6 +170,15 @@ class Interpreter:
                 found[f"{name}#{index}" if name in found else name] = self._interpreter.get_tensor(index)
         return found
 
+    def batch_at_once(self, size: int) -> int:
+        """How many examples `predict` runs at once where `size` are asked for: the file's own batch where it is fixed.
+
+        Raises:
+            ValueError: a size under 1, or the runtime refuses the file.
+        """
+        _checks.integer("size", size, 1, 2**31 - 1)
+        return self._fit_batch(size, [tuple(int(n) for n in d["shape"][1:]) for d in self.input_details])
+
     def _activation_indices(self) -> list[int]:
         """Graph inputs and everything that an operator writes, in the order of execution."""
         indices = [int(d["index"]) for d in self.input_details]

@@ -274,3 +274,10 @@ class _Failing:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._runtime, name)
+
+
+def test_how_many_examples_are_run_at_once() -> None:
+    assert Interpreter(_add_model(), delegate=False).batch_at_once(7) == 7
+    assert Interpreter(_fixed_batch_model(), delegate=False).batch_at_once(7) == 2
+    with pytest.raises(ValueError, match="size: expected .*, got 0"):
+        Interpreter(_add_model(), delegate=False).batch_at_once(0)
