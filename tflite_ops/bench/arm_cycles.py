@@ -18,7 +18,7 @@ import subprocess
 PROCESSORS = ("cortex-a53", "cortex-a55", "cortex-a72", "cortex-a76")
 GEMMS = ("gemm_neon_2x8c16", "gemm_neon_table_8x8c4")
 SHAPES = ((32, 32), (64, 64), (128, 128), (256, 256), (512, 512))  # K, channels
-PIXELS = 16
+PIXELS = 8
 PROGRAM_COUNTER = re.compile(rb"\[[0-9a-f]+/([0-9a-f]+)/")
 INSTRUCTION = re.compile(r"^\s*([0-9a-f]+):\s+(\S.*)$")
 # A branch's target is nothing to llvm-mca, but it has to read one.

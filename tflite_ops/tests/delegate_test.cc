@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "core/reference.h"
+#include "isa/features.h"
 #include "tests/fake_runtime.h"
 #include "tests/random_layer.h"
 #include "tests/testing.h"
