@@ -4,9 +4,9 @@
     cmake --build tflite_ops/build-aarch64 --target one_product
     python tflite_ops/bench/arm_cycles.py tflite_ops/build-aarch64/one_product
 
-qemu runs a whole product once and names every instruction executed; llvm-mca estimates the cycles of exactly these, from
-the first to the last, with the processor models of LLVM. Caches that always hit and branches that are always foreseen
-are part of such a model. Needs qemu-user, binutils-aarch64-linux-gnu and llvm (Debian's names).
+qemu runs a whole product once and names every instruction executed; llvm-mca estimates the cycles of exactly these,
+from the first to the last, with the processor models of LLVM. Caches that always hit and branches that are always
+foreseen are part of such a model. Needs qemu-user, binutils-aarch64-linux-gnu and llvm (Debian's names).
 """
 
 from __future__ import annotations

@@ -102,42 +102,51 @@ void BuildTables(const GemmTask& task, const Pixels& pixels, int64_t count, Posi
   DBQ_ADD(4, 20) DBQ_LOOK_UP(20, 8) DBQ_ADD(5, 21) DBQ_LOOK_UP(21, 9)                                   \
   DBQ_ADD(6, 22) DBQ_LOOK_UP(22, 10) DBQ_ADD(7, 23) DBQ_LOOK_UP(23, 11)                                 \
   DBQ_ADDRESSES
+#define DBQ_ZERO(a, b, c, d)                                                                            \
+  "movi v" #a ".8h, #0\n\tmovi v" #b ".8h, #0\n\tmovi v" #c ".8h, #0\n\tmovi v" #d ".8h, #0\n\t"
+#define DBQ_LOAD_SUMS                                                                                   \
+  "ldp q0, q1, [%[sums]]\n\tldp q2, q3, [%[sums], #32]\n\t"                                             \
+  "ldp q4, q5, [%[sums], #64]\n\tldp q6, q7, [%[sums], #96]\n\t"
+#define DBQ_ROW_SUMS(start)                                                                             \
+  asm volatile(                                                                                         \
+      "mov x4, %[tables]\n\tmov x5, %[tables]\n\tmov x6, %[tables]\n\tmov x7, %[tables]\n\t"            \
+      "mov x8, %[tables]\n\tmov x9, %[tables]\n\tmov x10, %[tables]\n\tmov x11, %[tables]\n\t"          \
+      "ldp x12, x13, [%[index]]\n\t"                                                                    \
+      DBQ_ADDRESSES                                                                                     \
+      "ldp x12, x13, [%[index], #16]\n\t"                                                               \
+      "add %[index], %[index], #32\n\t"                                                                 \
+      DBQ_LOOK_UP(16, 4) DBQ_LOOK_UP(17, 5) DBQ_LOOK_UP(18, 6) DBQ_LOOK_UP(19, 7)                       \
+      DBQ_LOOK_UP(20, 8) DBQ_LOOK_UP(21, 9) DBQ_LOOK_UP(22, 10) DBQ_LOOK_UP(23, 11)                     \
+      DBQ_ADDRESSES                                                                                     \
+      "\n1:\n\t"                                                                                        \
+      start                                                                                             \
+      "mov %[left], %[groups]\n"                                                                        \
+      "2:\n\t"                                                                                          \
+      DBQ_GROUP(0)                                                                                      \
+      DBQ_GROUP(16)                                                                                     \
+      "add %[index], %[index], #32\n\t"                                                                 \
+      "subs %[left], %[left], #2\n\t"                                                                   \
+      "b.ne 2b\n\t"                                                                                     \
+      "stp q0, q1, [%[sums]]\n\t"                                                                       \
+      "stp q2, q3, [%[sums], #32]\n\t"                                                                  \
+      "stp q4, q5, [%[sums], #64]\n\t"                                                                  \
+      "stp q6, q7, [%[sums], #96]\n\t"                                                                  \
+      "add %[sums], %[sums], #128\n\t"                                                                  \
+      "subs %[octets], %[octets], #1\n\t"                                                               \
+      "b.ne 1b\n\t"                                                                                     \
+      : [index] "+r"(index), [octets] "+r"(octets), [sums] "+r"(sums), [left] "=&r"(left)               \
+      : [groups] "r"(groups), [tables] "r"(tables)                                                      \
+      : "memory", "cc", "x4", "x5", "x6", "x7", "x8", "x9", "x10", "x11", "x12", "x13", "v0", "v1", "v2", "v3", "v4",\
+        "v5", "v6", "v7", "v16", "v17", "v18", "v19", "v20", "v21", "v22", "v23")
+// The first block of a chunk starts at zero.
 __attribute__((noinline)) void AddRows(const uint8_t* index, int64_t octets, int64_t groups, const int16_t* tables,
-                                       int16_t* sums) {
+                                       int16_t* sums, bool first) {
   int64_t left;
-  asm volatile(
-      "mov x4, %[tables]\n\tmov x5, %[tables]\n\tmov x6, %[tables]\n\tmov x7, %[tables]\n\t"
-      "mov x8, %[tables]\n\tmov x9, %[tables]\n\tmov x10, %[tables]\n\tmov x11, %[tables]\n\t"
-      "ldp x12, x13, [%[index]]\n\t"
-      DBQ_ADDRESSES
-      "ldp x12, x13, [%[index], #16]\n\t"
-      "add %[index], %[index], #32\n\t"
-      DBQ_LOOK_UP(16, 4) DBQ_LOOK_UP(17, 5) DBQ_LOOK_UP(18, 6) DBQ_LOOK_UP(19, 7)
-      DBQ_LOOK_UP(20, 8) DBQ_LOOK_UP(21, 9) DBQ_LOOK_UP(22, 10) DBQ_LOOK_UP(23, 11)
-      DBQ_ADDRESSES
-      "\n1:\n\t"  // an octet
-      "ldp q0, q1, [%[sums]]\n\t"
-      "ldp q2, q3, [%[sums], #32]\n\t"
-      "ldp q4, q5, [%[sums], #64]\n\t"
-      "ldp q6, q7, [%[sums], #96]\n\t"
-      "mov %[left], %[groups]\n"
-      "2:\n\t"  // two groups
-      DBQ_GROUP(0)
-      DBQ_GROUP(16)
-      "add %[index], %[index], #32\n\t"
-      "subs %[left], %[left], #2\n\t"
-      "b.ne 2b\n\t"
-      "stp q0, q1, [%[sums]]\n\t"
-      "stp q2, q3, [%[sums], #32]\n\t"
-      "stp q4, q5, [%[sums], #64]\n\t"
-      "stp q6, q7, [%[sums], #96]\n\t"
-      "add %[sums], %[sums], #128\n\t"
-      "subs %[octets], %[octets], #1\n\t"
-      "b.ne 1b\n\t"
-      : [index] "+r"(index), [octets] "+r"(octets), [sums] "+r"(sums), [left] "=&r"(left)
-      : [groups] "r"(groups), [tables] "r"(tables)
-      : "memory", "cc", "x4", "x5", "x6", "x7", "x8", "x9", "x10", "x11", "x12", "x13", "v0", "v1", "v2", "v3", "v4",
-        "v5", "v6", "v7", "v16", "v17", "v18", "v19", "v20", "v21", "v22", "v23");
+  if (first) {
+    DBQ_ROW_SUMS(DBQ_ZERO(0, 1, 2, 3) DBQ_ZERO(4, 5, 6, 7));
+  } else {
+    DBQ_ROW_SUMS(DBQ_LOAD_SUMS);
+  }
 }
 // clang-format on
 
@@ -259,15 +268,9 @@ void AddBlock(const PackedGemm& gemm, int64_t index, int64_t group, int64_t coun
   const int8_t* rows = gemm.weights.data() + panel.weights_offset + group * octets * kIndexBytes;
   int16_t* sums = scratch.sums + index * planes * kPanelChannels * kTablePixels;
   for (int64_t plane = 0; plane < planes; ++plane) {
-    AddRows(reinterpret_cast<const uint8_t*>(rows), octets, RoundUp(count, kUnroll), scratch.tables, sums);
+    AddRows(reinterpret_cast<const uint8_t*>(rows), octets, RoundUp(count, kUnroll), scratch.tables, sums,
+            group % kChunkGroups == 0);
     rows += octets * StoredGroups(gemm.shape) * kIndexBytes, sums += kPanelChannels * kTablePixels;
-  }
-}
-
-void ClearSums(const GemmTask& task, const Scratch& scratch) {
-  const int64_t lanes = Planes(task.gemm->shape) * kPanelChannels * kTablePixels;
-  for (int64_t i = task.first_panel * lanes; i < task.last_panel * lanes; i += 8) {
-    vst1q_s16(scratch.sums + i, vdupq_n_s16(0));
   }
 }
 
@@ -275,7 +278,6 @@ void ClearSums(const GemmTask& task, const Scratch& scratch) {
 void RunChunk(const GemmTask& task, const Pixels& pixels, int64_t chunk, const Scratch& scratch, Position* position) {
   const int64_t groups = Groups(task.gemm->shape), end = (chunk + 1) * kChunkGroups;
   const int64_t last = end < groups ? end : groups;
-  ClearSums(task, scratch);
   for (int64_t group = chunk * kChunkGroups; group < last; group += kBlockGroups) {
     const int64_t count = GroupsOfBlock(groups, group / kBlockGroups);
     BuildTables(task, pixels, count, position, scratch.tables);
