@@ -35,11 +35,15 @@ test-cpp:
 	cmake --build $(BUILD)-sanitize -j 2
 	ctest --test-dir $(BUILD)-sanitize --output-on-failure
 
-# The C++ tests on the scalar path of aarch64, under qemu.
+# The C++ tests on aarch64, under qemu: all on a Cortex-A53, those of kernels on every kind of processor.
 test-arm:
 	cmake -S tflite_ops -B $(BUILD)-arm -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake
 	cmake --build $(BUILD)-arm -j 2
 	ctest --test-dir $(BUILD)-arm --output-on-failure
+	for cpu in cortex-a72 cortex-a76 max; do \
+	  qemu-aarch64 -cpu $$cpu $(BUILD)-arm/kernels_test && \
+	  qemu-aarch64 -cpu $$cpu $(BUILD)-arm/requantize_test || exit 1; \
+	done
 
 wheel-test:
 	PYTHON="$(PYTHON)" tools/wheel_test.sh

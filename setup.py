@@ -41,7 +41,25 @@ LINK_FLAGS = [
     f"-Wl,--version-script={NATIVE / 'delegate' / 'exports.map'}",
 ]
 # Files that need more than the processor's baseline; chosen at run time.
-ISA_FLAGS = {"avx2.cc": ["-mavx2"]}
+AVX512_FLAGS = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni", "-mprefer-vector-width=512"]
+X86_FLAGS = {
+    "avx2.cc": ["-mavx2"],
+    "avx2_depthwise.cc": ["-mavx2"],
+    "avx2_gemm.cc": ["-mavx2"],
+    "avx512.cc": AVX512_FLAGS,
+    "avx512vbmi.cc": [*AVX512_FLAGS, "-mavx512vbmi"],
+    "avx512vnni_dense.cc": AVX512_FLAGS,
+    "avx512vnni_depthwise.cc": AVX512_FLAGS,
+    "avx512vnni_gemm.cc": AVX512_FLAGS,
+    "amx_gemm.cc": [*AVX512_FLAGS, "-mamx-tile", "-mamx-int8"],
+}
+ARM_FLAGS = {
+    "neon_dot_depthwise.cc": ["-march=armv8.2-a+dotprod"],
+    "neon_dot_gemm.cc": ["-march=armv8.2-a+dotprod"],
+    "neon_i8mm_gemm.cc": ["-march=armv8.2-a+dotprod+i8mm"],
+}
+# By platform.machine(). A file of another processor compiles to nothing.
+FLAGS_OF_MACHINE = {"x86_64": X86_FLAGS, "AMD64": X86_FLAGS, "aarch64": ARM_FLAGS, "arm64": ARM_FLAGS}
 
 EXAMPLES = ["matplotlib", "pillow", "scikit-learn", "tensorboard"]
 # dill is what tfds.testing needs.
@@ -50,14 +68,14 @@ TEST = [*EXAMPLES, "dill", "hypothesis", "pytest-xdist", "pytest", "pytest-timeo
 
 def sources() -> list[str]:
     """C++ files of the delegate, relative to the repository root."""
-    folders = ["core", "core/isa", "kernels"]
+    folders = ["core", "graph", "isa", "ops", "delegate"]
     files = [f for folder in folders for f in sorted((ROOT / NATIVE / folder).glob("*.cc"))]
-    return [str(f.relative_to(ROOT)) for f in [*files, ROOT / NATIVE / "delegate" / "delegate.cc"]]
+    return [str(f.relative_to(ROOT)) for f in files if f.name != "abi_check.cc"]
 
 
 def isa_flags(source: str) -> list[str]:
-    """Extra machine flags of one file; none on other processors, where such a file compiles to nothing."""
-    return ISA_FLAGS.get(Path(source).name, []) if platform.machine() in ("x86_64", "AMD64") else []
+    """Extra machine flags of one file."""
+    return FLAGS_OF_MACHINE.get(platform.machine(), {}).get(Path(source).name, [])
 
 
 class BuildDelegate(build_ext):

@@ -8,7 +8,7 @@ from keras_dbq.calibration import Batches, RangeEstimator, estimator, match_outp
 from keras_dbq.calibration import recalibrate_batch_norm as measure_batch_norm
 from keras_dbq.calibration.plausibility import warn_of_other_scale
 from keras_dbq.compat import QuantizeScheme, QuantizeWrapperV2, check_keras_model, keras, tfmot
-from keras_dbq.keras3 import as_tf_keras
+from keras_dbq.keras3 import NotConverted, as_tf_keras
 from keras_dbq.network import graph, obstacles
 from keras_dbq.network.obstacles import Obstacles
 from keras_dbq.schemes import DBQScheme
@@ -40,17 +40,21 @@ def check(model: Any, scheme: QuantizeScheme | None = None) -> Obstacles:
 
     Returns:
       A tuple of `Obstacle(layer, type, reason, advice, fatal)`, which prints as a table; empty, and so false, where
-      nothing stands in the way. `on_unsupported="skip"` keeps such layers in float, but for `fatal` ones.
+      nothing stands in the way. `on_unsupported="skip"` keeps such layers in float, but for `fatal` ones. Of a Keras 3
+      model it is first what `from_keras3` cannot convert, if there is any: only then can the rest be looked at.
 
     Raises:
-      TypeError: not a model, or a scheme of another package.  ValueError: what `from_keras3` says to a Keras 3 model; a
-        subclassed or unbuilt model, overrides that match no layer.
+      TypeError: not a model, or a scheme of another package.  ValueError: a subclassed or unbuilt model of tf_keras, a
+        file that cannot be read, overrides that match no layer.
 
     Example:
       print(keras_dbq.check(model))
     """
     scheme = DBQScheme() if scheme is None else scheme
-    model = as_tf_keras(model)
+    try:
+        model = as_tf_keras(model)
+    except NotConverted as error:
+        return error.obstacles
     _check_arguments(model, scheme, "check")
     if not isinstance(scheme, LayerwiseScheme):
         raise TypeError(f"check: expected a scheme of keras_dbq such as DBQScheme(), got {scheme!r}")
@@ -89,11 +93,14 @@ def quantize_model(
       The quantized model. `keras_dbq.summary` and `explain` say what was done to which layer.
 
     Raises:
-      TypeError: not a model.  ValueError: what `from_keras3` says to a Keras 3 model; a subclassed or unbuilt model,
-        layers without an integer form (what `check` lists, in one line; unless the scheme skips those), overrides that
-        match no layer, bad calibration data.
+      TypeError: not a model.  ValueError: a subclassed or unbuilt model, a file that cannot be read, layers without
+        an integer form (what `check` lists, in one line; unless the scheme skips those), overrides that match no layer,
+        bad calibration data.
     """
-    model = as_tf_keras(model)
+    try:
+        model = as_tf_keras(model)
+    except NotConverted as error:
+        raise ValueError(error.obstacles.sentence()) from None
     _check_arguments(model, scheme, "quantize_model")
     if getattr(scheme, "init", "") == "two_step" and calibration_data is None:
         raise ValueError("quantize_model: init='two_step' expects calibration_data, about 1,000 pictures, got none")

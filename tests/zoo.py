@@ -85,6 +85,14 @@ network("per-channel factor and offset", lambda x: x * [0.5, 1.0, 2.0, 0.1, 0.7,
 network("scalar factor and offset", lambda x: 1.0 - x * 0.25)
 network("squeeze and excitation", lambda x: x * L.Conv2D(6, 1, activation="hard_sigmoid")(
     L.Conv2D(3, 1, activation="relu")(L.GlobalAveragePooling2D(keepdims=True)(x))))  # fmt: skip
+network("L2 normalisation of a map", lambda x: L.Conv2D(5, 1)(L.UnitNormalization()(x)))
+network("L2 normalisation of an embedding", lambda x: tf.math.l2_normalize(L.Dense(9)(L.Flatten()(x)), 1), head=False)
+network("cosine of two embeddings", lambda x: L.Dot(1, normalize=True)(
+    [L.Dense(9)(L.Flatten()(x)), L.Dense(9)(L.GlobalAveragePooling2D()(x))]), head=False)  # fmt: skip
+network("Dot of sequences", lambda x: L.Dot((2, 1))([L.Dot(2)([L.Dense(6)(x), x]), L.Dense(5)(x)]), (7, 6))
+network("attention of operators", lambda x: tf.matmul(tf.nn.softmax(tf.matmul(L.Dense(6)(x), x, transpose_b=True)), x),
+        (7, 6))  # fmt: skip
+network("Attention", lambda x: L.Attention()([L.Dense(6)(x), L.Dense(6)(x)]), (7, 6))
 # Maps of another size.
 network("UpSampling2D nearest", lambda x: L.Conv2D(5, 3)(L.UpSampling2D(2)(x)))
 network("UpSampling2D bilinear", lambda x: L.Conv2D(5, 3)(L.UpSampling2D((2, 3), interpolation="bilinear")(x)))

@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_dbq.compat import keras, tf
 from keras_dbq.keras3.detect import nodes
-from keras_dbq.keras3.missing import first_line, kind
+from keras_dbq.keras3.missing import NoCounterpart, NotConverted, first_line, kind, obstacle
 from keras_dbq.network import graph
 
 _SIZES = (32, 64, 128, 256)  # of dimensions that the model leaves open, the first that it takes
@@ -94,10 +94,7 @@ def _results(node: Any, now: dict[int, Any]) -> list[Any]:
     try:
         return tf.nest.flatten(node.layer(*args, **kwargs))
     except Exception as error:  # whatever TensorFlow says on this machine
-        what = kind(node.layer)
-        raise ValueError(
-            f"from_keras3: {what}: tf_keras cannot run it here ({first_line(error)}); replace it"
-        ) from error
+        raise _refused(node.layer, f"tf_keras cannot run it here ({first_line(error)})", "replace it") from error
 
 
 def _with_mask_of(result: Any, value: np.ndarray) -> Any:
@@ -110,11 +107,18 @@ def _with_mask_of(result: Any, value: np.ndarray) -> Any:
 def _checked(operation: Any, old: np.ndarray, new: np.ndarray, tolerance: float) -> float:
     error = _error(old, new)
     if not error <= tolerance:
-        raise ValueError(
-            f"from_keras3: {kind(operation)}: expected tf_keras to compute the same, got a relative error of "
-            f"{error:.3g} on random input (tolerance {tolerance:g}); replace the layer, and report it with its config"
+        why = (
+            f"expected tf_keras to compute the same, got a relative error of {error:.3g} on random input "
+            f"(tolerance {tolerance:g})"
         )
+        raise _refused(operation, why, "replace the layer, and report it with its config")
     return error
+
+
+def _refused(operation: Any, why: str, advice: str) -> NotConverted:
+    return NotConverted(
+        f"from_keras3: {kind(operation)}: {why}; {advice}", [obstacle(operation, NoCounterpart(f"{why}; {advice}"))]
+    )
 
 
 def _error(a: np.ndarray, b: np.ndarray) -> float:

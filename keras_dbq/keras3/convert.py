@@ -9,7 +9,7 @@ from keras_dbq.compat import keras, tf
 from keras_dbq.keras3 import layers, operations, weights
 from keras_dbq.keras3.compare import Converted, compare
 from keras_dbq.keras3.detect import function_of, is_keras3, nodes
-from keras_dbq.keras3.missing import Missing, NoCounterpart
+from keras_dbq.keras3.missing import Missing, NoCounterpart, NotConverted, obstacle
 
 L = keras.layers
 TOLERANCE = 1e-5  # choice: some thirty times what the layers of keras.applications differ by
@@ -46,7 +46,7 @@ class _Walk:
         try:
             result = self._model(model)
         except NoCounterpart as error:
-            raise ValueError(f"from_keras3: model {model.name!r}: {error}") from None
+            raise NotConverted(f"from_keras3: model {model.name!r}: {error}", [obstacle(model, error)]) from None
         self.missing.check(model)
         for old, new in self._pairs:
             try:

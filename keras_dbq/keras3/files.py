@@ -1,5 +1,6 @@
 """Models from objects and from files, of Keras 3 or of tf_keras: what the functions for users take."""
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +61,21 @@ def _existing(path: str | Path) -> str | Path:
 
 
 def _load_keras3(path: str | Path) -> Any:
-    try:
-        import keras as keras_3
-    except ImportError:
-        raise ValueError(f"{path}: a file of Keras 3, which is not installed; pip install keras") from None
+    keras_3 = _keras3(path)
     try:
         return keras_3.models.load_model(path, compile=False)
     except Exception as error:  # Keras' own are many lines long
         raise ValueError(f"{path}: Keras {keras_3.__version__} cannot load it ({first_line(error)})") from error
+
+
+def _keras3(path: str | Path) -> Any:
+    """The package; what it misses may be itself, or the backend that KERAS_BACKEND or its own config names."""
+    try:
+        return importlib.import_module("keras")
+    except ModuleNotFoundError as error:
+        if error.name == "keras":
+            raise ValueError(f"{path}: a file of Keras 3, which is not installed; pip install keras") from None
+        reason = first_line(error)
+    except Exception as error:  # Keras' own, of a backend that it does not know
+        reason = first_line(error)
+    raise ValueError(f"{path}: a file of Keras 3, which cannot start ({reason}); set KERAS_BACKEND=tensorflow")

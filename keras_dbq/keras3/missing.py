@@ -1,6 +1,9 @@
 """What has no counterpart in tf_keras: collected on the way, told all at once."""
 
+from collections.abc import Iterable
 from typing import Any
+
+from keras_dbq.network.obstacles import Obstacle, Obstacles
 
 
 class NoCounterpart(ValueError):
@@ -20,20 +23,43 @@ def kind(operation: Any) -> str:
     return f"{word} {operation.name!r} of type {type(operation).__name__}"
 
 
+class NotConverted(ValueError):
+    """A Keras 3 model that cannot be converted, in one line; `obstacles` has the same as a list."""
+
+    def __init__(self, message: str, obstacles: Iterable[Obstacle]):
+        super().__init__(message)
+        self.obstacles = Obstacles(obstacles)
+
+
+def obstacle(operation: Any, error: Exception) -> Obstacle:
+    """Why a layer, operation or model cannot be converted; an error that is not ours is tf_keras' answer to it."""
+    if isinstance(error, NoCounterpart):
+        why, _, advice = str(error).rpartition("; ")
+    else:
+        why, advice = f"tf_keras refuses it ({type(error).__name__}: {first_line(error)})", "replace it"
+    reason = f"from_keras3 cannot convert it: {why}"
+    return Obstacle(operation.name, type(operation).__name__, reason, advice, fatal=True)
+
+
 class Missing:
     """The list, each layer once."""
 
     def __init__(self) -> None:
-        self.found: dict[str, str] = {}
+        self.found: dict[str, Obstacle] = {}
 
     def add(self, operation: Any, error: Exception) -> None:
-        """Notes why a layer cannot be converted; an error that is not ours is tf_keras' answer to the layer's call."""
-        ours = isinstance(error, NoCounterpart)
-        why = str(error) if ours else f"tf_keras refuses it ({type(error).__name__}: {first_line(error)})"
-        self.found.setdefault(kind(operation), why)
+        """Notes why a layer cannot be converted."""
+        self.found.setdefault(kind(operation), obstacle(operation, error))
 
     def check(self, model: Any) -> None:
-        """Raises ValueError, one line with all of them, if there are any."""
+        """Raises NotConverted, one line with all of them, if there are any."""
         if self.found:
-            listed = "; ".join(f"{what}: {why}" for what, why in self.found.items())
-            raise ValueError(f"from_keras3: model {model.name!r} has parts without a counterpart in tf_keras: {listed}")
+            listed = "; ".join(f"{what}: {_why(found)}" for what, found in self.found.items())
+            raise NotConverted(
+                f"from_keras3: model {model.name!r} has parts without a counterpart in tf_keras: {listed}",
+                self.found.values(),
+            )
+
+
+def _why(found: Obstacle) -> str:
+    return f"{found.reason.partition(': ')[2]}; {found.advice}"

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from keras_dbq.compat import SlicingOpLambda, TFOpLambda, keras, tf
-from keras_dbq.network import kernels, tracing
+from keras_dbq.network import kernels, tracing, vectors
 from keras_dbq.network.graph import inner
 
 _L = keras.layers
@@ -69,8 +69,9 @@ HOMOGENEOUS = (
     _L.Dropout,
     _L.SpatialDropout2D,
 )
-# Softmax and sigmoid write codes of 1/256 from -128 in TFLite, tanh codes of 1/128 around 0.
-FIXED_RANGES = {"softmax": (0.0, 255 / 256), "sigmoid": (0.0, 255 / 256), "tanh": (-1.0, 127 / 128)}
+# Softmax and sigmoid write codes of 1/256 from -128 in TFLite, tanh and L2 normalisation codes of 1/128 around 0.
+_UNIT = (-1.0, 127 / 128)
+FIXED_RANGES = {"softmax": (0.0, 255 / 256), "sigmoid": (0.0, 255 / 256), "tanh": _UNIT}
 _NEVER_NEGATIVE = ("relu", "relu6", "hard_sigmoid", "softplus", "exponential")
 _FUSED_ACTIVATIONS = ("linear", "relu", "relu6")
 
@@ -84,7 +85,7 @@ _BY_OPERATOR = {
     **dict.fromkeys(("Relu", "Relu6"), RELU),
     **dict.fromkeys(("Softmax", "Sigmoid", "Tanh"), FIXED),
     **dict.fromkeys(("AddV2", "Add", "Sub", "Mul", "RealDiv"), SUM),
-    **dict.fromkeys(("Mean", "AvgPool", "Maximum", "Minimum", "LeakyRelu", "ResizeBilinear"), OUTPUT),
+    **dict.fromkeys(("Mean", "AvgPool", "Maximum", "Minimum", "LeakyRelu", "ResizeBilinear", "BatchMatMulV2"), OUTPUT),
     **dict.fromkeys(("ConcatV2", "Pack"), JOIN),
 }
 # Of Keras' activations by name; swish becomes two integer operators, a table of a sigmoid and a product.
@@ -144,7 +145,7 @@ def meaning(node: Any) -> Meaning:
     found = layer_meaning(layer)
     if found.role == UNSUPPORTED and counts_by_operators(layer):
         traced = _traced(node)
-        return found if traced.role == UNSUPPORTED else traced
+        return found if traced.role == UNSUPPORTED and not isinstance(layer, _L.UnitNormalization) else traced
     return found
 
 
@@ -259,6 +260,10 @@ def _judged(node: Any) -> Meaning:
         return _unsupported(why, "replace it by Keras layers")
     work = [o for o in operators if any(t.dtype.is_floating for t in o.outputs) and o.type not in _COPYING_OPS]
     kinds = [operator.type for operator in work]
+    if vectors.NORMALIZATION.issuperset(kinds) and "Rsqrt" in kinds and "Sum" in kinds:
+        return _normalization(work)
+    if vectors.why_no_product(work):
+        return _unsupported(vectors.why_no_product(work), "use a Dense or convolution layer")
     known = _of_kinds(kinds)
     if known is not None and not _divides_by_a_tensor(work):
         return known
@@ -266,6 +271,13 @@ def _judged(node: Any) -> Meaning:
         return Meaning(TABLE)
     what = f"one function computes {', '.join(dict.fromkeys(kinds))}"
     return _unsupported(what, "write it as Keras layers, or as one operator on tensors after another")
+
+
+def _normalization(work: list[Any]) -> Meaning:
+    if vectors.normalizes(work):
+        return Meaning(FIXED, _UNIT)
+    why = f"an L2 normalisation over other axes than the last, or with an epsilon over {vectors.LARGEST_EPSILON:g}"
+    return _unsupported(f"{why}, has no integer form", "reshape or permute before it")
 
 
 def _of_kinds(kinds: list[str]) -> Meaning | None:

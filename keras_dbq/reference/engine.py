@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 
 from keras_dbq._checks import in_order, one_of
-from keras_dbq.reference import ops_activation, ops_conv, ops_elementwise, ops_pool, ops_shape  # noqa: F401 (register)
+from keras_dbq.reference import (  # noqa: F401 (register)
+    ops_activation,
+    ops_conv,
+    ops_elementwise,
+    ops_pool,
+    ops_shape,
+    ops_vectors,
+)
 from keras_dbq.reference.ops import OPS, PREPARE, Call
 from keras_dbq.reference.ops_float import FLOAT_OPS, agrees
 from keras_dbq.reference.rounding import input_codes

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from keras_dbq.reference.ops import Call
-from keras_dbq.reference.ops_conv import Geometry
+from keras_dbq.reference.ops_conv import Geometry, same_or_valid
 from keras_dbq.reference.rounding import ACTIVATION_BOUNDS
 
 Array = np.ndarray
@@ -192,6 +192,25 @@ def _grouped(x: Array, w: Array) -> Array:
     groups = x.shape[-1] // w.shape[1]
     parts = zip(np.split(x, groups, -1), np.split(w, groups, 0), strict=True)
     return np.concatenate([part @ kernel.T for part, kernel in parts], -1)
+
+
+@_register("CONV_3D")
+def convolution_3d(call: Call, x: Array, w: Array, bias: Array | None = None) -> Array:
+    """Sum over the window. x: [N, D, H, W, C]; filters [kd, kh, kw, C, M]."""
+    option = call.op.option
+    strides = [option("stride" + axis) for axis in "DHW"]
+    dilations = [option(f"dilation{axis}Factor", 1) for axis in "DHW"]
+    sizes = list(zip(x.shape[1:4], w.shape[:3], strides, dilations, strict=True))
+    planned = [same_or_valid(*along, valid=option("padding") == 1) for along in sizes]
+    if min(out for out, *_ in planned) < 1:
+        raise ValueError(f"kernel {w.shape[:3]} does not fit into an input of {x.shape[1:4]} with VALID padding")
+    padded = np.pad(x, ((0, 0), *((before, after) for _, before, after in planned), (0, 0)))
+    total: Array | float = 0.0 if bias is None else bias
+    for taps in np.ndindex(*w.shape[:3]):
+        ends = zip(taps, planned, strides, dilations, strict=True)
+        seen = tuple(slice(t * d, t * d + (out - 1) * s + 1, s) for t, (out, *_), s, d in ends)
+        total = total + padded[(slice(None), *seen)] @ w[taps]
+    return _activated(call, np.asarray(total))
 
 
 @_register("AVERAGE_POOL_2D", "MAX_POOL_2D")

@@ -60,7 +60,8 @@ class Interpreter:
         num_threads: threads for the stock and the packed operators.
         delegate: False gives the stock interpreter, without the packed operators.
         preserve_all_tensors: keep every activation of a run, so that `tensors` can read them; costs memory.
-        isa: the most that packed kernels may use: "auto", "scalar", "avx2". All give the same result.
+        isa: the most that kernels may use: "auto", "scalar", "avx2", "avx512vnni", "amx"; on Arm
+            "neon", "dotprod", "i8mm". All give the same result.
 
     Raises:
         ValueError: the file is damaged, or holds packed operators and delegate=False.
@@ -84,22 +85,18 @@ class Interpreter:
         _checks.integer("num_threads", num_threads, 1, 1024)
         _checks.boolean("delegate", delegate)
         _checks.boolean("preserve_all_tensors", preserve_all_tensors)
-        content = _read(model_path)
-        runtime = _runtime()
-        delegates = [_load_delegate(runtime, isa)] if delegate and _is_useful(content) else []
-        self._preserve_all_tensors = preserve_all_tensors
-        with _errors(content, delegate), warnings.catch_warnings():
-            # Both say what the caller knows: TF's interpreter is deprecated, preserving tensors costs memory.
-            warnings.simplefilter("ignore")
-            check_file(content)  # the runtime follows offsets and indices without looking
-            self._interpreter = runtime.Interpreter(
-                model_content=content,
-                num_threads=num_threads,
-                experimental_delegates=delegates,
+        content = read(model_path)
+        # One operator a partition: activations inside of a larger one are never written.
+        options = {"isa": isa, "partition": "op" if preserve_all_tensors else "graph"}
+        with _errors(content, delegate):
+            self._interpreter = open_runtime(
+                content,
+                num_threads,
+                options if delegate and _is_useful(content) else None,
                 experimental_preserve_all_tensors=preserve_all_tensors,
             )
-            self._interpreter.allocate_tensors()
             self._ends = signature.read(fb.parse(content))
+        self._preserve_all_tensors = preserve_all_tensors
         self._file_batch = int(self.input_details[0]["shape"][0]) if len(self.input_details[0]["shape"]) else 1
         self._batch_is_fixed = False
 
@@ -174,6 +171,15 @@ class Interpreter:
                 found[f"{name}#{index}" if name in found else name] = self._interpreter.get_tensor(index)
         return found
 
+    def batch_at_once(self, size: int) -> int:
+        """How many examples `predict` runs at once where `size` are asked for: the file's own batch where it is fixed.
+
+        Raises:
+            ValueError: a size under 1, or the runtime refuses the file.
+        """
+        _checks.integer("size", size, 1, 2**31 - 1)
+        return self._fit_batch(size, [tuple(int(n) for n in d["shape"][1:]) for d in self.input_details])
+
     def _activation_indices(self) -> list[int]:
         """Graph inputs and everything that an operator writes, in the order of execution."""
         indices = [int(d["index"]) for d in self.input_details]
@@ -219,7 +225,12 @@ class Interpreter:
             return [self._interpreter.get_tensor(d["index"]) for d in self.output_details]
 
 
-def _read(model: str | os.PathLike[str] | bytes) -> bytes:
+def read(model: str | os.PathLike[str] | bytes) -> bytes:
+    """A file's bytes.
+
+    Raises:
+        FileNotFoundError: no such file.
+    """
     if isinstance(model, bytes):
         return model
     path = Path(model)
@@ -233,10 +244,35 @@ def _is_useful(content: bytes) -> bool:
     return _OP_PREFIX in content or _library().is_file()
 
 
-def _load_delegate(runtime: Any, isa: str) -> Any:
+def open_runtime(content: bytes, num_threads: int, delegate: dict[str, str] | None, **arguments: Any) -> Any:
+    """The runtime's own interpreter, ready to be run.
+
+    Args:
+        content: the file's bytes, which are checked first: the runtime follows offsets and indices without looking.
+        num_threads: threads of both.
+        delegate: options of ours (tflite_ops/delegate/delegate.h); None leaves it out.
+        arguments: more arguments of the runtime's Interpreter.
+
+    Raises:
+        ValueError, RuntimeError: the file is damaged, or the delegate refuses an option.
+    """
+    runtime = _runtime()
+    delegates = [] if delegate is None else [_load_delegate(runtime, delegate)]
+    check_file(content)
+    with warnings.catch_warnings():
+        # Both say what the caller knows: TF's interpreter is deprecated, preserving tensors costs memory.
+        warnings.simplefilter("ignore")
+        interpreter = runtime.Interpreter(
+            model_content=content, num_threads=num_threads, experimental_delegates=delegates, **arguments
+        )
+        interpreter.allocate_tensors()
+    return interpreter
+
+
+def _load_delegate(runtime: Any, options: dict[str, str]) -> Any:
     path = delegate_path()
     try:
-        return runtime.load_delegate(str(path), {"isa": isa})
+        return runtime.load_delegate(str(path), options)
     except (ValueError, OSError) as error:
         raise ValueError(f"delegate: expected {path} to load, got: {_one_line(error)}") from None
 

@@ -53,7 +53,7 @@ def verify(
       int8_file: the int8 export to compare a packed file with; None makes it with `unpack_tflite`.
       top1_threshold: least share of examples on which Keras' best class is among the file's best (last axis of the
         first output; ties in the file's codes count as agreement). 0 asks nothing of Keras.
-      batch_size: examples at once.
+      batch_size: examples at once; a file whose batch is fixed (an unrolled LSTM) is run at its own.
       raise_on_failure: raise VerificationError when something fails; False returns the report.
       float_model: the network before quantization. Its outputs have to have the file's shapes, and the report says how
         far its answers are from the file's (no limit: how far is fine is a matter of bits and training).
@@ -126,18 +126,38 @@ class _Paths:
         """One batch on every path; the file gets the input codes that Keras computes."""
         keras = NOTHING if self.keras is None else self.keras.run(batch)
         given = [_given(t.name, value, keras) for t, value in zip(self.engine.inputs, batch, strict=True)]
+        # An interpreter keeps the tensors of its last run alone, and some files are run at their own batch only.
+        runs = [self._run_file(part) for part in _batches(given, self.interpreter.batch_at_once(len(given[0])))]
+        engine, interpreter, int8 = map(_joined, zip(*runs, strict=True))
+        assert engine is not None and interpreter is not None
+        return _Results(
+            examples=len(batch[0]),
+            engine=engine,
+            interpreter=interpreter,
+            int8=int8,
+            keras=keras,
+            by_layer=NOTHING if self.keras is None else self.keras.run_by_layer(batch, engine.tensors),
+        )
+
+    def _run_file(self, given: list[np.ndarray]) -> tuple[_Run, _Run, _Run | None]:
+        """Engine, interpreter and twin on as many examples as a run takes."""
         interpreter = _run(self.interpreter, given)
         # What stayed in float has a tolerance, and each path's own numbers behind it: the engine goes on with theirs.
         follow = interpreter.tensors if self.engine.has_float else None
         outputs, tensors = self.engine.run(given, all_tensors=True, follow=follow)
-        return _Results(
-            examples=len(batch[0]),
-            engine=_Run(plausibility.listed(outputs), tensors),
-            interpreter=interpreter,
-            int8=None if self.int8 is None else _run(self.int8, given),
-            keras=keras,
-            by_layer=NOTHING if self.keras is None else self.keras.run_by_layer(batch, tensors),
-        )
+        twin = None if self.int8 is None else _run(self.int8, given)
+        return _Run(plausibility.listed(outputs), tensors), interpreter, twin
+
+
+def _joined(runs: tuple[_Run | None, ...]) -> _Run | None:
+    """Several runs as one of all their examples."""
+    parts = [run for run in runs if run is not None]
+    if len(parts) < 2:
+        return parts[0] if parts else None
+    outputs = [np.concatenate(values) for values in zip(*(part.outputs for part in parts), strict=True)]
+    # Scalars and sizes, which have no axis of examples, become lists, on every path alike.
+    tensors = {name: np.concatenate([np.atleast_1d(part.tensors[name]) for part in parts]) for name in parts[0].tensors}
+    return _Run(outputs, tensors)
 
 
 def _is_packed(data: bytes) -> bool:

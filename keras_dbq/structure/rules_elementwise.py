@@ -15,7 +15,7 @@ _LARGEST_RATIO = float(1 << 15)
 
 @rule(
     "RELU RELU6 RELU_N1_TO_1 RELU_0_TO_1 LOGISTIC TANH HARD_SWISH LEAKY_RELU ELU GELU ABS NEG EXP LOG SQRT RSQRT "
-    "SQUARE SIN COS FLOOR CEIL ROUND SIGN LOGICAL_NOT ZEROS_LIKE QUANTIZE DEQUANTIZE CAST L2_NORMALIZATION",
+    "SQUARE SIN COS FLOOR CEIL ROUND SIGN LOGICAL_NOT ZEROS_LIKE QUANTIZE DEQUANTIZE CAST",
     (1, 1),
 )
 def unary(node: Node) -> list[Shape | None]:
@@ -23,6 +23,17 @@ def unary(node: Node) -> list[Shape | None]:
         raise node.fail(f"an output of {node.type(0)}", node.outputs[0].type_name)
     _check_scales(node)
     return [node.shape(0)]
+
+
+@rule("L2_NORMALIZATION", (1, 1))
+def l2_normalization(node: Node) -> list[Shape | None]:
+    """source: the kernel takes up to 4 axes, no activation, and of 8 bits its one grid."""
+    output = node.outputs[0]
+    if not 1 <= len(node.shape(0)) <= 4 or node.option("activation"):
+        raise node.fail("1 to 4 axes and no activation", f"{node.shape(0)}, activation {node.option('activation')}")
+    if output.type_name in ("INT8", "UINT8") and node.scale(output) != 1 / 128:
+        raise node.fail("the output's scale 1/128", node.scale(output))
+    return unary(node)
 
 
 @rule("SOFTMAX LOG_SOFTMAX", (1, 1))

@@ -149,15 +149,27 @@ def pool(node: Node) -> list[Shape | None]:
 @rule("BATCH_MATMUL", (2, 2))
 def batch_matmul(node: Node) -> list[Shape | None]:
     a, b = list(node.shape(0)), list(node.shape(1))
-    if len(a) < 2 or len(b) < 2:
-        raise node.fail("matrices", f"shapes {a} and {b}")
+    if not (2 <= len(a) <= 5 and 2 <= len(b) <= 5):
+        raise node.fail("matrices of 2 to 5 axes", f"shapes {a} and {b}")
     if node.option("adjoint_x"):
         a[-2:] = a[:-3:-1]
     if node.option("adjoint_y"):
         b[-2:] = b[:-3:-1]
     if a[-1] != b[-2] and min(a[-1], b[-2]) >= 0:
         raise node.fail(f"{a[-1]} rows in the second matrix", b)
+    _check_products(node)
     return [(*broadcast(node, tuple(a[:-2]), tuple(b[:-2])), a[-2], b[-1])]
+
+
+def _check_products(node: Node) -> None:
+    """Types and scales of matrices of which both are computed; int8 codes of one of them mean another kernel."""
+    first, second, output = node.inputs[0], node.inputs[1], node.outputs[0]
+    if first.type_name != output.type_name and output.type_name != "INT32":
+        raise node.fail(f"an output of {first.type_name}", output.type_name)
+    if first.type_name != second.type_name and (first.type_name, second.type_name) != ("FLOAT32", "INT8"):
+        raise node.fail(f"two matrices of {first.type_name}", second.type_name)
+    if output.type_name in ("INT8", "INT16"):
+        [node.scale(tensor) for tensor in (first, second, output)]
 
 
 def broadcast(node: Node, *shapes: Shape) -> Shape:

@@ -42,9 +42,12 @@ SAME_GRID = frozenset(
 # All inputs have to be on the output's grid.
 JOIN = frozenset("CONCATENATION MAXIMUM MINIMUM PACK".split())
 # Every tensor has a grid of its own.
-FREE = frozenset("ADD SUB MUL MEAN RELU RELU6 LEAKY_RELU PRELU HARD_SWISH".split()) | frozenset(KERNELS)
+FREE = frozenset("ADD SUB MUL MEAN RELU RELU6 LEAKY_RELU PRELU HARD_SWISH BATCH_MATMUL".split()) | frozenset(KERNELS)
 # The operator writes this grid whatever was asked. source: TFLite's quantization specification.
-FIXED = {"SOFTMAX": Grid(1 / 256, -128), "LOGISTIC": Grid(1 / 256, -128), "TANH": Grid(1 / 128, 0)}
+FIXED = {
+    **dict.fromkeys(("SOFTMAX", "LOGISTIC"), Grid(1 / 256, -128)),
+    **dict.fromkeys(("TANH", "L2_NORMALIZATION"), Grid(1 / 128, 0)),
+}
 INT8_OPS = SAME_GRID | JOIN | FREE | set(FIXED)
 # Its output codes are input codes, so a grid asked of the output can be given to the input. An average is rounded.
 PASSES_GRID_BACK = (SAME_GRID | JOIN) - {"AVERAGE_POOL_2D", "RESIZE_BILINEAR"}

@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_dbq._files import check_path, write_file
 from keras_dbq.tflite import flatbuffer as fb
-from keras_dbq.tflite import metadata
+from keras_dbq.tflite import metadata, packed_checks
 from keras_dbq.tflite.levels import decode_trits
 from keras_dbq.tflite.operators import BUILTIN_OPS, KERNELS, int8_version
 from keras_dbq.tflite.params import Params
@@ -28,7 +28,7 @@ def unpack_tflite(source: bytes | str | os.PathLike, path: str | os.PathLike | N
       and metadata of other tools are not, the packer drops them.
 
     Raises:
-      ValueError: not a TFLite file, codes that are damaged, or a path in no folder.
+      ValueError: not a TFLite file, constants that docs/packing.md forbids, or a path in no folder.
     """
     if path is not None:
         check_path(path)
@@ -72,6 +72,7 @@ def _weight_shape(params: Params, name: str) -> tuple[int, ...]:
 def _rewrite(model: Any, operator: Any, name: str) -> None:
     codes, branch_scales, scales, bias, raw = (fb.constant(model, int(index)) for index in operator.inputs[1:6])
     params, axis = Params.from_array(raw), KERNELS[name].axis
+    packed_checks.check(branch_scales, scales, bias, params, name)
     weights = integer_weights(codes, branch_scales, params, name)
     output = fb.text(model.subgraphs[0].tensors[operator.outputs[0]].name)
     weights_index = fb.add_tensor(model, weights, f"{output}/weights", fb.quantization(scales[2:], 0, axis))

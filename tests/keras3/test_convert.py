@@ -161,7 +161,7 @@ def test_all_obstacles_in_one_line():
     )
     model = keras_3.Model(inputs, Mine(name="outside")(x), name="stranger")
     with pytest.raises(ValueError) as caught:
-        keras_dbq.quantize_model(model, keras_dbq.DBQScheme())
+        keras_dbq.from_keras3(model)
     text = str(caught.value)
     assert text.startswith("from_keras3: model 'stranger' has parts without a counterpart in tf_keras: layer 'inside'")
     assert "\n" not in text
@@ -173,6 +173,34 @@ def test_all_obstacles_in_one_line():
         "'outside'",
     ):
         assert text.count(part) == 1, part
+
+
+class Own(L.Layer):
+    """A layer of the user's, with code for Keras 3."""
+
+    def call(self, x):
+        return x
+
+
+def test_check_gives_the_list_and_quantize_model_raises_it(tmp_path):
+    inputs = keras_3.Input(SHAPE)
+    model = keras_3.Model(inputs, Own(name="own")(L.RMSNormalization(name="rms")(inputs)))
+    found = keras_dbq.check(model)
+    assert [(one.layer, one.type) for one in found] == [("rms", "RMSNormalization"), ("own", "Own")]
+    assert all(one.reason.startswith("from_keras3 cannot convert it: ") and one.advice and one.fatal for one in found)
+    with pytest.raises(ValueError) as caught:
+        keras_dbq.quantize_model(model, keras_dbq.DBQScheme(on_unsupported="skip"))
+    assert str(caught.value) == found.sentence() and "\n" not in found.sentence()
+    path = tmp_path / "model.keras"
+    keras_3.Model(inputs, L.RMSNormalization(name="rms")(inputs)).save(path)
+    assert [one.layer for one in keras_dbq.check(path)] == ["rms"]
+
+
+def test_check_of_models_that_cannot_be_read_or_compute_something_else(monkeypatch):
+    (unbuilt,) = keras_dbq.check(keras_3.Sequential([L.Dense(3)], name="unbuilt"))
+    assert unbuilt.layer == "unbuilt" and unbuilt.advice == "begin it with keras.Input(shape)"
+    monkeypatch.setattr(keras_dbq.keras3.compare, "_error", lambda a, b: 1.0)
+    assert keras_dbq.check(classifier())[0].reason.endswith("relative error of 1 on random input (tolerance 1e-05)")
 
 
 def test_subclassed_and_unbuilt_models_are_one_line():

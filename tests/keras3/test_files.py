@@ -5,7 +5,7 @@ import pytest
 
 import keras_dbq
 from keras_dbq.compat import keras
-from keras_dbq.keras3 import as_tf_keras, load_model
+from keras_dbq.keras3 import as_tf_keras, files, load_model
 from tests import nets
 from tests.keras3.networks import L, answers, keras_3, lively
 
@@ -67,5 +67,29 @@ def test_files_that_cannot_be_read_are_one_line(tmp_path):
     keras_3.Model(inputs, Known()(inputs)).save(path)
     keras_3.saving.get_custom_objects().pop("tests_of_files>Known")
     with pytest.raises(ValueError, match="custom.keras: Keras 3.* cannot load it") as caught:
+        keras_dbq.quantize_model(path, keras_dbq.DBQScheme())
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "error, message",
+    [
+        (ModuleNotFoundError("No module named 'keras'", name="keras"), "which is not installed; pip install keras"),
+        (
+            ModuleNotFoundError("No module named 'jax'", name="jax"),
+            r"which cannot start \(No module named 'jax'\); set KERAS_BACKEND=tensorflow",
+        ),
+        (ValueError("Unable to import backend : cntk\nmore"), r"cannot start \(Unable to import backend : cntk\)"),
+    ],
+)
+def test_a_backend_that_is_missing_is_one_line(error, message, tmp_path, monkeypatch):
+    path = tmp_path / "m.keras"
+    small().save(path)
+
+    def refuse(name):
+        raise error
+
+    monkeypatch.setattr(files.importlib, "import_module", refuse)
+    with pytest.raises(ValueError, match=message) as caught:
         keras_dbq.quantize_model(path, keras_dbq.DBQScheme())
     assert "\n" not in str(caught.value)

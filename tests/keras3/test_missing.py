@@ -16,8 +16,12 @@ def test_each_layer_once_in_one_line():
         found.check(keras_3.Sequential(name="m"))
     assert str(caught.value) == (
         "from_keras3: model 'm' has parts without a counterpart in tf_keras: layer 'a' of type Dense: why; what to do; "
-        "layer 'b' of type Flatten: tf_keras refuses it (TypeError: of tf_keras)"
+        "layer 'b' of type Flatten: tf_keras refuses it (TypeError: of tf_keras); replace it"
     )
+    assert [(one.layer, one.type, one.advice, one.fatal) for one in caught.value.obstacles] == [
+        ("a", "Dense", "what to do", True), ("b", "Flatten", "replace it", True),
+    ]  # fmt: skip
+    assert caught.value.obstacles[0].reason == "from_keras3 cannot convert it: why"
 
 
 def test_names():

@@ -24,6 +24,9 @@ RANGES = {
     "operator tanh": (lambda x: tf.tanh(x), TANH),
     "operator sigmoid": (lambda x: tf.sigmoid(x), SIGMOID),
     "Softmax": (lambda x: L.Softmax()(x), SIGMOID),
+    "UnitNormalization": (lambda x: L.UnitNormalization()(x), TANH),
+    "operator l2_normalize": (lambda x: tf.math.l2_normalize(x, 3), TANH),
+    "Lambda l2_normalize": (lambda x: L.Lambda(lambda v: tf.math.l2_normalize(v, [-1], epsilon=1e-10))(x), TANH),
     "Softmax over another axis": (lambda x: L.Softmax(axis=1)(x), SIGMOID),
 }
 
@@ -49,6 +52,8 @@ ROLES = {
     "stack": (lambda x: tf.stack([x, x]), roles.JOIN),
     "bilinear": (lambda x: L.UpSampling2D(interpolation="bilinear")(x), roles.OUTPUT),
     "nearest": (lambda x: L.UpSampling2D()(x), roles.SAME_RANGE),
+    "Dot": (lambda x: L.Dot((3, 3))([x, x]), roles.OUTPUT),
+    "product of matrices": (lambda x: tf.matmul(x, x, transpose_b=True), roles.OUTPUT),
     "slope": (lambda x: L.ReLU(negative_slope=0.5)(x), roles.OUTPUT),
 }
 

@@ -10,6 +10,7 @@ from keras_dbq.reference.ops_float import FLOAT_OPS, TOLERANCE, agrees
 RNG = np.random.default_rng(0)
 KERNEL = RNG.normal(size=(3, 3, 4, 6)).astype(np.float32)
 EACH = RNG.normal(size=(3, 3, 4, 2)).astype(np.float32)
+CUBE = RNG.normal(size=(3, 2, 3, 1, 4)).astype(np.float32)
 MATRIX = RNG.normal(size=(4, 5)).astype(np.float32)
 CASES = {
     "sums and products": lambda x: tf.nn.relu6((x + 1.5) * (x - 0.3)) / (tf.abs(x) + 1.0) - x,
@@ -25,6 +26,8 @@ CASES = {
     "normalisation": lambda x: tf.math.l2_normalize(x, -1),
     "running sums": lambda x: tf.cumsum(x, 1) + tf.cumsum(x, 2, exclusive=True, reverse=True),
     "convolution": lambda x: tf.nn.relu(tf.nn.conv2d(x, KERNEL, 2, "SAME") + 0.1),
+    "convolution 3D": lambda x: tf.nn.relu(tf.nn.conv3d(x[..., None], CUBE, [1, 2, 1, 2, 1], "SAME") + 0.1),
+    "convolution 3D, valid": lambda x: tf.nn.conv3d(x[..., None], CUBE, [1, 1, 2, 1, 1], "VALID"),
     "grouped": lambda x: tf.nn.conv2d(x, KERNEL[:, :, :2], 1, "VALID"),
     "depthwise": lambda x: tf.nn.depthwise_conv2d(x, EACH, [1, 1, 1, 1], "SAME"),
     "pooling": lambda x: tf.nn.avg_pool2d(x, 3, 2, "SAME") + tf.nn.max_pool2d(x, 3, 2, "SAME"),

@@ -20,6 +20,18 @@ def attention(x):
     return L.Dense(3, name="head")(L.Flatten()(L.MultiHeadAttention(2, 3, name="attention")(x, x)))
 
 
+def recurrent(x):
+    """The converter writes the batch into its first states, so the file is run one example at a time."""
+    x = L.Reshape((3, 8))(L.Conv2D(4, 3, strides=3, padding="same", name="first")(x)[:, :, :2])
+    return L.Dense(3, name="head")(L.LSTM(5, unroll=True, name="lstm")(x))
+
+
+def volume(x):
+    x = L.Conv3D(3, 2, strides=(1, 2, 1), padding="same", name="volume")(L.Reshape((4, 4, 6, 4))(
+        L.Conv2D(6, 1, name="first")(x)))  # fmt: skip
+    return L.Dense(3, name="head")(L.Flatten()(x))
+
+
 def exported(call):
     keras.utils.set_random_seed(0)
     inputs = keras.Input((8, 8, 3), name="image")
@@ -28,7 +40,9 @@ def exported(call):
     return q_model, keras_dbq.export_tflite(q_model, None)
 
 
-@pytest.mark.parametrize("call, layer", [(norm, "norm"), (attention, "attention")])
+@pytest.mark.parametrize(
+    "call, layer", [(norm, "norm"), (attention, "attention"), (recurrent, "lstm"), (volume, "volume")]
+)
 def test_a_part_in_float_is_verified(call, layer):
     q_model, report = exported(call)
     assert any(text.startswith("float: ") and layer in text for text in report.findings)

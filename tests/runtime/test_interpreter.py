@@ -177,7 +177,7 @@ def test_argument_errors(tmp_path: Path) -> None:
         Interpreter(content, delegate="no")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="preserve_all_tensors: expected True or False"):
         Interpreter(content, preserve_all_tensors=1)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="isa must be auto, scalar or avx2, got 'sse'"):
+    with pytest.raises(ValueError, match="isa must be auto, scalar, avx2, avx512vnni or amx, got 'sse'"):
         Interpreter(content, isa="sse")
     with pytest.raises(ValueError, match="batch_size: expected an integer from 1"):
         Interpreter(content).predict(random_input(CASE), batch_size=0)
@@ -274,3 +274,10 @@ class _Failing:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._runtime, name)
+
+
+def test_how_many_examples_are_run_at_once() -> None:
+    assert Interpreter(_add_model(), delegate=False).batch_at_once(7) == 7
+    assert Interpreter(_fixed_batch_model(), delegate=False).batch_at_once(7) == 2
+    with pytest.raises(ValueError, match="size: expected .*, got 0"):
+        Interpreter(_add_model(), delegate=False).batch_at_once(0)

@@ -90,3 +90,20 @@ def test_quantized_arithmetic_needs_scales():
         graph.tensors[first(graph)].quantization = None
 
     refused(edited(add(), edit), "expected one scale of tensor 0 .*, got 0")
+
+
+def normalization(shape=(2, 3, 4), **fields):
+    return one_op("L2_NORMALIZATION", [shape], [shape], options("L2NormOptions", **fields))
+
+
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        (edited(normalization(), scaled(result, 1 / 64)), "expected the output's scale 1/128, got 0.015625"),
+        (normalization(fusedActivationFunction=1), "expected 1 to 4 axes and no activation"),
+        (normalization((1, 1, 1, 1, 4)), "expected 1 to 4 axes and no activation"),
+    ],
+)
+def test_normalization(data, message):
+    check_file(edited(normalization(), scaled(result, 1 / 128)))
+    refused(data, message)

@@ -94,6 +94,7 @@ def test_what_fits_passes(data):
         (pool(filterHeight=0), "expected filter_h from 1 to 1048576, got 0"),
         (pool(filterWidth=5000), "expected at most 1024 pixels of padding"),
         (matmul(b=(3, 5)), "expected 4 rows in the second matrix"),
+        (matmul(a=(1, 1, 1, 1, 3, 4)), "expected matrices of 2 to 5 axes"),
     ],
 )
 def test_what_does_not_fit_is_refused(data, message):
@@ -112,6 +113,22 @@ def test_a_multiplier_that_no_kernel_takes():
     """One scale of the weights; both activations have 0.5."""
     check_file(edited(conv(), scaled(255)))
     refused(edited(conv(), scaled(256)), "expected scales of input [*] weights / output below 256, got 256")
+
+
+@pytest.mark.parametrize(
+    "index, change, message",
+    [
+        (1, {"type": fb.schema.TensorType.FLOAT32}, "expected two matrices of INT8, got FLOAT32"),
+        (1, {"quantization": None}, "expected one scale of tensor"),
+        (2, {"type": fb.schema.TensorType.FLOAT32}, "expected an output of INT8, got FLOAT32"),
+    ],
+)
+def test_matrices_that_no_kernel_takes(index, change, message):
+    def edit(model, graph):
+        operator = graph.operators[0]
+        vars(graph.tensors[[*operator.inputs, *operator.outputs][index]]).update(change)
+
+    refused(edited(matmul(), edit), message)
 
 
 def packed(change):

@@ -75,60 +75,62 @@ Status ComputeMultipliers(const ConstantTensors& t, Layer* layer) {
   return Status::Ok();
 }
 
-// clamp(rne(bound / output_scale + zero_point)) to int8, relative to the zero point.
-float QuantizedBound(float bound, const Layer& layer) {
-  const float zero_point = static_cast<float>(layer.params.output_zero_point);
-  float code = bound / layer.output_scale + zero_point;
+// clamp(rne(bound / scale + zero_point)) to int8, relative to the zero point.
+float QuantizedBound(float bound, float scale, int32_t zero_point) {
+  float code = bound / scale + static_cast<float>(zero_point);
   code = code < -128.0f ? -128.0f : code;
   code = code > 127.0f ? 127.0f : code;
-  return std::nearbyintf(code) - zero_point;
+  return std::nearbyintf(code) - static_cast<float>(zero_point);
 }
 
-OutputStage MakeOutputStage(const Layer& layer) {
-  const float zero_point = static_cast<float>(layer.params.output_zero_point);
-  OutputStage stage{-128.0f - zero_point, 127.0f - zero_point, layer.params.output_zero_point};
-  switch (layer.params.activation) {
-    case Activation::kNone:
-      break;
-    case Activation::kRelu:
-      stage.low = QuantizedBound(0.0f, layer);
-      break;
-    case Activation::kReluN1To1:
-      stage.low = QuantizedBound(-1.0f, layer);
-      stage.high = QuantizedBound(1.0f, layer);
-      break;
-    case Activation::kRelu6:
-      stage.low = QuantizedBound(0.0f, layer);
-      stage.high = QuantizedBound(6.0f, layer);
-      break;
+}  // namespace
+
+OutputStage MakeOutputStage(Activation activation, float scale, int32_t zero_point) {
+  const float zero = static_cast<float>(zero_point);
+  OutputStage stage{-128.0f - zero, 127.0f - zero, zero_point};
+  if (activation == Activation::kRelu || activation == Activation::kRelu6) {
+    stage.low = QuantizedBound(0.0f, scale, zero_point);
+  }
+  if (activation == Activation::kRelu6) stage.high = QuantizedBound(6.0f, scale, zero_point);
+  if (activation == Activation::kReluN1To1) {
+    stage.low = QuantizedBound(-1.0f, scale, zero_point);
+    stage.high = QuantizedBound(1.0f, scale, zero_point);
   }
   return stage;
 }
 
-// integers = p*b1 + q*b2. The output channel is the slowest axis of OHWI and the fastest of 1HWM.
-void DecodeIntegers(const ConstantTensors& t, Layer* layer) {
-  const int64_t channels = layer->params.out_channels;
-  const int64_t weights = layer->params.WeightCount(layer->kind);
-  const int64_t depth = weights / channels;
-  const bool channel_last = layer->kind == OpKind::kDepthwiseConv2D;
-  std::vector<int8_t> trits(weights);
-  layer->integers.assign(weights, 0);
-  for (int branch = 0; branch < layer->params.branches; ++branch) {
-    DecodePlane(t.codes + branch * PlaneBytes(weights), weights, trits.data());
-    const uint8_t* scale = t.branch_scales + branch * channels;
-    for (int64_t i = 0; i < weights; ++i) {
-      const int64_t m = channel_last ? i % channels : i / depth;
-      layer->integers[i] = static_cast<int8_t>(layer->integers[i] + trits[i] * scale[m]);
+namespace {
+
+// The output channel is the slowest axis of OHWI and the fastest of 1HWM.
+void AddBranch(const std::vector<int8_t>& trits, const uint8_t* scale, int64_t channels, bool channel_last,
+               std::vector<int8_t>* integers) {
+  const int64_t rows = channel_last ? static_cast<int64_t>(trits.size()) / channels : channels;
+  const int64_t columns = static_cast<int64_t>(trits.size()) / rows;
+  for (int64_t row = 0, i = 0; row < rows; ++row) {
+    for (int64_t column = 0; column < columns; ++column, ++i) {
+      const int factor = scale[channel_last ? column : row];
+      (*integers)[i] = static_cast<int8_t>((*integers)[i] + trits[i] * factor);
     }
   }
 }
 
 }  // namespace
 
+std::vector<int8_t> DecodeIntegers(OpKind kind, const LayerParams& params, const uint8_t* codes,
+                                   const uint8_t* branch_scales) {
+  const int64_t channels = params.out_channels, weights = params.WeightCount(kind);
+  std::vector<int8_t> trits(weights), integers(weights, 0);
+  for (int branch = 0; branch < params.branches; ++branch) {
+    DecodePlane(codes + branch * PlaneBytes(weights), weights, trits.data());
+    AddBranch(trits, branch_scales + branch * channels, channels, kind == OpKind::kDepthwiseConv2D, &integers);
+  }
+  return integers;
+}
+
 Status DecodeLayer(OpKind kind, const ConstantTensors& t, Layer* layer) {
   layer->kind = kind;
   DBQ_RETURN_IF_ERROR(ParseParams(kind, t.params, t.params_count, &layer->params));
-  const LayerParams& p = layer->params;
+  const LayerParams p = layer->params;
   DBQ_RETURN_IF_ERROR(CheckCounts(t, p));
   DBQ_RETURN_IF_ERROR(CheckCodes(t.codes, t.codes_count, p.branches, p.WeightCount(kind)));
   DBQ_RETURN_IF_ERROR(CheckBranchScales(t, p));
@@ -137,9 +139,9 @@ Status DecodeLayer(OpKind kind, const ConstantTensors& t, Layer* layer) {
   layer->input_scale = t.scales[0];
   layer->output_scale = t.scales[1];
   DBQ_RETURN_IF_ERROR(ComputeMultipliers(t, layer));
-  layer->stage = MakeOutputStage(*layer);
+  layer->stage = MakeOutputStage(p.activation, layer->output_scale, p.output_zero_point);
   layer->bias.assign(t.bias, t.bias + t.bias_count);
-  DecodeIntegers(t, layer);
+  layer->integers = DecodeIntegers(kind, p, t.codes, t.branch_scales);
   return Status::Ok();
 }
 

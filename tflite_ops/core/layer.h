@@ -25,6 +25,7 @@ struct ConstantTensors {
   int64_t params_count = 0;
 };
 
+// A convolution or fully connected layer with int8 weights: what a packed and a builtin operator are after decoding.
 struct Layer {
   OpKind kind = OpKind::kConv2D;
   LayerParams params;
@@ -34,6 +35,13 @@ struct Layer {
   std::vector<float> multiplier;  // [M] float32(float32(input_scale * weight_scale) / output_scale)
   OutputStage stage;
 };
+
+// integers = p*b1 + q*b2 of checked tensors.
+std::vector<int8_t> DecodeIntegers(OpKind kind, const LayerParams& params, const uint8_t* codes,
+                                   const uint8_t* branch_scales);
+
+// Zero point and bounds of an int8 output.
+OutputStage MakeOutputStage(Activation activation, float scale, int32_t zero_point);
 
 // Never reads outside the given counts; allocates at most a small multiple of codes_count.
 Status DecodeLayer(OpKind kind, const ConstantTensors& tensors, Layer* layer);

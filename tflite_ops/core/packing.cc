@@ -33,11 +33,26 @@ Status CheckCodes(const uint8_t* codes, int64_t code_bytes, int branches, int64_
   return Status::Ok();
 }
 
+namespace {
+
+// The five trits of every code byte: a division for each would take most of the time that a file takes to load.
+struct TritTable {
+  int8_t trits[kMaxCodeByte + 1][kTritsPerByte];
+  constexpr TritTable() : trits() {
+    for (int byte = 0; byte <= kMaxCodeByte; ++byte) {
+      for (int i = 0; i < kTritsPerByte; ++i) trits[byte][i] = Trit(byte, i);
+    }
+  }
+};
+constexpr TritTable kTable;
+
+}  // namespace
+
 void DecodePlane(const uint8_t* plane, int64_t weights, int8_t* trits) {
   for (int64_t i = 0; i < weights; i += kTritsPerByte) {
-    int byte = *plane++;
+    const int8_t* five = kTable.trits[*plane++];
     const int64_t count = weights - i < kTritsPerByte ? weights - i : kTritsPerByte;
-    for (int64_t j = 0; j < count; ++j, byte /= 3) trits[i + j] = static_cast<int8_t>(byte % 3 - 1);
+    for (int64_t j = 0; j < count; ++j) trits[i + j] = five[j];
   }
 }
 

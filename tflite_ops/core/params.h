@@ -31,11 +31,12 @@ struct LayerParams {
   int depth_multiplier = 0;
   int32_t input_zero_point = 0, output_zero_point = 0;
   bool keep_num_dims = false;
+  int groups = 1;  // of an ordinary convolution; packed operators have one
 
   // K: length of one dot product. At most kMaxDepth once parsed.
   int64_t Depth(OpKind kind) const {
     const int64_t taps = static_cast<int64_t>(kernel_h) * kernel_w;
-    return kind == OpKind::kDepthwiseConv2D ? taps : taps * in_channels;
+    return kind == OpKind::kDepthwiseConv2D ? taps : taps * (in_channels / groups);
   }
   // W: number of weights.
   int64_t WeightCount(OpKind kind) const { return Depth(kind) * out_channels; }

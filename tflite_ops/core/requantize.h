@@ -1,4 +1,4 @@
-// int32 accumulator -> int8 output, XNNPACK's float32 round-to-nearest-even (docs/packing.md, "Result").
+// int32 accumulator -> output code, XNNPACK's float32 round-to-nearest-even (docs/packing.md, "Result").
 //
 // Functions are `static` on purpose: files of one ISA include this header with their own machine flags, and an
 // `inline` function compiled there could be picked by the linker for the baseline code as well.
@@ -17,11 +17,11 @@ struct OutputStage {
 };
 
 // lrint rounds ties to even in the default rounding mode.
-static inline int8_t Requantize(int32_t accumulator, float multiplier, const OutputStage& stage) {
+static inline int32_t Requantize(int32_t accumulator, float multiplier, const OutputStage& stage) {
   float scaled = static_cast<float>(accumulator) * multiplier;
   scaled = scaled < stage.low ? stage.low : scaled;
   scaled = scaled > stage.high ? stage.high : scaled;
-  return static_cast<int8_t>(static_cast<int32_t>(__builtin_lrintf(scaled)) + stage.zero_point);
+  return static_cast<int32_t>(__builtin_lrintf(scaled)) + stage.zero_point;
 }
 
 }  // namespace dbq

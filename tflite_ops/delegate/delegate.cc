@@ -1,24 +1,36 @@
 #include "delegate/delegate.h"
 
+#include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <memory>
 #include <vector>
 
 #include "core/status.h"
-#include "kernels/op.h"
-#include "kernels/registration.h"
+#include "delegate/import.h"
+#include "delegate/partition.h"
 
 namespace dbq {
 namespace {
 
-struct Match {
-  int node;
-  OpKind kind;
-};
+// With less than AVX2 the runtime's own kernels are faster than ours.
+bool TakesBuiltins(const Settings& settings) {
+  if (settings.single_operators || settings.builtins == Settings::Builtins::kNone) return false;
+  return settings.builtins == Settings::Builtins::kAll || Has(settings.features, kAvx2);
+}
 
-// The execution plan is copied first: replacing a node invalidates it, other nodes keep their numbers.
-tflite::Status FindNodes(tflite::Context* context, std::vector<Match>* matches) {
+bool IsOurs(const tflite::Context* context, const tflite::Node& node, const tflite::Registration& registration,
+            const Settings& settings) {
+  OpKind kind;
+  // A damaged packed operator is ours, too: nobody else could say what is wrong with it.
+  if (IsPacked(registration, &kind)) return true;
+  if (!TakesBuiltins(settings)) return false;
+  Graph graph;
+  return Importer(context, &graph).Add(node, registration).ok();
+}
+
+// The execution plan is copied first: replacing nodes invalidates it.
+tflite::Status FindNodes(tflite::Context* context, const Settings& settings, std::vector<int>* found) {
   tflite::IntArray* plan = nullptr;
   if (context->GetExecutionPlan(context, &plan) != tflite::kOk) return tflite::kError;
   const std::vector<int> nodes(plan->data, plan->data + plan->size);
@@ -26,21 +38,26 @@ tflite::Status FindNodes(tflite::Context* context, std::vector<Match>* matches) 
     tflite::Node* node = nullptr;
     tflite::Registration* registration = nullptr;
     if (context->GetNodeAndRegistration(context, index, &node, &registration) != tflite::kOk) return tflite::kError;
-    OpKind kind;
-    const bool custom = registration->builtin_code == tflite::kBuiltinCustom && registration->custom_name != nullptr;
-    if (custom && ParseOpName(registration->custom_name, &kind)) matches->push_back({index, kind});
+    if (IsOurs(context, *node, *registration, settings)) found->push_back(index);
   }
   return tflite::kOk;
 }
 
-// One delegate node per operator: every activation stays a tensor of the interpreter and can be read by name.
+tflite::Status Replace(tflite::Context* context, tflite::Delegate* delegate, const int* nodes, size_t count) {
+  std::vector<int> array(1, static_cast<int>(count));  // an IntArray: the size, then the numbers
+  array.insert(array.end(), nodes, nodes + count);
+  return context->ReplaceNodeSubsetsWithDelegateKernels(
+      context, MakeRegistration(), reinterpret_cast<const tflite::IntArray*>(array.data()), delegate);
+}
+
 tflite::Status ReplaceNodes(tflite::Context* context, tflite::Delegate* delegate) {
-  std::vector<Match> matches;
-  if (FindNodes(context, &matches) != tflite::kOk) return tflite::kError;
-  for (const Match& match : matches) {
-    const tflite::IntArray node{1, {match.node}};
-    const tflite::Status status =
-        context->ReplaceNodeSubsetsWithDelegateKernels(context, MakeRegistration(match.kind), &node, delegate);
+  const Settings& settings = *static_cast<const Settings*>(delegate->data_);
+  std::vector<int> nodes;
+  if (FindNodes(context, settings, &nodes) != tflite::kOk) return tflite::kError;
+  if (nodes.empty()) return tflite::kOk;
+  if (!settings.single_operators) return Replace(context, delegate, nodes.data(), nodes.size());
+  for (const int& node : nodes) {
+    const tflite::Status status = Replace(context, delegate, &node, 1);
     if (status != tflite::kOk) return status;
   }
   return tflite::kOk;
@@ -55,35 +72,65 @@ tflite::Status DelegatePrepare(tflite::Context* context, tflite::Delegate* deleg
   }
 }
 
+// The delegate that the runtime holds, and what it was created with.
 struct DbqDelegate {
-  tflite::Delegate base{};  // first, so that a pointer to it is a pointer to the whole
-  Shared shared;
+  tflite::Delegate base{};
+  Settings settings;
 };
 
-Status ParseIsaOption(const char* value, Isa* isa) {
-  if (std::strcmp(value, "auto") == 0) return Status::Ok();
-  if (!ParseIsa(value, isa)) return Status::Error("option isa must be auto, scalar or avx2, got '%s'", value);
-  if (IsaSupported(*isa)) return Status::Ok();
-  return Status::Error("option isa: this processor has no %s; use isa=auto", value);
+Status ApplyIsa(const char* name, Settings* settings) {
+  Features needed, allowed;
+  if (!ParseIsa(name, &needed, &allowed)) return Status::Error("isa must be %s, got '%s'", IsaNames(), name);
+  if (!Has(DetectFeatures(), needed)) return Status::Error("isa: this processor has no %s; use isa=auto", name);
+  settings->features &= allowed;
+  return Status::Ok();
 }
 
-Status ParseOptions(const char* const* keys, const char* const* values, int count, Shared* shared) {
-  for (int i = 0; i < count; ++i) {
-    if (std::strcmp(keys[i], "isa") != 0) return Status::Error("unknown option '%s', expected isa", keys[i]);
-    DBQ_RETURN_IF_ERROR(ParseIsaOption(values[i], &shared->isa));
+Status ApplyPartition(const char* value, Settings* settings) {
+  settings->single_operators = std::strcmp(value, "op") == 0;
+  if (settings->single_operators || std::strcmp(value, "graph") == 0) return Status::Ok();
+  return Status::Error("partition must be graph or op, got '%s'", value);
+}
+
+Status ApplyBuiltins(const char* value, Settings* settings) {
+  constexpr const char* kValues[] = {"none", "faster", "all"};
+  for (int i = 0; i < 3; ++i) {
+    if (std::strcmp(value, kValues[i]) != 0) continue;
+    settings->builtins = static_cast<Settings::Builtins>(i);
+    return Status::Ok();
   }
+  return Status::Error("builtins must be none, faster or all, got '%s'", value);
+}
+
+Status ApplyOption(const char* key, const char* value, Settings* settings) {
+  if (std::strcmp(key, "isa") == 0) return ApplyIsa(value, settings);
+  if (std::strcmp(key, "partition") == 0) return ApplyPartition(value, settings);
+  if (std::strcmp(key, "builtins") == 0) return ApplyBuiltins(value, settings);
+  if (std::strcmp(key, "profile") != 0) {
+    return Status::Error("unknown option '%s', expected isa, partition, builtins or profile", key);
+  }
+  settings->profile = value;
+  return Status::Ok();
+}
+
+Status ParseOptions(const char* const* keys, const char* const* values, int count, Settings* settings) {
+  settings->features = DetectFeatures();
+  // For programs whose options nobody can change.
+  const char* environment = std::getenv("KERAS_DBQ_ISA");
+  if (environment != nullptr) DBQ_RETURN_IF_ERROR(ApplyIsa(environment, settings));
+  for (int i = 0; i < count; ++i) DBQ_RETURN_IF_ERROR(ApplyOption(keys[i], values[i], settings));
   return Status::Ok();
 }
 
 tflite::Delegate* Create(const char* const* keys, const char* const* values, int count,
                          void (*report_error)(const char*)) {
   auto delegate = std::make_unique<DbqDelegate>();
-  const Status status = ParseOptions(keys, values, count, &delegate->shared);
+  const Status status = ParseOptions(keys, values, count, &delegate->settings);
   if (!status.ok()) {
     if (report_error != nullptr) report_error(status.message());
     return nullptr;
   }
-  delegate->base.data_ = &delegate->shared;
+  delegate->base.data_ = &delegate->settings;
   delegate->base.Prepare = DelegatePrepare;
   // Without this flag the graph is prepared before it is handed over, and fails on the custom operators.
   delegate->base.flags = tflite::kDelegateAllowDynamicTensors;

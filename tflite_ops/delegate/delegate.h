@@ -10,8 +10,16 @@
 
 extern "C" {
 
-// Option: "isa" = "auto" (default), "scalar", "avx2": the most that kernels may use. Returns null after calling
-// report_error (may be null) for an option that is unknown or an instruction set that this processor lacks.
+// Options:
+//   "isa" = "auto" (default), "scalar", "avx2", "avx512vnni", "amx"; on Arm "neon", "dotprod", "i8mm": the most that
+//     kernels may use; the environment variable KERAS_DBQ_ISA lowers it further.
+//   "partition" = "graph" (default), or "op": packed operators only, each on its own, so that the runtime sees every
+//     activation.
+//   "builtins" = "faster" (default: builtin int8 operators where our kernels are faster than the runtime's), "all" that
+//     are known to give the runtime's own bytes, or "none".
+//   "profile" = a file, to which every partition adds the time of its steps when its interpreter ends.
+// Returns null after calling report_error (may be null) for an option that is unknown or an instruction set that this
+// processor lacks.
 DBQ_EXPORT dbq::tflite::Delegate* tflite_plugin_create_delegate(const char* const* keys, const char* const* values,
                                                                 size_t count, void (*report_error)(const char*));
 

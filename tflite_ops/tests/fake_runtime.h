@@ -103,10 +103,22 @@ class FakeRuntime {
     return slot;
   }
 
+  // All tensors of the nodes' inputs or outputs: this runtime lets a graph show everything.
+  IntArrayPointer Tensors(const tflite::IntArray& nodes, tflite::IntArray* tflite::Node::*side) {
+    std::vector<int> tensors;
+    for (int i = 0; i < nodes.size; ++i) {
+      const tflite::IntArray* array = nodes_[nodes.data[i]].node.*side;
+      tensors.insert(tensors.end(), array->data, array->data + array->size);
+    }
+    return MakeIntArray(tensors);
+  }
+
   static tflite::Status Replace(tflite::Context* context, tflite::Registration registration,
                                 const tflite::IntArray* nodes, tflite::Delegate* delegate) {
     FakeRuntime* self = From(context);
-    tflite::DelegateParams params{delegate, const_cast<tflite::IntArray*>(nodes), nullptr, nullptr};
+    const IntArrayPointer read = self->Tensors(*nodes, &tflite::Node::inputs);
+    const IntArrayPointer written = self->Tensors(*nodes, &tflite::Node::outputs);
+    tflite::DelegateParams params{delegate, const_cast<tflite::IntArray*>(nodes), read.get(), written.get()};
     NodeSlot& slot = self->AddSlot({}, {});
     slot.registration = registration;
     slot.node.user_data = registration.init(context, reinterpret_cast<const char*>(&params), 0);

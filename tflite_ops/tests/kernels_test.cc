@@ -1,9 +1,9 @@
 // Every kernel of kernels.inc against the reference, on many shapes, with zero tolerance.
 #include <vector>
 
-#include "core/executor.h"
 #include "core/reference.h"
-#include "core/select.h"
+#include "isa/select.h"
+#include "tests/one_node.h"
 #include "tests/random_layer.h"
 #include "tests/testing.h"
 
@@ -13,17 +13,6 @@ namespace {
 using testing::FileLayer;
 using testing::LayerShape;
 using testing::Random;
-
-void Reference(const LayerShape& s, const ConstantTensors& t, const ConvGeometry& g, const int8_t* x, int8_t* y) {
-  switch (s.kind) {
-    case OpKind::kConv2D:
-      return reference::Conv2D(t, g.input, x, g.output, y);
-    case OpKind::kDepthwiseConv2D:
-      return reference::DepthwiseConv2D(t, g.input, x, g.output, y);
-    case OpKind::kFullyConnected:
-      return reference::FullyConnected(t, g.input.batch, x, y);
-  }
-}
 
 void ExpectSame(const LayerShape& s, const char* kernel, const ImageShape& shape, const std::vector<int8_t>& expected,
                 const std::vector<int8_t>& actual) {
@@ -37,36 +26,65 @@ void ExpectSame(const LayerShape& s, const char* kernel, const ImageShape& shape
   }
 }
 
-// Runs `make(kernel)` for every kernel of the list that this processor has.
-template <typename Kernel, typename Make>
-void CompareKernels(const LayerShape& s, uint64_t stream, const std::vector<const Kernel*>& kernels, Make make) {
-  Random random(stream);
-  const FileLayer file = testing::MakeLayer(s, &random);
+struct Example {
+  FileLayer file;
+  ImageShape output;
+  std::vector<int8_t> x, expected;
+};
+
+Example MakeExample(const LayerShape& s, FileLayer file, std::vector<int8_t> x) {
+  Example e;
+  e.file = std::move(file), e.x = std::move(x);
   Layer layer;
   ConvGeometry geometry;
-  DBQ_EXPECT_OK(DecodeLayer(s.kind, file.View(), &layer));
+  DBQ_EXPECT_OK(DecodeLayer(s.kind, e.file.View(), &layer));
   DBQ_EXPECT_OK(MakeConvGeometry(layer.params, s.image, &geometry));
+  e.output = geometry.output;
+  e.expected = testing::RunReference(s, e.file, e.output, e.x);
+  return e;
+}
+
+// The layer's plan with a kernel chosen by the test.
+void CompareGemm(const LayerShape& s, const Example& e, const GemmKernel& kernel) {
+  Graph graph = testing::MakeGraph(s, e.file);
+  graph.nodes[0].packed = std::make_shared<PackedLayer>();
+  graph.nodes[0].packed->gemm_kernel = &kernel;
+  ExpectSame(s, kernel.name, e.output, e.expected,
+             testing::RunGraph(&graph, DetectFeatures(), 1, e.x, e.expected.size()));
+}
+
+void CompareDepthwise(const LayerShape& s, const Example& e, const DepthwiseKernel& kernel) {
+  const DepthwiseShape shape{s.kernel_h,   s.kernel_w,   s.stride_h,    s.stride_w,
+                             s.dilation_h, s.dilation_w, s.out_channels};
+  if (kernel.cost(shape) <= 0) return;
+  Graph graph = testing::MakeGraph(s, e.file);
+  graph.nodes.back().packed = std::make_shared<PackedLayer>();
+  graph.nodes.back().packed->depthwise_kernel = &kernel;
+  ExpectSame(s, kernel.name, e.output, e.expected,
+             testing::RunGraph(&graph, DetectFeatures(), 1, e.x, e.expected.size()));
+}
+
+// Every kernel that this processor has.
+void CompareAll(const LayerShape& s, const Example& e) {
   if (testing::Failed()) return;
-  const std::vector<int8_t> x = testing::MakeInput(s.image.Pixels() * s.image.channels, &random);
-  std::vector<int8_t> expected(geometry.output.Pixels() * geometry.output.channels);
-  Reference(s, file.View(), geometry, x.data(), expected.data());
-  ThreadPool pool;
-  for (const Kernel* kernel : kernels) {
-    if (!IsaSupported(kernel->isa)) continue;
-    const auto executor = make(layer, *kernel);
-    // Twice: a result may not depend on what an earlier run left behind.
-    for (int run = 0; run < 2; ++run) {
-      std::vector<int8_t> actual(expected.size(), 0x55);
-      executor->Prepare(geometry, 1);
-      executor->Run(x.data(), actual.data(), &pool);
-      ExpectSame(s, kernel->name, geometry.output, expected, actual);
+  if (s.kind == OpKind::kDepthwiseConv2D) {
+    for (const DepthwiseKernel* kernel : DepthwiseKernels()) {
+      if (Has(DetectFeatures(), kernel->needs)) CompareDepthwise(s, e, *kernel);
     }
+    return;
+  }
+  // Large enough for every kernel that can do such weights and patches.
+  GemmShape any{1, s.kernel_h * s.kernel_w == 1 ? 1 : 2, 1 << 11, 1 << 11};
+  any.planes = s.branches;
+  for (const GemmKernel* kernel : GemmKernels()) {
+    if (Has(DetectFeatures(), kernel->needs) && kernel->cost(any) > 0) CompareGemm(s, e, *kernel);
   }
 }
 
 void Compare(const LayerShape& s, uint64_t stream) {
-  if (s.kind == OpKind::kDepthwiseConv2D) return CompareKernels(s, stream, DepthwiseKernels(), MakeDepthwiseExecutor);
-  CompareKernels(s, stream, GemmKernels(), MakeConvExecutor);
+  Random random(stream);
+  const FileLayer file = testing::MakeLayer(s, &random);
+  CompareAll(s, MakeExample(s, file, testing::MakeInput(s.image.Pixels() * s.image.channels, &random)));
 }
 
 LayerShape RandomSpatial(OpKind kind, Random* random) {
@@ -135,31 +153,100 @@ DBQ_TEST(ManyPixelsAndDeepPatches) {
   }
 }
 
+// Shapes that the fast paths are made for, and their neighbours.
+DBQ_TEST(SquareDepthwise) {
+  uint64_t stream = 5000;
+  for (int size : {3, 5}) {
+    for (int stride : {1, 2}) {
+      for (int channels : {1, 7, 8, 16, 19, 24, 32, 40, 48, 63, 64, 65, 96, 128, 130}) {
+        for (int width : {1, 2, 7, 12}) {
+          LayerShape s;
+          s.kind = OpKind::kDepthwiseConv2D;
+          s.branches = 2;
+          s.kernel_h = s.kernel_w = size, s.stride_h = s.stride_w = stride;
+          s.in_channels = s.out_channels = channels;
+          s.padding = width > size && stream % 2 == 0 ? Padding::kValid : Padding::kSame;
+          s.input_zero_point = stream % 3 == 0 ? -128 : stream % 3 == 1 ? 127 : 3;
+          s.image = {1 + static_cast<int>(stream % 2), width + static_cast<int>(stream % 3), width, channels};
+          if (s.image.height < size) s.padding = Padding::kSame;
+          Compare(s, stream++);
+        }
+      }
+    }
+  }
+}
+
+// Tails in pixels, depth and channels around the sizes of tiles and panels.
+DBQ_TEST(TilesAndTails) {
+  uint64_t stream = 9000;
+  for (int pixels : {1, 5, 6, 7, 12, 15, 16, 17, 33, 64, 70}) {
+    for (int channels : {1, 15, 16, 17, 31, 32, 33, 48, 49, 64, 65, 96, 130}) {
+      LayerShape s;
+      const int depths[] = {1, 3, 4, 63, 64, 65, 130};
+      s.in_channels = s.image.channels = depths[stream % 7];
+      s.out_channels = channels;
+      s.kernel_w = stream % 5 == 0 ? 3 : 1;
+      s.input_zero_point = stream % 2 == 0 ? -128 : 127, s.output_zero_point = stream % 4 < 2 ? -128 : 127;
+      s.image.width = pixels;
+      Compare(s, stream++);
+    }
+  }
+}
+
+// Weights of two bits: one row, and several where the plan was made for one.
+DBQ_TEST(TwoBitDense) {
+  for (int branches : {1, 2}) {
+    for (int depth : {1, 15, 16, 17, 63, 64, 100, 300}) {
+      for (int channels : {1, 63, 64, 65, 130}) {
+        LayerShape s;
+        s.kind = OpKind::kFullyConnected;
+        s.padding = Padding::kValid;
+        s.branches = branches;
+        s.in_channels = s.image.channels = depth;
+        s.out_channels = channels;
+        s.image.batch = 1 + depth % 3;
+        s.input_zero_point = depth % 2 == 0 ? -128 : 127;
+        Compare(s, static_cast<uint64_t>(depth * 1000 + channels * 2 + branches));
+      }
+    }
+  }
+}
+
 // Extreme codes everywhere: the largest accumulators that a layer of this depth can reach.
 DBQ_TEST(ExtremeValues) {
-  for (int sign : {0, 242}) {
-    for (int zero_point : {-128, 127}) {
-      LayerShape s;
-      s.in_channels = s.image.channels = 2000;
-      s.out_channels = 16;
-      s.input_zero_point = zero_point;
-      Random random(1);
-      FileLayer file = testing::MakeLayer(s, &random);
-      for (uint8_t& code : file.codes) code = static_cast<uint8_t>(sign);
-      Layer layer;
-      ConvGeometry geometry;
-      DBQ_EXPECT_OK(DecodeLayer(s.kind, file.View(), &layer));
-      DBQ_EXPECT_OK(MakeConvGeometry(layer.params, s.image, &geometry));
-      const std::vector<int8_t> x(2000, static_cast<int8_t>(zero_point == 127 ? -128 : 127));
-      std::vector<int8_t> expected(16), actual(16);
-      reference::Conv2D(file.View(), geometry.input, x.data(), geometry.output, expected.data());
-      ThreadPool pool;
-      for (const GemmKernel* kernel : GemmKernels()) {
-        if (!IsaSupported(kernel->isa)) continue;
-        const auto executor = MakeConvExecutor(layer, *kernel);
-        executor->Prepare(geometry, 1);
-        executor->Run(x.data(), actual.data(), &pool);
-        ExpectSame(s, kernel->name, geometry.output, expected, actual);
+  for (int depth : {255, 256, 2000, 2050}) {
+    for (int sign : {0, 242}) {
+      for (int zero_point : {-128, 127}) {
+        LayerShape s;
+        s.in_channels = s.image.channels = depth;
+        s.out_channels = 16;
+        s.input_zero_point = zero_point;
+        Random random(1);
+        FileLayer file = testing::MakeLayer(s, &random);
+        // The last byte keeps its filling.
+        for (size_t i = 0; i + 1 < file.codes.size(); ++i) file.codes[i] = static_cast<uint8_t>(sign);
+        const std::vector<int8_t> x(depth, static_cast<int8_t>(zero_point == 127 ? -128 : 127));
+        CompareAll(s, MakeExample(s, file, x));
+      }
+    }
+  }
+}
+
+DBQ_TEST(ExtremeDepthwiseValues) {
+  for (int size : {1, 3, 4, 5}) {
+    for (int sign : {0, 242}) {
+      for (int zero_point : {-128, 127}) {
+        LayerShape s;
+        s.kind = OpKind::kDepthwiseConv2D;
+        s.kernel_h = s.kernel_w = size;
+        s.in_channels = s.out_channels = 40;
+        s.input_zero_point = zero_point;
+        s.image = {1, 6, 6, 40};
+        Random random(1);
+        FileLayer file = testing::MakeLayer(s, &random);
+        for (uint8_t& code : file.codes) code = static_cast<uint8_t>(sign);
+        const std::vector<int8_t> x(6 * 6 * 40, static_cast<int8_t>(zero_point == 127 ? -128 : 127));
+        CompareAll(s, MakeExample(s, file, x));
       }
     }
   }
@@ -183,11 +270,67 @@ DBQ_TEST(ReferenceByHand) {
   for (int i = 0; i < 3; ++i) DBQ_EXPECT_EQ(y[i], expected[i]);
 }
 
-DBQ_TEST(SelectionFollowsTheInstructionSet) {
-  DBQ_EXPECT(SelectGemm(Isa::kScalar).isa == Isa::kScalar);
-  DBQ_EXPECT(SelectDepthwise(Isa::kScalar).isa == Isa::kScalar);
-  DBQ_EXPECT(SelectGemm(BestIsa()).isa == BestIsa());
-  DBQ_EXPECT(SelectDepthwise(BestIsa()).isa == BestIsa());
+// Every set of features runs every kind of layer; scalar code is what is left without any.
+DBQ_TEST(SelectionFollowsTheFeatures) {
+  const GemmShape gemm{100, 1, 64, 64};
+  const DepthwiseShape depthwise{3, 3, 1, 1, 1, 1, 64};
+  for (Features features : {kScalar, kAvx2, kAvx2 | kAvx512Vnni, kAvx2 | kAvx512Vnni | kAvx512Vbmi | kAmxInt8, kNeon,
+                            kNeon | kDotProd, kNeon | kDotProd | kI8mm}) {
+    for (bool bounded : {false, true}) {
+      const GemmKernel& kernel = SelectGemm(gemm, bounded, features);
+      DBQ_EXPECT(Has(features, kernel.needs) && (bounded || !kernel.bounded));
+      DBQ_EXPECT(Has(features, SelectDepthwise(depthwise, bounded, features).needs));
+    }
+  }
+  DBQ_EXPECT_EQ(SelectGemm(gemm, true, kScalar).needs, kScalar);
+}
+
+// No file holds -128 in a packed layer, but one of int8 may: two products of it and -128 pass int16.
+DBQ_TEST(LowestWeights) {
+  for (OpKind kind : {OpKind::kConv2D, OpKind::kDepthwiseConv2D}) {
+    for (int size : {1, 3, 5}) {
+      LayerShape s;
+      s.kind = kind;
+      s.kernel_h = s.kernel_w = size;
+      s.in_channels = s.out_channels = 20;
+      s.image = {1, 6, 6, 20};
+      Random random(4);
+      const FileLayer file = testing::MakeLayer(s, &random);
+      const std::vector<int8_t> x(6 * 6 * 20, -128);
+      const auto run = [&](const GemmKernel* gemm, const DepthwiseKernel* depthwise) {
+        Graph graph = testing::MakeGraph(s, file);
+        Node& node = graph.nodes.back();
+        node.layer.integers.assign(node.layer.integers.size(), -128);
+        node.packed = std::make_shared<PackedLayer>();
+        node.packed->gemm_kernel = gemm, node.packed->depthwise_kernel = depthwise;
+        return testing::RunGraph(&graph, DetectFeatures(), 1, x, x.size());
+      };
+      const std::vector<int8_t> expected = run(&gemm_scalar_1x16c1, &depthwise_scalar);
+      for (const GemmKernel* kernel : GemmKernels()) {
+        if (kind != OpKind::kConv2D || kernel->wants_trits || !Has(DetectFeatures(), kernel->needs)) continue;
+        ExpectSame(s, kernel->name, s.image, expected, run(kernel, nullptr));
+      }
+      for (const DepthwiseKernel* kernel : DepthwiseKernels()) {
+        if (kind == OpKind::kConv2D || !Has(DetectFeatures(), kernel->needs)) continue;
+        if (kernel->cost({size, size, 1, 1, 1, 1, 20}) <= 0) continue;
+        ExpectSame(s, kernel->name, s.image, expected, run(nullptr, kernel));
+      }
+    }
+  }
+}
+
+// A multiplier for which an accumulator times it may pass int32 goes to a kernel that clamps before it converts.
+DBQ_TEST(LargeMultipliers) {
+  LayerShape s;
+  s.in_channels = s.image.channels = 64;
+  s.out_channels = 64;
+  s.image.width = 40;
+  Random random(3);
+  FileLayer file = testing::MakeLayer(s, &random);
+  for (size_t i = 2; i < file.scales.size(); ++i) file.scales[i] = 1e30f;
+  const Example e = MakeExample(s, file, testing::MakeInput(s.image.Pixels() * 64, &random));
+  Graph graph = testing::MakeGraph(s, e.file);
+  ExpectSame(s, "any", e.output, e.expected, testing::RunGraph(&graph, DetectFeatures(), 1, e.x, e.expected.size()));
 }
 
 }  // namespace

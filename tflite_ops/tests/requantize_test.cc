@@ -5,7 +5,7 @@
 #include <cstdlib>
 #include <vector>
 
-#include "core/select.h"
+#include "isa/select.h"
 #include "tests/testing.h"
 
 namespace dbq {
@@ -60,36 +60,62 @@ DBQ_TEST(GoldenVectors) {
   for (const Golden& g : kGolden) DBQ_EXPECT_EQ(Requantize(g.accumulator, g.multiplier, Stage(g)), g.expected);
 }
 
+// What a kernel that clamps after the conversion may be given.
+bool IsBounded(const Golden& g) {
+  return std::fabs(static_cast<double>(g.accumulator) * static_cast<double>(g.multiplier)) < 2147483000.0;
+}
+
+OutputStage Stored(const Golden& g) {
+  OutputStage stage = Stage(g);
+  stage.zero_point += 128;
+  return stage;
+}
+
 // Zero weights leave the bias as the accumulator.
 DBQ_TEST(GoldenVectorsThroughGemmKernels) {
+  constexpr int kChannels = 37;
+  const GemmShape shape{1, 1, 4, kChannels};
+  const std::vector<int8_t> weights(4 * kChannels, 0);
+  const std::vector<uint8_t> x(512, 0);
+  const std::vector<int32_t> offset(16, 0);
   for (const GemmKernel* kernel : GemmKernels()) {
-    if (!IsaSupported(kernel->isa)) continue;
-    const std::vector<char> row(64 * kernel->element_bytes, 0);
-    const std::vector<int8_t> weights(kernel->channels * kernel->depth_step, 0);
+    if (!Has(DetectFeatures(), kernel->needs)) continue;
+    GemmShape ternary = shape;
+    ternary.planes = 1;
+    Buffer<uint8_t> scratch(kernel->scratch_bytes(ternary));
     for (const Golden& g : kGolden) {
-      const std::vector<int32_t> bias(kernel->channels, g.accumulator);
-      const std::vector<float> multiplier(kernel->channels, g.multiplier);
-      std::vector<int8_t> out(kernel->channels, 99);
-      kernel->run({row.data(), 0, 1, 1, weights.data(), bias.data(), multiplier.data(), Stage(g), out.data(),
-                   kernel->channels, kernel->channels});
-      for (int8_t code : out) DBQ_EXPECT_EQ(code, g.expected);
+      if (kernel->bounded && !IsBounded(g)) continue;
+      const std::vector<int32_t> bias(kChannels, g.accumulator);
+      const std::vector<float> multiplier(kChannels, g.multiplier);
+      PackedGemm packed;
+      const std::vector<uint8_t> scales(kChannels, 1);
+      kernel->pack({ternary, weights.data(), bias.data(), multiplier.data(), Stored(g), weights.data(), scales.data()},
+                   &packed);
+      std::vector<uint8_t> y(kChannels, 99);
+      kernel->run({&packed, x.data(), offset.data(), offset.data(), y.data(), offset.data(), 1, 0,
+                   static_cast<int64_t>(packed.panels.size()), scratch.data()});
+      for (uint8_t code : y) DBQ_EXPECT_EQ(code - 128, g.expected);
     }
   }
 }
 
 DBQ_TEST(GoldenVectorsThroughDepthwiseKernels) {
-  constexpr int kChannels = 37;
-  const std::vector<int8_t> x(kChannels, 0), weights(kChannels, 0);
-  const int8_t* taps[] = {x.data()};
   for (const DepthwiseKernel* kernel : DepthwiseKernels()) {
-    if (!IsaSupported(kernel->isa)) continue;
-    for (const Golden& g : kGolden) {
-      const std::vector<int32_t> bias(kChannels, g.accumulator);
-      const std::vector<float> multiplier(kChannels, g.multiplier);
-      std::vector<int8_t> out(kChannels, 99);
-      kernel->run(
-          {taps, 1, weights.data(), kChannels, 0, kChannels, bias.data(), multiplier.data(), 0, Stage(g), out.data()});
-      for (int8_t code : out) DBQ_EXPECT_EQ(code, g.expected);
+    for (int size : {1, 3, 5}) {
+      const DepthwiseShape shape{size, size, 1, 1, 1, 1, 37};
+      if (!Has(DetectFeatures(), kernel->needs) || kernel->cost(shape) <= 0) continue;
+      const std::vector<int8_t> weights(size * size * 37, 0);
+      const std::vector<uint8_t> x(37 * 16 + 512, 0);
+      for (const Golden& g : kGolden) {
+        if (kernel->bounded && !IsBounded(g)) continue;
+        const std::vector<int32_t> bias(37, g.accumulator);
+        const std::vector<float> multiplier(37, g.multiplier);
+        PackedDepthwise packed;
+        kernel->pack({shape, weights.data(), bias.data(), multiplier.data(), Stored(g)}, &packed);
+        std::vector<uint8_t> y(37, 99);
+        kernel->run({&packed, x.data(), 37, y.data(), 37, 1, 1});
+        for (uint8_t code : y) DBQ_EXPECT_EQ(code - 128, g.expected);
+      }
     }
   }
 }

@@ -1,0 +1,233 @@
+"""Random files with one builtin int8 operator, for the operators that the delegate takes over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from tests.tflite_ops.packed_models import Case, ModelBuilder, int8_model
+
+OP, OPTIONS = schema.BuiltinOperator, schema.BuiltinOptions
+
+
+@dataclass
+class Example:
+    """A file and an int8 array for each of its inputs."""
+
+    content: bytes
+    inputs: list[np.ndarray]
+
+
+class _Random:
+    """What every example needs: scales, zero points, codes."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.builder = ModelBuilder()
+
+    def int(self, low: int, high: int) -> int:
+        return int(self.rng.integers(low, high + 1))
+
+    def quantization(self) -> tuple[np.float32, np.ndarray]:
+        return np.float32(self.rng.uniform(0.01, 0.1)), np.array([self.int(-128, 127)])
+
+    def tensor(self, name: str, shape: tuple[int, ...], quantization: tuple[np.float32, np.ndarray]) -> int:
+        return self.builder.tensor(name, shape, scale=quantization[0], zero_point=quantization[1])
+
+    def image(self) -> tuple[int, int, int, int]:
+        return (self.int(1, 2), self.int(1, 9), self.int(1, 9), self.int(1, 70))
+
+    def finish(self, inputs: list[int], output: int, shapes: list[tuple[int, ...]]) -> Example:
+        self.builder.graph.inputs, self.builder.graph.outputs = inputs, [output]
+        codes = [self.rng.integers(-128, 128, shape).astype(np.int8) for shape in shapes]
+        return Example(self.builder.bytes(), codes)
+
+
+def _conv_case(seed: int, kind: str) -> Case:
+    r = _Random(seed)
+    kernel, stride = (r.int(1, 5), r.int(1, 5)), (r.int(1, 3), r.int(1, 3))
+    dilation = (r.int(1, 2), r.int(1, 2)) if stride == (1, 1) else (1, 1)
+    multiplier = r.int(1, 3) if kind == "depthwise_conv2d" else 0
+    channels = r.int(1, 40)
+    return Case(
+        kind,
+        (r.int(1, 2), r.int(9, 14), r.int(9, 14), channels),
+        channels * multiplier or r.int(1, 70),
+        kernel=kernel,
+        stride=stride,
+        dilation=dilation,
+        padding=("same", "valid")[r.int(0, 1)],
+        activation=("none", "relu", "relu_n1_to_1", "relu6")[r.int(0, 3)],
+        branches=2,
+        multiplier=multiplier,
+        input_zero_point=r.int(-128, 127),
+        output_zero_point=r.int(-128, 127),
+        seed=seed,
+    )
+
+
+def _layer(case: Case) -> Example:
+    codes = np.random.default_rng(case.seed + 1).integers(-128, 128, case.input_shape).astype(np.int8)
+    return Example(int8_model(case), [codes])
+
+
+def convolution(seed: int) -> Example:
+    return _layer(_conv_case(seed, "conv2d"))
+
+
+def depthwise(seed: int) -> Example:
+    return _layer(_conv_case(seed, "depthwise_conv2d"))
+
+
+def fully_connected(seed: int) -> Example:
+    r = _Random(seed)
+    return _layer(
+        Case(
+            "fully_connected",
+            (r.int(1, 20), r.int(1, 200)),
+            r.int(1, 130),
+            activation=("none", "relu", "relu_n1_to_1", "relu6")[r.int(0, 3)],
+            branches=2,
+            input_zero_point=r.int(-128, 127),
+            output_zero_point=r.int(-128, 127),
+            seed=seed,
+        )
+    )
+
+
+def grouped(seed: int) -> Example:
+    """CONV_2D whose input has several times the weights' channels."""
+    r = _Random(seed)
+    groups, inner, outer = r.int(2, 4), r.int(1, 9), r.int(1, 9)
+    size, kernel = r.int(4, 9), r.int(1, 3)
+    (sx, zx), (_, zy) = r.quantization(), r.quantization()
+    x = r.builder.tensor("x", (1, size, size, groups * inner), scale=sx, zero_point=zx)
+    sw = r.rng.uniform(0.005, 0.02, groups * outer).astype(np.float32)
+    w = r.rng.integers(-127, 128, (groups * outer, kernel, kernel, inner)).astype(np.int8)
+    weights = r.builder.tensor("w", w.shape, data=w, scale=sw)
+    bias = r.rng.integers(-5000, 5000, groups * outer).astype(np.int32)
+    b = r.builder.tensor("b", bias.shape, "int32", bias, scale=sx * sw)
+    sy = np.float32(sx * 0.0125 * np.sqrt(kernel * kernel * inner) * 74 * 73 / 60)
+    y = r.builder.tensor("y", (1, size, size, groups * outer), scale=sy, zero_point=zy)
+    options = schema.Conv2DOptionsT()
+    options.strideH = options.strideW = options.dilationHFactor = options.dilationWFactor = 1
+    operator = r.builder.operator(OP.CONV_2D, [x, weights, b], [y])
+    operator.builtinOptionsType, operator.builtinOptions = OPTIONS.Conv2DOptions, options
+    return r.finish([x], y, [(1, size, size, groups * inner)])
+
+
+def _elementwise(seed: int, code: int, kind: int, options: object) -> Example:
+    r = _Random(seed)
+    shape = r.image() if r.int(0, 3) else r.image()[2:]
+    a, b, y = (r.tensor(n, shape, r.quantization()) for n in "aby")
+    options.fusedActivationFunction = r.int(0, 3)  # type: ignore[attr-defined]
+    operator = r.builder.operator(code, [a, b], [y])
+    operator.builtinOptionsType, operator.builtinOptions = kind, options
+    return r.finish([a, b], y, [shape, shape])
+
+
+def add(seed: int) -> Example:
+    return _elementwise(seed, OP.ADD, OPTIONS.AddOptions, schema.AddOptionsT())
+
+
+def mul(seed: int) -> Example:
+    return _elementwise(seed, OP.MUL, OPTIONS.MulOptions, schema.MulOptionsT())
+
+
+def mean(seed: int) -> Example:
+    """Two scales: with one on both sides, runtimes round ties in different ways, and the delegate leaves it alone."""
+    r = _Random(seed)
+    n, h, w, c = r.image()
+    x, y_quantization = r.tensor("x", (n, h, w, c), r.quantization()), r.quantization()
+    axes = np.array([1, 2] if r.int(0, 1) else [2, 1], np.int32)
+    options = schema.ReducerOptionsT()
+    options.keepDims = bool(r.int(0, 1))
+    y = r.tensor("y", (n, 1, 1, c) if options.keepDims else (n, c), y_quantization)
+    operator = r.builder.operator(OP.MEAN, [x, r.builder.tensor("axes", (2,), "int32", axes)], [y])
+    operator.builtinOptionsType, operator.builtinOptions = OPTIONS.ReducerOptions, options
+    return r.finish([x], y, [(n, h, w, c)])
+
+
+def _pool(seed: int, code: int) -> Example:
+    r = _Random(seed)
+    n, h, w, c = r.image()
+    q = r.quantization()
+    options = schema.Pool2DOptionsT()
+    options.filterHeight, options.filterWidth = min(r.int(1, 4), h), min(r.int(1, 4), w)
+    options.strideH, options.strideW = r.int(1, 3), r.int(1, 3)
+    options.padding, options.fusedActivationFunction = r.int(0, 1), r.int(0, 3)
+    sizes = ((h, options.filterHeight, options.strideH), (w, options.filterWidth, options.strideW))
+    out = [-(-s // t) if options.padding == 0 else (s - k) // t + 1 for s, k, t in sizes]
+    x, y = r.tensor("x", (n, h, w, c), q), r.tensor("y", (n, *out, c), q)
+    operator = r.builder.operator(code, [x], [y])
+    operator.builtinOptionsType, operator.builtinOptions = OPTIONS.Pool2DOptions, options
+    return r.finish([x], y, [(n, h, w, c)])
+
+
+def average_pool(seed: int) -> Example:
+    return _pool(seed, OP.AVERAGE_POOL_2D)
+
+
+def max_pool(seed: int) -> Example:
+    return _pool(seed, OP.MAX_POOL_2D)
+
+
+def pad(seed: int) -> Example:
+    r = _Random(seed)
+    n, h, w, c = r.image()
+    q = r.quantization()
+    pads = np.array([[0, 0], [r.int(0, 3), r.int(0, 3)], [r.int(0, 3), r.int(0, 3)], [0, 0]], np.int32)
+    x, y = r.tensor("x", (n, h, w, c), q), r.tensor("y", (n, h + pads[1].sum(), w + pads[2].sum(), c), q)
+    operator = r.builder.operator(OP.PAD, [x, r.builder.tensor("pads", (4, 2), "int32", pads)], [y])
+    operator.builtinOptionsType, operator.builtinOptions = OPTIONS.PadOptions, schema.PadOptionsT()
+    return r.finish([x], y, [(n, h, w, c)])
+
+
+def reshape(seed: int) -> Example:
+    r = _Random(seed)
+    n, h, w, c = r.image()
+    q = r.quantization()
+    shape = np.array([(n, h * w, c), (n, h * w * c), (-1, c), (n, w, h, c)][r.int(0, 3)], np.int32)
+    resolved = tuple(int(v) if v > 0 else n * h * w for v in shape)
+    x, y = r.tensor("x", (n, h, w, c), q), r.tensor("y", resolved, q)
+    operator = r.builder.operator(OP.RESHAPE, [x, r.builder.tensor("shape", shape.shape, "int32", shape)], [y])
+    operator.builtinOptionsType, operator.builtinOptions = OPTIONS.ReshapeOptions, schema.ReshapeOptionsT()
+    operator.builtinOptions.newShape = shape
+    return r.finish([x], y, [(n, h, w, c)])
+
+
+def concatenation(seed: int) -> Example:
+    r = _Random(seed)
+    n, h, w, _ = r.image()
+    q = r.quantization()
+    channels = [r.int(1, 40) for _ in range(r.int(2, 4))]
+    shapes: list[tuple[int, ...]] = [(n, h, w, c) for c in channels]
+    inputs = [r.tensor(f"x{i}", shape, q) for i, shape in enumerate(shapes)]
+    y = r.tensor("y", (n, h, w, sum(channels)), q)
+    options = schema.ConcatenationOptionsT()
+    options.axis = (3, -1)[r.int(0, 1)]
+    operator = r.builder.operator(OP.CONCATENATION, inputs, [y])
+    operator.builtinOptionsType, operator.builtinOptions = OPTIONS.ConcatenationOptions, options
+    return r.finish(inputs, y, shapes)
+
+
+EXAMPLES: dict[str, Callable[[int], Example]] = {
+    f.__name__: f
+    for f in (
+        convolution,
+        grouped,
+        depthwise,
+        fully_connected,
+        add,
+        mul,
+        mean,
+        average_pool,
+        max_pool,
+        pad,
+        reshape,
+        concatenation,
+    )
+}

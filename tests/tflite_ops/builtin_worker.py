@@ -1,0 +1,89 @@
+"""Runs examples of every builtin operator in the stock interpreter and with the delegate; prints what differs as JSON.
+
+    python builtin_worker.py <delegate.so> litert|tensorflow <examples of each operator>
+
+One process a runtime: the two cannot be loaded together.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import warnings
+from typing import Any
+
+sys.path.append(os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..")))
+warnings.simplefilter("ignore")
+
+import numpy as np
+
+from tests.tflite_ops.builtin_models import EXAMPLES, Example
+
+MODULES = {"litert": "ai_edge_litert.interpreter", "tensorflow": "tensorflow.lite.python.interpreter"}
+ISAS = ("scalar", "avx2", "avx512vnni", "amx")
+
+
+def run(interpreter: Any, example: Example) -> np.ndarray:
+    """The output's codes."""
+    interpreter.allocate_tensors()
+    for detail, x in zip(interpreter.get_input_details(), example.inputs, strict=True):
+        interpreter.set_tensor(detail["index"], x)
+    interpreter.invoke()
+    return np.asarray(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]), np.int32)
+
+
+def is_broken(runtime: Any, example: Example, codes: np.ndarray) -> bool:
+    """Whether the stock result is nothing to compare with: further from its own plain kernels than rounding goes.
+
+    TensorFlow 2.21 on a processor with AMX computes single convolutions so, and not twice the same.
+    """
+    reference = runtime.OpResolverType.BUILTIN_REF
+    plain = run(runtime.Interpreter(model_content=example.content, experimental_op_resolver_type=reference), example)
+    return bool(np.abs(plain - codes).max(initial=0) > 1)
+
+
+def delegates(runtime: Any, library: str) -> dict[str, Any]:
+    """One for every instruction set that this processor has."""
+    found = {}
+    for isa in ISAS:
+        try:
+            found[isa] = runtime.load_delegate(library, {"isa": isa, "builtins": "all"})
+        except ValueError:
+            continue
+    return found
+
+
+def compare(runtime: Any, library: str, operator: str, count: int) -> dict[str, Any]:
+    """Counts the examples whose codes differ, those that the delegate did not take, and those without a result."""
+    plain = runtime.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    result: dict[str, Any] = {"runs": 0, "differing": [], "left": 0, "broken": 0}
+    for seed in range(count):
+        example = EXAMPLES[operator](seed)
+        expected = run(runtime.Interpreter(model_content=example.content), example)
+        if is_broken(runtime, example, expected):
+            result["broken"] += 1
+            continue
+        for isa, delegate in delegates(runtime, library).items():
+            # Without XNNPACK, so that a delegate in the list of operators is ours.
+            ours = runtime.Interpreter(
+                model_content=example.content,
+                experimental_delegates=[delegate],
+                experimental_op_resolver_type=plain,
+            )
+            if not np.array_equal(run(ours, example), expected):
+                result["differing"].append([isa, seed])
+            result["left"] += "DELEGATE" not in [o["op_name"] for o in ours._get_ops_details()]
+            result["runs"] += 1
+    return result
+
+
+def main(library: str, runtime_name: str, count: int) -> None:
+    """A result for every operator."""
+    runtime = importlib.import_module(MODULES[runtime_name])
+    print(json.dumps({operator: compare(runtime, library, operator, count) for operator in EXAMPLES}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

@@ -1,0 +1,176 @@
+"""A network as one partition: every operator that the delegate knows, byte for byte the stock interpreter's result."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from ai_edge_litert import interpreter as litert
+from ai_edge_litert import schema_py_generated as schema
+
+from keras_dbq.runtime.interpreter import Interpreter, delegate_path
+from keras_dbq.tflite.pack import pack_tflite
+from keras_dbq.tflite.unpack import unpack_tflite
+from tests.tflite_ops.packed_models import ModelBuilder
+
+OP, OPTIONS = schema.BuiltinOperator, schema.BuiltinOptions
+SIZE, CHANNELS, CLASSES = 17, 3, 10
+
+
+class _Network:
+    """Adds int8 operators one after the other; weights are trits times 127, so that they can be packed."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.builder = ModelBuilder()
+
+    def value(self, shape: Sequence[int], like: int | None = None) -> int:
+        """A new activation, of a given one's scale or of its own."""
+        name = f"t{len(self.builder.graph.tensors)}"
+        scale, zero_point = np.float32(self.rng.uniform(0.03, 0.06)), np.array([self.rng.integers(-128, 60)])
+        if like is not None:
+            quantization = self.builder.graph.tensors[like].quantization
+            scale, zero_point = quantization.scale[0], quantization.zeroPoint
+        return self.builder.tensor(name, tuple(shape), scale=scale, zero_point=zero_point)
+
+    def shape(self, tensor: int) -> list[int]:
+        return [int(n) for n in self.builder.graph.tensors[tensor].shape]
+
+    def add(self, code: int, inputs: list[int], output: int, kind: int, options: object) -> int:
+        operator = self.builder.operator(code, inputs, [output])
+        operator.builtinOptionsType, operator.builtinOptions = kind, options
+        return output
+
+    def constants(self, x: int, shape: tuple[int, ...], channels: int, axis: int) -> list[int]:
+        """Weights and bias such that the sums, times their scales, spread over a few units."""
+        trits = self.rng.integers(-1, 2, shape)
+        depth = trits.size // channels
+        scale = self.rng.uniform(0.5, 1.5, channels).astype(np.float32) * np.float32(2 / (127 * np.sqrt(depth)))
+        input_scale = np.float32(self.builder.graph.tensors[x].quantization.scale[0])
+        bias = self.rng.integers(-500, 500, channels).astype(np.int32)
+        weights = self.builder.tensor("w", shape, data=(trits * 127).astype(np.int8), scale=scale, axis=axis)
+        return [weights, self.builder.tensor("b", bias.shape, "int32", bias, scale=input_scale * scale)]
+
+    def convolution(self, x: int, channels: int, kernel: int, stride: int = 1, padding: int = 0) -> int:
+        n, h, w, c = self.shape(x)
+        constants = self.constants(x, (channels, kernel, kernel, c), channels, 0)
+        options = schema.Conv2DOptionsT()
+        self._window(options, stride, padding)
+        size = [-(-s // stride) if padding == 0 else (s - kernel) // stride + 1 for s in (h, w)]
+        return self.add(OP.CONV_2D, [x, *constants], self.value((n, *size, channels)), OPTIONS.Conv2DOptions, options)
+
+    def depthwise(self, x: int, kernel: int, stride: int = 1) -> int:
+        n, h, w, c = self.shape(x)
+        constants = self.constants(x, (1, kernel, kernel, c), c, 3)
+        options = schema.DepthwiseConv2DOptionsT()
+        options.depthMultiplier = 1
+        self._window(options, stride, 0)
+        y = self.value((n, -(-h // stride), -(-w // stride), c))
+        return self.add(OP.DEPTHWISE_CONV_2D, [x, *constants], y, OPTIONS.DepthwiseConv2DOptions, options)
+
+    @staticmethod
+    def _window(options: schema.Conv2DOptionsT | schema.DepthwiseConv2DOptionsT, stride: int, padding: int) -> None:
+        options.strideH = options.strideW = stride
+        options.dilationHFactor = options.dilationWFactor = 1
+        options.padding, options.fusedActivationFunction = padding, 1
+
+    def sum(self, a: int, b: int) -> int:
+        return self.add(OP.ADD, [a, b], self.value(self.shape(a)), OPTIONS.AddOptions, schema.AddOptionsT())
+
+    def pad(self, x: int) -> int:
+        n, h, w, c = self.shape(x)
+        pads = self.builder.tensor("pads", (4, 2), "int32", np.array([[0, 0], [1, 1], [0, 1], [0, 0]], np.int32))
+        y = self.value((n, h + 2, w + 1, c), like=x)
+        return self.add(OP.PAD, [x, pads], y, OPTIONS.PadOptions, schema.PadOptionsT())
+
+    def pool(self, x: int, code: int) -> int:
+        n, h, w, c = self.shape(x)
+        options = schema.Pool2DOptionsT()
+        options.filterHeight = options.filterWidth = options.strideH = options.strideW = 2
+        y = self.value((n, -(-h // 2), -(-w // 2), c), like=x)
+        return self.add(code, [x], y, OPTIONS.Pool2DOptions, options)
+
+    def join(self, x: int) -> int:
+        """A max and an average pool side by side."""
+        parts = [self.pool(x, code) for code in (OP.MAX_POOL_2D, OP.AVERAGE_POOL_2D)]
+        options = schema.ConcatenationOptionsT()
+        options.axis = 3
+        shape = self.shape(parts[0])
+        y = self.value((*shape[:3], 2 * shape[3]), like=x)
+        return self.add(OP.CONCATENATION, parts, y, OPTIONS.ConcatenationOptions, options)
+
+    def mean(self, x: int) -> int:
+        n, _, _, c = self.shape(x)
+        axes = self.builder.tensor("axes", (2,), "int32", np.array([1, 2], np.int32))
+        options = schema.ReducerOptionsT()
+        options.keepDims = True
+        return self.add(OP.MEAN, [x, axes], self.value((n, 1, 1, c)), OPTIONS.ReducerOptions, options)
+
+    def flat(self, x: int) -> int:
+        n, _, _, c = self.shape(x)
+        shape = self.builder.tensor("shape", (2,), "int32", np.array([-1, c], np.int32))
+        options = schema.ReshapeOptionsT()
+        options.newShape = np.array([-1, c], np.int32)
+        return self.add(OP.RESHAPE, [x, shape], self.value((n, c), like=x), OPTIONS.ReshapeOptions, options)
+
+    def dense(self, x: int, channels: int) -> int:
+        n, c = self.shape(x)
+        constants = self.constants(x, (channels, c), channels, 0)
+        options = schema.FullyConnectedOptionsT()
+        y = self.value((n, channels))
+        return self.add(OP.FULLY_CONNECTED, [x, *constants], y, OPTIONS.FullyConnectedOptions, options)
+
+
+def network(seed: int, width: int) -> bytes:
+    """Stem, a residual block with depthwise convolutions, a pad before a stride, pools, head."""
+    net = _Network(seed)
+    image = net.value((1, SIZE, SIZE, CHANNELS))
+    x = net.convolution(image, width, 3, stride=2)
+    y = net.convolution(net.depthwise(x, 3), 2 * width, 1)
+    y = net.convolution(net.depthwise(y, 5), width, 1)
+    x = net.sum(x, y)
+    x = net.convolution(net.pad(x), width + 5, 3, stride=2, padding=1)
+    x = net.join(net.depthwise(x, 3, stride=2))
+    x = net.sum(net.convolution(x, 2 * width, 1), net.convolution(x, 2 * width, 3))
+    y = net.dense(net.flat(net.mean(x)), CLASSES)
+    net.builder.graph.inputs, net.builder.graph.outputs = [image], [y]
+    return net.builder.bytes()
+
+
+def _instruction_sets() -> list[str]:
+    """Those that this processor has."""
+    found = []
+    for isa in ("auto", "avx512vnni", "avx2", "scalar"):
+        with contextlib.suppress(ValueError):
+            litert.load_delegate(str(delegate_path()), {"isa": isa})
+            found.append(isa)
+    return found
+
+
+@pytest.mark.parametrize("width", [8, 13, 40, 72])
+def test_a_network_gives_the_stock_bytes(width: int) -> None:
+    """int8 and packed; every instruction set; one example and several; one thread and two."""
+    content = network(width, width)
+    packed = pack_tflite(content).data
+    x = np.random.default_rng(width).integers(-128, 128, (5, SIZE, SIZE, CHANNELS)).astype(np.int8)
+    expected = Interpreter(unpack_tflite(packed), delegate=False).predict(x)
+    assert len(np.unique(expected)) > 8, "the outputs say nothing"
+    np.testing.assert_array_equal(Interpreter(content, delegate=False).predict(x), expected)
+    for isa in _instruction_sets():
+        for threads in (1, 2):
+            for batch_size in (1, 5):
+                for file in (packed, content):
+                    model = Interpreter(file, threads, isa=isa)
+                    np.testing.assert_array_equal(model.predict(x, batch_size=batch_size), expected)
+
+
+def test_the_network_is_one_partition() -> None:
+    """Everything is taken: what the interpreter runs is one node."""
+    delegate = litert.load_delegate(str(delegate_path()), {"builtins": "all"})
+    model = litert.Interpreter(model_content=network(1, 16), experimental_delegates=[delegate])
+    model.allocate_tensors()
+    names = [op["op_name"] for op in model._get_ops_details()]
+    assert names.count("DELEGATE") == 1 and names[-1] == "DELEGATE"
+    assert model._get_ops_details()[-1]["outputs"].tolist() == [model.get_output_details()[0]["index"]]

@@ -1,0 +1,42 @@
+// From the runtime's nodes to the graph's: a node, or the reason why it is left to the runtime.
+#ifndef DBQ_DELEGATE_IMPORT_H_
+#define DBQ_DELEGATE_IMPORT_H_
+
+#include <map>
+
+#include "core/status.h"
+#include "delegate/tflite_abi.h"
+#include "graph/graph.h"
+
+namespace dbq {
+
+class Importer {
+ public:
+  Importer(const tflite::Context* context, Graph* graph) : context_(context), graph_(graph) {}
+
+  // Adds the node to the graph. Of a builtin operator an error is the reason why it is not ours; of a packed operator
+  // the file is damaged.
+  Status Add(const tflite::Node& node, const tflite::Registration& registration);
+
+  // Value of a tensor that a node reads or writes, made on first sight.
+  int ValueOf(int tensor);
+  bool Knows(int tensor) const { return values_.count(tensor) > 0; }
+
+ private:
+  Status AddPacked(OpKind kind, const tflite::Node& node);
+  Status AddBuiltin(const tflite::Node& node, int32_t code);
+
+  const tflite::Context* context_;
+  Graph* graph_;
+  std::map<int, int> values_;  // tensor -> value
+};
+
+// False when the operator is none of ours.
+bool IsPacked(const tflite::Registration& registration, OpKind* kind);
+
+// Operator and output, for messages: "DbqConv2D 'y'".
+std::string Label(const char* op, const tflite::Context* context, const tflite::Node& node);
+
+}  // namespace dbq
+
+#endif  // DBQ_DELEGATE_IMPORT_H_

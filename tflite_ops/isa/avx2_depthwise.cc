@@ -1,0 +1,238 @@
+// Depthwise convolutions for AVX2.
+//
+// A weight is split, w = 16 h + l with |h| <= 8 and -8 <= l <= 7: products of both halves with codes can be summed in
+// int16 by vpmaddubsw (255 * 8 * 2 for a pair), which at most eight pairs fill; both sums meet in int32 as 16 h + l.
+// Bytes of two image rows are interleaved, so that a pair is two taps of one channel, one above the other.
+//
+// 32 neighbouring bytes of a row are a vector, whatever pixels they belong to, where the stride is 1; else a vector is
+// 32 channels of one pixel.
+#if defined(__x86_64__)
+
+#include "isa/avx2.h"
+#include "isa/panels.h"
+
+namespace dbq {
+namespace {
+
+constexpr int kVectorBytes = 32;
+
+int64_t Gcd(int64_t a, int64_t b) { return b == 0 ? a : Gcd(b, a % b); }
+
+// Vectors over several pixels.
+bool IsNarrow(const DepthwiseShape& s) { return s.stride_w == 1 && s.channels % kVectorBytes != 0; }
+
+int64_t Blocks(const DepthwiseShape& s) {
+  return IsNarrow(s) ? s.channels / Gcd(s.channels, kVectorBytes) : CeilDiv(s.channels, kVectorBytes);
+}
+
+int64_t ChannelAt(const DepthwiseShape& s, int64_t block, int i) {
+  const int64_t position = block * kVectorBytes + i;
+  if (IsNarrow(s)) return position % s.channels;
+  return position < s.channels ? position : -1;
+}
+
+int64_t Pairs(const DepthwiseShape& s) { return CeilDiv(s.kernel_h, 2); }
+int64_t BlockBytes(const DepthwiseShape& s) { return s.kernel_w * Pairs(s) * 4 * kVectorBytes; }
+
+// Byte of a block for byte `i` of an image row and tap 0 or 1 of a pair: interleaving puts the first eight bytes of
+// each 128-bit lane into the low half.
+int PairByte(int i, int tap) { return i % 16 / 8 * kVectorBytes + i / 16 * 16 + i % 8 * 2 + tap; }
+
+// [block][column][pair][h, l][half][32 bytes]
+void PackBlock(const DepthwiseWeights& weights, int64_t block, int8_t* to) {
+  const DepthwiseShape& s = weights.shape;
+  for (int column = 0; column < s.kernel_w; ++column) {
+    for (int pair = 0; pair < Pairs(s); ++pair, to += 4 * kVectorBytes) {
+      for (int i = 0; i < 2 * kVectorBytes; ++i) {
+        const int64_t channel = ChannelAt(s, block, i / 2);
+        const int tap = pair * 2 + i % 2;
+        if (channel < 0 || tap >= s.kernel_h) continue;
+        const int w = weights.integers[(tap * s.kernel_w + column) * s.channels + channel];
+        const int low = ((w + 8) & 15) - 8;
+        to[PairByte(i / 2, i % 2)] = static_cast<int8_t>((w - low) / 16);
+        to[2 * kVectorBytes + PairByte(i / 2, i % 2)] = static_cast<int8_t>(low);
+      }
+    }
+  }
+}
+
+void PackHalves(const DepthwiseWeights& weights, PackedDepthwise* packed) {
+  const DepthwiseShape& s = weights.shape;
+  const int64_t blocks = Blocks(s);
+  packed->shape = s, packed->stage = weights.stage;
+  packed->weights = Buffer<int8_t>(blocks * BlockBytes(s));
+  packed->bias = Buffer<int32_t>(blocks * kVectorBytes);
+  packed->multiplier = Buffer<float>(blocks * kVectorBytes);
+  for (int64_t block = 0; block < blocks; ++block) {
+    PackBlock(weights, block, packed->weights.data() + block * BlockBytes(s));
+    for (int i = 0; i < kVectorBytes; ++i) {
+      const int64_t channel = ChannelAt(s, block, i), at = block * kVectorBytes + PackedLane(i);
+      if (channel < 0) continue;
+      packed->bias[at] = weights.bias[channel], packed->multiplier[at] = weights.multiplier[channel];
+    }
+  }
+}
+
+// Sums of high and low halves of 32 bytes: [low or high eight bytes of a lane].
+struct Sums {
+  Int high[2], low[2];
+};
+
+DBQ_INLINE void AddPair(Sums* sums, Int upper, Int lower, const int8_t* w) {
+  const Int pair[2] = {_mm256_unpacklo_epi8(upper, lower), _mm256_unpackhi_epi8(upper, lower)};
+  DBQ_UNROLL for (int half = 0; half < 2; ++half) {
+    sums->high[half] = AddBytes(sums->high[half], pair[half], Load(w + half * kVectorBytes));
+    sums->low[half] = AddBytes(sums->low[half], pair[half], Load(w + (2 + half) * kVectorBytes));
+  }
+}
+
+// 16 high + low into the int32 sums of the four vectors that Pack wants.
+DBQ_INLINE void Join(const Sums& sums, Int (&total)[4]) {
+  const Int factors = _mm256_set1_epi32(1 << 16 | 16);
+  DBQ_UNROLL for (int half = 0; half < 2; ++half) {
+    const Int first = _mm256_unpacklo_epi16(sums.high[half], sums.low[half]);
+    const Int second = _mm256_unpackhi_epi16(sums.high[half], sums.low[half]);
+    total[half * 2] = _mm256_add_epi32(total[half * 2], _mm256_madd_epi16(first, factors));
+    total[half * 2 + 1] = _mm256_add_epi32(total[half * 2 + 1], _mm256_madd_epi16(second, factors));
+  }
+}
+
+// 32 bytes of one output row; x: the first tap.
+template <int size>
+DBQ_INLINE Int RunVector(const PackedDepthwise& packed, const uint8_t* x, int64_t x_row, int64_t block,
+                         const Clamp& clamp) {
+  constexpr int kPairs = (size + 1) / 2;
+  const int8_t* w = packed.weights.data() + block * size * kPairs * 4 * kVectorBytes;
+  const int32_t* bias = packed.bias.data() + block * kVectorBytes;
+  Int total[4];
+  DBQ_UNROLL for (int v = 0; v < 4; ++v) total[v] = Load(bias + v * 8);
+  Sums sums{};
+  DBQ_UNROLL for (int pair = 0; pair < kPairs; ++pair) {
+    // A kernel of odd height: the row below the last is the last again, with weights of zero.
+    const uint8_t* upper = x + 2 * pair * x_row;
+    const uint8_t* lower = 2 * pair + 1 < size ? upper + x_row : upper;
+    DBQ_UNROLL for (int column = 0; column < size; ++column) {
+      const int64_t at = column * packed.shape.channels;
+      AddPair(&sums, Load(upper + at), Load(lower + at), w + (column * kPairs + pair) * 4 * kVectorBytes);
+    }
+    // Six pairs are the most that 3x3 sums; 5x5 empties the int16 after five.
+    if (size == 5) Join(sums, total), sums = Sums{};
+  }
+  if (size != 5) Join(sums, total);
+  const float* m = packed.multiplier.data() + block * kVectorBytes;
+  DBQ_UNROLL for (int v = 0; v < 4; ++v) total[v] = Scaled(total[v], LoadFloats(m + v * 8));
+  return Pack(total[0], total[1], total[2], total[3], clamp);
+}
+
+DBQ_INLINE void StoreVector(Int bytes, int64_t count, uint8_t* to) {
+  if (count >= kVectorBytes) return Store(to, bytes);
+  alignas(32) uint8_t buffer[kVectorBytes];
+  Store(buffer, bytes);
+  StoreBytes<kVectorBytes>(buffer, count, to);
+}
+
+template <int size>
+__attribute__((noinline)) void RunNarrow(const DepthwiseTask& task, const uint8_t* x, uint8_t* y) {
+  const PackedDepthwise& packed = *task.packed;
+  const Clamp clamp(packed.stage);
+  const int64_t bytes = task.width * packed.shape.channels, blocks = Blocks(packed.shape);
+  for (int64_t i = 0, block = 0; i < bytes; i += kVectorBytes, block = block + 1 == blocks ? 0 : block + 1) {
+    StoreVector(RunVector<size>(packed, x + i, task.x_row, block, clamp), bytes - i, y + i);
+  }
+}
+
+template <int size>
+__attribute__((noinline)) void RunWide(const DepthwiseTask& task, const uint8_t* x, uint8_t* y) {
+  const PackedDepthwise& packed = *task.packed;
+  const Clamp clamp(packed.stage);
+  const int64_t channels = packed.shape.channels, step = packed.shape.stride_w * channels;
+  for (int64_t block = 0; block * kVectorBytes < channels; ++block) {
+    const int64_t c = block * kVectorBytes;
+    for (int64_t pixel = 0; pixel < task.width; ++pixel) {
+      const Int bytes = RunVector<size>(packed, x + pixel * step + c, task.x_row, block, clamp);
+      StoreVector(bytes, channels - c, y + pixel * channels + c);
+    }
+  }
+}
+
+template <int size>
+void RunSquare(const DepthwiseTask& task) {
+  for (int64_t row = 0; row < task.rows; ++row) {
+    const uint8_t* x = task.x + row * task.packed->shape.stride_h * task.x_row;
+    uint8_t* y = task.output + row * task.output_row;
+    IsNarrow(task.packed->shape) ? RunNarrow<size>(task, x, y) : RunWide<size>(task, x, y);
+  }
+}
+
+template <int size>
+double SquareCost(const DepthwiseShape& s) {
+  const bool fits = s.kernel_h == size && s.kernel_w == size && s.dilation_h == 1 && s.dilation_w == 1;
+  const double used = IsNarrow(s) ? 1.0 : static_cast<double>(RoundUp(s.channels, kVectorBytes)) / s.channels;
+  return fits ? static_cast<double>(s.channels) * used * (static_cast<double>(s.Taps()) + 7) / 12 : 0;
+}
+
+// ---- any kernel: eight channels of two taps at a time, widened to int16
+
+double EightCost(const DepthwiseShape& s) {
+  return s.channels < 8 ? 0 : static_cast<double>(s.channels) * (1.0 + 0.4 * static_cast<double>(s.Taps()));
+}
+
+DBQ_INLINE __m128i LoadEight(const uint8_t* x) {
+  return _mm_cvtepu8_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(x)));
+}
+DBQ_INLINE __m128i LoadEightWeights(const int8_t* w) {
+  return _mm_cvtepi8_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(w)));
+}
+
+// Eight channels of two taps: [a0 b0 a1 b1 ... a7 b7].
+DBQ_INLINE Int InterleaveWords(__m128i a, __m128i b) {
+  return _mm256_set_m128i(_mm_unpackhi_epi16(a, b), _mm_unpacklo_epi16(a, b));
+}
+
+void RunEightChannels(const PackedDepthwise& packed, const uint8_t* x, int64_t x_row, int64_t c, const Clamp& clamp,
+                      uint8_t* y) {
+  const DepthwiseShape& s = packed.shape;
+  const int64_t column = s.dilation_w * s.channels;
+  Int sum = Load(packed.bias.data() + c);
+  const int8_t* w = packed.weights.data() + c;
+  for (int i = 0; i < s.kernel_h; ++i) {
+    const uint8_t* row = x + i * s.dilation_h * x_row + c;
+    for (int j = 0; j < s.kernel_w; j += 2, w += s.channels) {
+      const bool pair = j + 1 < s.kernel_w;
+      const __m128i first = LoadEight(row + j * column), weights = LoadEightWeights(w);
+      const __m128i second = pair ? LoadEight(row + (j + 1) * column) : _mm_setzero_si128();
+      const __m128i more = pair ? LoadEightWeights(w += s.channels) : _mm_setzero_si128();
+      sum = _mm256_add_epi32(sum, _mm256_madd_epi16(InterleaveWords(first, second), InterleaveWords(weights, more)));
+    }
+  }
+  sum = Scaled(sum, LoadFloats(packed.multiplier.data() + c));
+  // Bytes 0..3 and 16..19 of the packed vector are the eight channels.
+  const Int bytes =
+      _mm256_permutevar8x32_epi32(Pack(sum, sum, sum, sum, clamp), _mm256_setr_epi32(0, 4, 0, 0, 0, 0, 0, 0));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(y + c), _mm256_castsi256_si128(bytes));
+}
+
+// The channels that do not fill eight are done by moving the last eight back.
+void RunEights(const DepthwiseTask& task) {
+  const DepthwiseShape& s = task.packed->shape;
+  const Clamp clamp(task.packed->stage);
+  for (int64_t row = 0; row < task.rows; ++row) {
+    for (int64_t i = 0; i < task.width; ++i) {
+      const uint8_t* x = task.x + row * s.stride_h * task.x_row + i * s.stride_w * s.channels;
+      uint8_t* y = task.output + row * task.output_row + i * s.channels;
+      for (int64_t c = 0; c + 8 <= s.channels; c += 8) RunEightChannels(*task.packed, x, task.x_row, c, clamp, y);
+      if (s.channels % 8 != 0) RunEightChannels(*task.packed, x, task.x_row, s.channels - 8, clamp, y);
+    }
+  }
+}
+
+}  // namespace
+
+const DepthwiseKernel depthwise_avx2_8c2 = {"depthwise_avx2_8c2", kAvx2, true, EightCost, CopyDepthwise, RunEights};
+const DepthwiseKernel depthwise_avx2_1x1 = {"depthwise_avx2_1x1", kAvx2, true, SquareCost<1>, PackHalves, RunSquare<1>};
+const DepthwiseKernel depthwise_avx2_3x3 = {"depthwise_avx2_3x3", kAvx2, true, SquareCost<3>, PackHalves, RunSquare<3>};
+const DepthwiseKernel depthwise_avx2_5x5 = {"depthwise_avx2_5x5", kAvx2, true, SquareCost<5>, PackHalves, RunSquare<5>};
+
+}  // namespace dbq
+
+#endif  // defined(__x86_64__)

@@ -1,0 +1,65 @@
+// CodeKernels as plain loops. Every file of an instruction set includes this and lets the compiler make vectors of it.
+//
+// Everything is in an unnamed namespace on purpose: an inline function compiled with more machine flags could be picked
+// by the linker for the baseline code as well. A file with vectors of its own for an operator leaves that loop unused.
+#ifndef DBQ_ISA_CODES_H_
+#define DBQ_ISA_CODES_H_
+
+#include "isa/kernel.h"
+
+namespace dbq {
+namespace {
+
+[[maybe_unused]] void AddCodes(const AddParams& params, const uint8_t* __restrict a, const uint8_t* __restrict b,
+                               uint8_t* __restrict y, int64_t count) {
+  const AddParams p = params;
+  for (int64_t i = 0; i < count; ++i) {
+    int32_t sum = ((a[i] * p.multiplier_a + b[i] * p.multiplier_b + p.bias) >> p.shift) + p.zero_point;
+    sum = sum < p.low ? p.low : sum;
+    y[i] = static_cast<uint8_t>(sum > p.high ? p.high : sum);
+  }
+}
+
+[[maybe_unused]] void MulCodes(const MulParams& params, const uint8_t* __restrict a, const uint8_t* __restrict b,
+                               uint8_t* __restrict y, int64_t count) {
+  const MulParams p = params;
+  // Adding and taking away 1.5 * 2^23 rounds a float of less than 2^22 to the nearest integer, ties to even.
+  constexpr float kRound = 12582912.0f;
+  for (int64_t i = 0; i < count; ++i) {
+    float scaled = static_cast<float>((a[i] - p.zero_a) * (b[i] - p.zero_b)) * p.scale;
+    scaled = scaled < p.stage.low ? p.stage.low : scaled;
+    scaled = scaled > p.stage.high ? p.stage.high : scaled;
+    y[i] = static_cast<uint8_t>(static_cast<int32_t>((scaled + kRound) - kRound) + p.stage.zero_point);
+  }
+}
+
+void SumCodes(const uint8_t* __restrict x, int32_t* __restrict sums, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) sums[i] += x[i];
+}
+
+void MaximumCodes(const uint8_t* __restrict x, uint8_t* __restrict y, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) y[i] = x[i] > y[i] ? x[i] : y[i];
+}
+
+void FlipCodes(const void* from, void* to, int64_t count) {
+  const uint8_t* __restrict x = static_cast<const uint8_t*>(from);
+  uint8_t* __restrict y = static_cast<uint8_t*>(to);
+  for (int64_t i = 0; i < count; ++i) y[i] = x[i] ^ 0x80;
+}
+
+void ClampCodes(const uint8_t* __restrict x, uint8_t low, uint8_t high, uint8_t* __restrict y, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) {
+    const uint8_t raised = x[i] < low ? low : x[i];
+    y[i] = raised > high ? high : raised;
+  }
+}
+
+[[maybe_unused]] void LookUpCodes(const uint8_t* __restrict x, const uint8_t* __restrict table, uint8_t* __restrict y,
+                                  int64_t count) {
+  for (int64_t i = 0; i < count; ++i) y[i] = table[x[i]];
+}
+
+}  // namespace
+}  // namespace dbq
+
+#endif  // DBQ_ISA_CODES_H_

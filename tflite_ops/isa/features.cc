@@ -1,0 +1,104 @@
+#include "isa/features.h"
+
+#include <cstring>
+
+#if defined(__x86_64__) && defined(__linux__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
+namespace dbq {
+namespace {
+
+struct Named {
+  const char* name;
+  Features needed, allowed;
+};
+
+// What a name needs, and what it allows: those of this architecture.
+#if defined(__aarch64__)
+constexpr Features kEverything = kNeon | kDotProd | kI8mm;
+constexpr Named kNames[] = {{"auto", kScalar, kEverything},
+                            {"scalar", kScalar, kScalar},
+                            {"neon", kNeon, kNeon},
+                            {"dotprod", kNeon | kDotProd, kNeon | kDotProd},
+                            {"i8mm", kEverything, kEverything}};
+#else
+constexpr Features kAvx512 = kAvx2 | kAvx512Vnni | kAvx512Vbmi, kEverything = kAvx512 | kAmxInt8;
+constexpr Named kNames[] = {{"auto", kScalar, kEverything},
+                            {"scalar", kScalar, kScalar},
+                            {"avx2", kAvx2, kAvx2},
+                            {"avx512vnni", kAvx2 | kAvx512Vnni, kAvx512},
+                            {"amx", kAvx2 | kAvx512Vnni | kAmxInt8, kEverything}};
+#endif
+
+#if defined(__x86_64__)
+bool HasAvx512Vnni() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+         __builtin_cpu_supports("avx512vnni");
+}
+
+// A process has to ask Linux for the tile registers; the answer holds for its threads and children.
+bool HasAmxInt8() {
+#if defined(__linux__)
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
+  constexpr unsigned kTile = 1u << 24, kInt8 = 1u << 25;
+  if ((d & kTile) == 0 || (d & kInt8) == 0) return false;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
+}
+
+Features Detect() {
+  Features found = kScalar;
+  if (__builtin_cpu_supports("avx2")) found |= kAvx2;
+  if (HasAvx512Vnni()) found |= kAvx512Vnni;
+  if (Has(found, kAvx512Vnni) && __builtin_cpu_supports("avx512vbmi")) found |= kAvx512Vbmi;
+  if (Has(found, kAvx512Vnni) && HasAmxInt8()) found |= kAmxInt8;
+  return found;
+}
+#elif defined(__aarch64__)
+// Bits of the kernel's answer, by number: older headers have no names for them.
+Features Detect() {
+  Features found = kNeon;
+#if defined(__linux__)
+  constexpr unsigned long kHasDotProd = 1ul << 20, kHasI8mm = 1ul << 13;
+  if ((getauxval(AT_HWCAP) & kHasDotProd) != 0) found |= kDotProd;
+  if (Has(found, kDotProd) && (getauxval(AT_HWCAP2) & kHasI8mm) != 0) found |= kI8mm;
+#endif
+  return found;
+}
+#else
+Features Detect() { return kScalar; }
+#endif
+
+}  // namespace
+
+Features DetectFeatures() {
+  static const Features features = Detect();
+  return features;
+}
+
+bool ParseIsa(const char* name, Features* needed, Features* allowed) {
+  for (const Named& candidate : kNames) {
+    if (std::strcmp(name, candidate.name) != 0) continue;
+    *needed = candidate.needed, *allowed = candidate.allowed;
+    return true;
+  }
+  return false;
+}
+
+#if defined(__aarch64__)
+const char* IsaNames() { return "auto, scalar, neon, dotprod or i8mm"; }
+#else
+const char* IsaNames() { return "auto, scalar, avx2, avx512vnni or amx"; }
+#endif
+
+}  // namespace dbq

@@ -1,0 +1,75 @@
+#include "isa/panels.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace dbq {
+namespace {
+
+// 1, 2 or 4 vectors of 16 channels.
+int VectorsFor(int64_t channels) { return channels > 32 ? 4 : channels > 16 ? 2 : 1; }
+
+void MakePanels(int panel_channels, PackedGemm* packed, int64_t depth_bytes) {
+  int64_t offset = 0;
+  for (int64_t m = 0; m < packed->shape.channels; m += panel_channels) {
+    const int channels = static_cast<int>(std::min<int64_t>(panel_channels, packed->shape.channels - m));
+    packed->panels.push_back({m, offset, channels, VectorsFor(channels)});
+    offset += depth_bytes * packed->panels.back().vectors * kVectorChannels;
+  }
+  packed->weights = Buffer<int8_t>(offset);
+}
+
+// One channel into its lane; `to` is the panel. The last step of a segment may be short.
+void PackChannel(const int8_t* integers, const PackedGemm& packed, int depth_step, int lane, int lanes, int8_t* to) {
+  to += lane * depth_step;
+  for (int64_t s = 0; s < packed.shape.segments; ++s) {
+    for (int64_t left = packed.shape.length, step = 0; step < packed.steps; ++step, to += lanes * depth_step) {
+      const int64_t count = std::min<int64_t>(left, depth_step);
+      if (count == 4 && depth_step == 4) {
+        std::memcpy(to, integers, 4);  // nearly all of them
+      } else {
+        for (int64_t k = 0; k < count; ++k) to[k] = integers[k];
+      }
+      integers += count, left -= count;
+    }
+  }
+}
+
+}  // namespace
+
+void PackPanels(const GemmWeights& weights, int depth_step, int segment_step, int panel_channels, LaneOrder order,
+                PackedGemm* packed) {
+  packed->shape = weights.shape;
+  packed->steps = RoundUp(weights.shape.length, segment_step) / depth_step;
+  packed->stage = weights.stage;
+  packed->panels.clear();
+  MakePanels(panel_channels, packed, weights.shape.segments * packed->steps * depth_step);
+  const int64_t panels = static_cast<int64_t>(packed->panels.size());
+  packed->bias = Buffer<int32_t>(panels * kPanelChannels);
+  packed->multiplier = Buffer<float>(panels * kPanelChannels);
+  for (int64_t i = 0; i < panels; ++i) {
+    const Panel& panel = packed->panels[i];
+    for (int c = 0; c < panel.channels; ++c) {
+      const int64_t m = panel.first_channel + c;
+      const int lane = order == nullptr ? c : order(c, panel.vectors);
+      packed->bias[i * kPanelChannels + lane] = weights.bias[m];
+      packed->multiplier[i * kPanelChannels + lane] = weights.multiplier[m];
+      PackChannel(weights.integers + m * weights.shape.Depth(), *packed, depth_step, lane,
+                  panel.vectors * kVectorChannels, packed->weights.data() + panel.weights_offset);
+    }
+  }
+}
+
+void CopyDepthwise(const DepthwiseWeights& weights, PackedDepthwise* packed) {
+  const int64_t channels = weights.shape.channels, count = weights.shape.Taps() * channels;
+  packed->shape = weights.shape;
+  packed->stage = weights.stage;
+  packed->weights = Buffer<int8_t>(count);
+  packed->bias = Buffer<int32_t>(channels);
+  packed->multiplier = Buffer<float>(channels);
+  std::copy_n(weights.integers, count, packed->weights.data());
+  std::copy_n(weights.bias, channels, packed->bias.data());
+  std::copy_n(weights.multiplier, channels, packed->multiplier.data());
+}
+
+}  // namespace dbq

@@ -1,0 +1,26 @@
+// Weights in panels: groups of output channels whose weights a kernel reads from front to back.
+#ifndef DBQ_ISA_PANELS_H_
+#define DBQ_ISA_PANELS_H_
+
+#include "isa/kernel.h"
+
+namespace dbq {
+
+constexpr int kPanelChannels = 64;  // room for bias and multipliers of every panel
+constexpr int kVectorChannels = 16;
+
+// Lane of channel `c` in a panel of `vectors` vectors of 16 channels: vector * 16 + lane.
+using LaneOrder = int (*)(int c, int vectors);
+
+// Cuts the channels into panels of `panel_channels` (16, 32 or 64) and at the end one of the smallest width that holds
+// the rest. A panel is [segments][steps][16 * vectors lanes][depth_step], zero filled; a segment is rounded up to a
+// multiple of `segment_step`, and `order` null keeps channels.
+void PackPanels(const GemmWeights& weights, int depth_step, int segment_step, int panel_channels, LaneOrder order,
+                PackedGemm* packed);
+
+// [taps, channels] as they are, for kernels without a layout of their own.
+void CopyDepthwise(const DepthwiseWeights& weights, PackedDepthwise* packed);
+
+}  // namespace dbq
+
+#endif  // DBQ_ISA_PANELS_H_

@@ -1,0 +1,93 @@
+// MEAN over height and width as XNNPACK computes it, n pixels: s = (s_x / s_y) * (1 / n),
+//   y = clamp(rne(float(sum) * s + (zero_y - float(n * zero_x) * s)))
+// where the zero point is added before rounding.
+#include <algorithm>
+#include <cmath>
+
+#include "ops/elementwise.h"
+#include "ops/op.h"
+
+namespace dbq {
+namespace {
+
+struct MeanParams {
+  int64_t pixels;
+  float scale, offset;
+};
+
+MeanParams MakeParams(const Value& x, const Value& y, int64_t pixels) {
+  const float ratio = x.scale / y.scale, part = 1.0f / static_cast<float>(pixels);
+  const float scale = ratio * part;
+  const float zero = static_cast<float>(pixels * x.zero_point) * scale;
+  return {pixels, scale, static_cast<float>(y.zero_point) - zero};
+}
+
+uint8_t Finish(const MeanParams& p, int64_t stored_sum) {
+  const float product = static_cast<float>(stored_sum - 128 * p.pixels) * p.scale;
+  const float code = std::nearbyintf(product + p.offset);
+  return static_cast<uint8_t>(static_cast<int>(std::min(std::max(code, -128.0f), 127.0f)) + 128);
+}
+
+// An image is a unit; sums are in scratch memory.
+class MeanStep : public Step {
+ public:
+  MeanStep(const Image& x, const Image& y, const MeanParams& params, const CodeKernels& codes)
+      : Step(x.batch, static_cast<double>(x.batch * x.height * x.width * x.channels) / 8),
+        x_(x),
+        y_(y),
+        params_(params),
+        codes_(codes) {}
+
+  int64_t ScratchBytes() const override { return x_.channels * static_cast<int64_t>(sizeof(int32_t)); }
+
+  void Run(const RunContext& context, int64_t begin, int64_t end) const override {
+    int32_t* sums = reinterpret_cast<int32_t*>(context.scratch);
+    for (int64_t n = begin; n < end; ++n) {
+      std::fill_n(sums, x_.channels, 0);
+      for (int64_t row = n * x_.height; row < (n + 1) * x_.height; ++row) {
+        for (int64_t i = 0; i < x_.width; ++i) codes_.sum(x_.Row(row) + i * x_.channels, sums, x_.channels);
+      }
+      uint8_t* y = y_.Row(n);  // a row is an image: height is 1
+      for (int64_t c = 0; c < x_.channels; ++c) y[c] = Finish(params_, sums[c]);
+    }
+  }
+
+ private:
+  Image x_, y_;
+  MeanParams params_;
+  const CodeKernels& codes_;
+};
+
+Status CheckMean(const Graph& graph, const Node& node) {
+  std::vector<int32_t> axes = node.options.numbers;
+  std::sort(axes.begin(), axes.end());
+  if (axes != std::vector<int32_t>{1, 2}) return Status::Error("axes must be 1 and 2");
+  // An even number of pixels makes ties, which TensorFlow's runtime then rounds away from zero and LiteRT to even.
+  if (!CheckSameScales(graph, node).ok()) return Status::Ok();
+  return Status::Error("with one scale on both sides runtimes differ in their rounding");
+}
+
+Status InferMean(const Graph& graph, const Node& node, std::vector<int>* shape) {
+  const std::vector<int>& x = graph.values[node.inputs[0]].shape;
+  // The sum of more pixels would not fit.
+  constexpr int64_t kMostPixels = 1 << 22;
+  if (x.size() != 4 || int64_t{x[1]} * x[2] > kMostPixels || x[1] < 1 || x[2] < 1) {
+    return Status::Error("input must be an image of 1 to %lld pixels", static_cast<long long>(kMostPixels));
+  }
+  *shape = node.options.keep_dims ? std::vector<int>{x[0], 1, 1, x[3]} : std::vector<int>{x[0], x[3]};
+  return Status::Ok();
+}
+
+Status LowerMean(const Lowering& lowering, Node* node) {
+  const Image x = lowering.image(node->inputs[0]);
+  const MeanParams params =
+      MakeParams(lowering.value(node->inputs[0]), lowering.value(node->output), x.height * x.width);
+  lowering.Add(*node, std::make_unique<MeanStep>(x, lowering.image(node->output), params, *lowering.codes));
+  return Status::Ok();
+}
+
+}  // namespace
+
+const Operator kMean = {"mean", CheckMean, InferMean, nullptr, LowerMean};
+
+}  // namespace dbq
