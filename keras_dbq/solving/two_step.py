@@ -108,8 +108,8 @@ def solve_in_place(
         teacher = keras.models.clone_model(q_model)
     teacher.set_weights(q_model.get_weights())
     with tempfile.TemporaryDirectory(prefix="keras_dbq_") as folder, _off(teacher):
-        walks = [Walk(model, batches, Path(folder) / name) for model, name in ((q_model, "q"), (teacher, "float"))]
-        result = _solve_layers(q_model, *walks, batches.pictures, seed, progress)
+        student, teacher_walk = Walk(q_model, batches, Path(folder) / "q"), Walk(teacher, batches, Path(folder) / "f")
+        result = _solve_layers(q_model, student, teacher_walk, batches.pictures, seed, progress)
     observe_ranges(q_model, batches, calibration)
     return result
 
