@@ -23,6 +23,7 @@ _PUBLIC = {
     "quantize_model": "keras_dbq.quantize",
     "quantize_scope": "keras_dbq.quantize",
     "initialize": "keras_dbq.quantize",
+    "solve_ternary": "keras_dbq.solving",
     "from_keras3": "keras_dbq.keras3",
     "distill": "keras_dbq.training.distillation",
     "Distiller": "keras_dbq.training.distiller",

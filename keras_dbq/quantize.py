@@ -12,8 +12,10 @@ from keras_dbq.keras3 import NotConverted, as_tf_keras
 from keras_dbq.network import graph, obstacles
 from keras_dbq.network.obstacles import Obstacles
 from keras_dbq.schemes import DBQScheme
+from keras_dbq.schemes.application import everything, wrapped
 from keras_dbq.schemes.base import LayerwiseScheme, LayoutTransform
 from keras_dbq.schemes.same_function import check_same_function
+from keras_dbq.solving.two_step import solve_in_place
 from keras_dbq.wrapping import naming, wrappers
 from keras_dbq.wrapping.serialization import custom_objects
 
@@ -60,7 +62,7 @@ def check(model: Any, scheme: QuantizeScheme | None = None) -> Obstacles:
     if uncopied:
         return uncopied
     copy = graph.flat_copy(model)
-    return LayoutTransform(scheme).lay_out(copy, _everything(copy)).obstacles
+    return LayoutTransform(scheme).lay_out(copy, everything(copy)).obstacles
 
 
 def quantize_model(
@@ -100,34 +102,28 @@ def quantize_model(
     except NotConverted as error:
         raise ValueError(error.obstacles.sentence()) from None
     _check_arguments(model, scheme, "quantize_model")
+    if getattr(scheme, "init", "") == "two_step" and calibration_data is None:
+        raise ValueError("quantize_model: init='two_step' expects calibration_data, about 1,000 pictures, got none")
     uncopied = Obstacles(obstacles.of_copies(model))
     if uncopied:
         raise ValueError(uncopied.sentence())
     copy = graph.flat_copy(model)
-    transformed, planned = scheme.get_layout_transformer().apply(copy, _everything(copy))
-    registry = scheme.get_quantize_registry()
-
-    def wrap(layer: keras.layers.Layer) -> keras.layers.Layer:
-        if layer.name not in planned:
-            return layer
-        return QuantizeWrapperV2(
-            layer, registry.get_quantize_config(layer), name_prefix="quant_", trainable=layer.trainable
-        )
-
-    with quantize_scope():
-        quantized = keras.models.clone_model(transformed, clone_function=wrap)
+    quantized = wrapped(copy, scheme)
     check_same_function(model, quantized)
     if calibration_data is not None:
         calibration_data = Batches(calibration_data, copy, progress=verbose or None)
         warn_of_other_scale(copy, calibration_data.first())
     quantized = naming.name_outputs(quantized, graph.output_names(model))
+    two_step = getattr(scheme, "init", "") == "two_step"
     initialize(
         quantized,
         calibration_data,
         calibration=calibration,
-        recalibrate_batch_norm=recalibrate_batch_norm,
+        recalibrate_batch_norm=False if two_step else recalibrate_batch_norm,
         verbose=verbose,
     )
+    if two_step:
+        solve_in_place(quantized, calibration_data, calibration=calibration, progress=verbose or None)
     return quantized
 
 
@@ -137,11 +133,6 @@ def _check_arguments(model: Any, scheme: Any, function: str) -> None:
         raise TypeError(f"{function}: expected a QuantizeScheme such as keras_dbq.DBQScheme(), got {scheme!r}")
     if any(isinstance(layer, QuantizeWrapperV2) for layer in wrappers.all_layers(model)):
         raise ValueError(f"{function}: model {model.name!r} is already quantized; give the float model")
-
-
-def _everything(model: keras.Model) -> dict[str, dict[str, Any]]:
-    """tfmot's map of a model whose layers are all to be quantized, with no config given."""
-    return {layer.name: {"quantize_config": None} for layer in model.layers}
 
 
 def initialize(

@@ -140,6 +140,26 @@ class TernaryBranchQuantizer(WeightQuantizer):
         if "thresholds" in variables:
             variables["thresholds"].assign(branch_ops.midpoint_thresholds(constrained))
 
+    def assign(self, kernel: tf.Variable, variables: Variables, codes: np.ndarray, scales: np.ndarray) -> None:
+        """Makes the quantized kernel that of given codes and scales.
+
+        choice: a float weight that has its code already stays as it is; the others go to their level. So training that
+        goes on from here still knows which weights are near to a threshold.
+
+        Args:
+          kernel: the float variable.  codes: int8 [B, K, M].  scales: float64 [B, M], positive, descending.
+        """
+        deviation = variables["post_scale"].numpy().astype(np.float64)
+        alpha = BranchScaleConstraint()(tf.constant(scales / deviation, tf.float32))
+        variables["branch_scales"].assign(alpha)
+        variables["pre_scale"].assign((1 / deviation).astype(np.float32))
+        if "thresholds" in variables:
+            variables["thresholds"].assign(branch_ops.midpoint_thresholds(alpha))
+        have = self.ternary_weights(kernel.numpy(), variables).codes.reshape(codes.shape)
+        levels = (codes * scales[:, None]).sum(0).astype(np.float32)
+        now = np.asarray(self.columns(kernel.numpy()))
+        kernel.assign(np.where((have == codes).all(0), now, levels).reshape(kernel.shape))
+
     def ternary_weights(self, kernel: np.ndarray, variables: Variables) -> TernaryWeights:
         """Codes, scales and thresholds that the hard forward uses for this kernel."""
         columns = tf.constant(self.columns(np.asarray(kernel, np.float32)))

@@ -33,6 +33,8 @@ class DBQScheme(LayerwiseScheme):
       on_unsupported: "error" or "skip", for layers that have no integer form.
       ema_decay: of the activation ranges' moving averages in training, in [0, 1]; 1 keeps the calibrated ranges.
       train_pre_scale, train_post_scale: train gamma1, gamma2 as well.
+      init: "least_error": ternary weights near to the float ones; "two_step": those that give the float network's
+        outputs on the calibration data, layer by layer (`solve_ternary`; minutes, better by far).
 
     Raises:
       ValueError, TypeError: a value outside its range, an unknown option in overrides.
@@ -61,7 +63,9 @@ class DBQScheme(LayerwiseScheme):
         ema_decay: float = 0.99,
         train_pre_scale: bool = False,
         train_post_scale: bool = False,
+        init: str = "least_error",
     ):
+        self.init = _checks.one_of("init", init, ("least_error", "two_step"))
         self.ternary: dict[str, Any] = {
             "branches": branches,
             "forward": forward,
@@ -132,4 +136,5 @@ class DBQScheme(LayerwiseScheme):
             "ternary_first": self.ternary_first,
             "ternary_last": self.ternary_last,
             "ternary_depthwise": self.ternary_depthwise,
+            "init": self.init,
         }

@@ -1,0 +1,55 @@
+"""Patches are what TensorFlow's kernels see; moments are those of all that was added."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from keras_dbq.compat import keras
+from keras_dbq.solving.moments import Moments, patches, positions
+
+L = keras.layers
+RNG = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize(
+    "kernel, strides, dilation, padding, size",
+    [
+        (kernel, strides, dilation, padding, size)
+        for kernel, strides, dilation, padding, size in itertools.product(
+            (1, 3, (2, 5)), (1, 2), (1, 2), ("same", "valid"), ((9, 11), (12, 9))
+        )
+        if strides == 1 or dilation == 1
+    ],
+)
+def test_a_convolution_is_its_patches_times_its_kernel(kernel, strides, dilation, padding, size):
+    layer = L.Conv2D(4, kernel, strides, padding, dilation_rate=dilation, use_bias=False)
+    x = RNG.normal(size=(2, *size, 3)).astype(np.float32)
+    wanted = layer(x).numpy().reshape(-1, 4)
+    assert positions(layer, x) == len(wanted)
+    picked = RNG.permutation(len(wanted))[:7]
+    got = patches(layer, x, picked) @ layer.get_weights()[0].reshape(-1, 4)
+    np.testing.assert_allclose(got, wanted[picked], atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(5, 6), (2, 3, 6)])
+def test_a_dense_layer_sees_rows(shape):
+    layer = L.Dense(3, use_bias=False)
+    x = RNG.normal(size=shape).astype(np.float32)
+    wanted = layer(x).numpy().reshape(-1, 3)
+    assert positions(layer, x) == len(wanted)
+    np.testing.assert_allclose(patches(layer, x, np.array([4, 1])) @ layer.get_weights()[0], wanted[[4, 1]], atol=1e-5)
+
+
+@pytest.mark.parametrize("centre", [False, True])
+def test_moments_of_several_batches(centre):
+    x, y = RNG.normal(1, 2, size=(30, 4)), RNG.normal(-1, 1, size=(30, 2))
+    total = Moments.zeros(4, 2)
+    for part in (slice(0, 7), slice(7, 30)):
+        total.add(x[part], y[part])
+    gram, cross, power = total.centred(centre)
+    if centre:
+        x, y = x - x.mean(0), y - y.mean(0)
+    np.testing.assert_allclose(gram, x.T @ x / 30)
+    np.testing.assert_allclose(cross, x.T @ y / 30)
+    np.testing.assert_allclose(power, (y**2).mean(0))

@@ -1,0 +1,106 @@
+"""`solve_ternary`: less error than the fit, exact files, nothing else touched, bad input in one line."""
+
+import numpy as np
+import pytest
+
+import keras_dbq
+from keras_dbq.compat import keras
+from keras_dbq.solving import Solved, two_step
+from tests import nets
+
+L = keras.layers
+
+
+def network(norm=True, name="net"):
+    keras.utils.set_random_seed(0)
+    inputs = x = keras.Input((8, 8, 3))
+    for i, (filters, strides) in enumerate(((8, 1), (12, 2), (12, 1))):
+        x = L.Conv2D(filters, 3, strides, "same", use_bias=not norm, name=f"conv{i}")(x)
+        x = L.BatchNormalization(name=f"norm{i}")(x) if norm else x
+        x = L.ReLU(name=f"relu{i}")(x)
+    x = L.Dense(10, name="dense", activation="relu")(L.GlobalAveragePooling2D()(x))
+    return nets.randomize(keras.Model(inputs, L.Dense(4, name="head")(x), name=name))
+
+
+X = np.random.default_rng(0).normal(size=(120, 8, 8, 3)).astype(np.float32)
+
+
+def distance(model, q_model):
+    wanted = model.predict(X, verbose=0)
+    return float(np.square(q_model.predict(X, verbose=0) - wanted).mean() / np.square(wanted - wanted.mean(0)).mean())
+
+
+@pytest.mark.parametrize("branches", [1, 2, 3])
+@pytest.mark.parametrize("norm", [True, False])
+def test_nearer_to_the_float_network_than_the_fit(branches, norm):
+    model = network(norm)
+    fitted = keras_dbq.quantize_model(model, keras_dbq.DBQScheme(branches), calibration_data=X)
+    solved = keras_dbq.quantize_model(model, keras_dbq.DBQScheme(branches, init="two_step"), calibration_data=X)
+    assert distance(model, solved) < distance(model, fitted)
+    if branches < 3:
+        report = keras_dbq.export_tflite(solved, None, strict=True)
+        assert keras_dbq.verify(solved, report.data, X[:20], top1_threshold=0).passed
+
+
+def test_of_a_model_whatever_was_done_to_it():
+    """The same as from `quantize_model`, and the same twice; the float network stays as it is."""
+    model = network()
+    before = model.get_weights()
+    scheme = keras_dbq.DBQScheme(2, init="two_step")
+    wanted = keras_dbq.quantize_model(model, scheme, calibration_data=X).get_weights()
+    q_model = keras_dbq.quantize_model(model, keras_dbq.DBQScheme(2), calibration_data=X)
+    for weight in q_model.trainable_variables:
+        if "kernel" in weight.name:
+            weight.assign_add(0.1 * np.ones(weight.shape))
+    result = keras_dbq.solve_ternary(q_model, model, X)
+    for a, b in zip(wanted, q_model.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4)
+    assert set(result.errors) == {"conv1", "conv2", "dense"} and not result.left
+    assert all(after < before for before, after in result.errors.values())
+    assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+    assert "conv1" in str(result) and "error after" in str(result)
+
+
+def test_layers_that_are_left_say_why():
+    inputs = keras.Input((8, 8, 4))
+    shared = L.Conv2D(4, 3, padding="same", name="shared")
+    x = L.DepthwiseConv2D(3, name="depthwise")(shared(shared(inputs)))
+    model = nets.randomize(keras.Model(inputs, L.Conv2D(3, 1, name="last")(x)))
+    x = np.random.default_rng(0).normal(size=(20, 8, 8, 4)).astype(np.float32)
+    scheme = keras_dbq.DBQScheme(1, ternary_first=True, ternary_depthwise=True, ternary_last=True)
+    q_model = keras_dbq.quantize_model(model, scheme, calibration_data=x)
+    result = keras_dbq.solve_ternary(q_model, model, x)
+    assert result.left == {"shared": "called several times", "depthwise": "depthwise or grouped"}
+    assert list(result.errors) == ["last"] and "called several times" in str(result)
+
+
+def test_seed_chooses_the_positions(monkeypatch):
+    monkeypatch.setattr(two_step, "_POSITIONS", 300)
+    model = network()
+    kernels = []
+    for seed in (0, 0, 1):
+        q_model = keras_dbq.quantize_model(model, keras_dbq.DBQScheme(1), calibration_data=X)
+        keras_dbq.solve_ternary(q_model, model, X, seed=seed)
+        kernels.append(keras_dbq.get_ternary_weights(q_model.get_layer("quant_conv2")).codes)
+    assert np.array_equal(kernels[0], kernels[1]) and not np.array_equal(kernels[0], kernels[2])
+
+
+def test_bad_input():
+    model = network()
+    with pytest.raises(ValueError, match="init='two_step' expects calibration_data, about 1,000 pictures, got none"):
+        keras_dbq.quantize_model(model, keras_dbq.DBQScheme(init="two_step"))
+    with pytest.raises(ValueError, match="init: expected one of 'least_error', 'two_step', got 'best'"):
+        keras_dbq.DBQScheme(init="best")
+    fat = keras_dbq.quantize_model(model, keras_dbq.FATScheme(), calibration_data=X)
+    with pytest.raises(ValueError, match="expected a model with ternary layers, got none"):
+        keras_dbq.solve_ternary(fat, model, X)
+    q_model = keras_dbq.quantize_model(model, keras_dbq.DBQScheme(1), calibration_data=X)
+    other = nets.randomize(keras.Sequential([keras.Input((8, 8, 3)), L.Conv2D(8, 3, name="conv0")]))
+    with pytest.raises(ValueError, match="expected the float network that the quantized model was made of"):
+        keras_dbq.solve_ternary(q_model, other, X)
+    with pytest.raises((TypeError, ValueError), match="solve_ternary"):
+        keras_dbq.solve_ternary(model, model, X)
+
+
+def test_solved_prints_as_a_table():
+    assert "0.2500" in str(Solved({"a": (0.5, 0.25)}))
