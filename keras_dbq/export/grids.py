@@ -56,6 +56,7 @@ class Plan:
     reads: dict[int, Codes] = field(default_factory=dict)  # tensor behind a DEQUANTIZE -> what its readers get
     # Tensors behind a DEQUANTIZE that are asked for on yet another grid, by the tensor whose codes they are.
     chains: dict[int, list[int]] = field(default_factory=dict)
+    names: dict[Codes, str] = field(default_factory=dict)  # of copies that are a layer's result
     requantized: list[int] = field(default_factory=list)  # tensors that go from one int8 grid to another
 
 
@@ -155,6 +156,9 @@ class _Decider:
                 if behind in self.pairs:
                     self.plan.chains.setdefault(index, []).append(behind)
                     self._settle(behind, pair.grid)
+                    for own in self.pairs[behind]:
+                        name = fb.text(self.graph.tensors[own.behind[-1]].name)
+                        self.plan.names[Codes(behind, own.grid)] = name
 
     # one operator
 

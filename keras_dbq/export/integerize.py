@@ -81,7 +81,8 @@ class _Writer:
     def _write_copies(self, index: int) -> None:
         """The same numbers on the further grids that are asked for."""
         for grid in self.plan.copies.get(index, []):
-            self.copies[Codes(index, grid)] = self._quantize(self._read(index), grid)
+            copy = self.copies[Codes(index, grid)] = self._quantize(self._read(index), grid)
+            self.graph.tensors[copy].name = self.plan.names.get(Codes(index, grid), self.graph.tensors[copy].name)
         for behind in self.plan.chains.get(index, []):
             self._write_copies(behind)
 

@@ -41,6 +41,7 @@ def test_a_mean_of_one_pixel_is_a_second_grid_of_its_input():
     assert any("requantized" in f for f in report.findings)
     verification = keras_dbq.verify(q_model, report.data, nets.pictures(8), top1_threshold=0)
     assert verification.passed and max(row.keras_largest for row in verification.rows) <= 1
+    assert "global_average_pooling2d_1" in [row.name for row in verification.rows if row.keras_codes]
 
 
 @pytest.mark.parametrize("kind", ["Maximum", "Minimum", "GlobalMaxPooling2D"])
