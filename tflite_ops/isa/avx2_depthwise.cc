@@ -16,19 +16,13 @@ namespace {
 
 constexpr int kVectorBytes = 32;
 
-int64_t Gcd(int64_t a, int64_t b) { return b == 0 ? a : Gcd(b, a % b); }
-
 // Vectors over several pixels.
 bool IsNarrow(const DepthwiseShape& s) { return s.stride_w == 1 && s.channels % kVectorBytes != 0; }
 
-int64_t Blocks(const DepthwiseShape& s) {
-  return IsNarrow(s) ? s.channels / Gcd(s.channels, kVectorBytes) : CeilDiv(s.channels, kVectorBytes);
-}
+int64_t Blocks(const DepthwiseShape& s) { return RowBlocks(s.channels, kVectorBytes, IsNarrow(s)); }
 
 int64_t ChannelAt(const DepthwiseShape& s, int64_t block, int i) {
-  const int64_t position = block * kVectorBytes + i;
-  if (IsNarrow(s)) return position % s.channels;
-  return position < s.channels ? position : -1;
+  return RowChannel(s.channels, kVectorBytes, IsNarrow(s), block, i);
 }
 
 int64_t Pairs(const DepthwiseShape& s) { return CeilDiv(s.kernel_h, 2); }

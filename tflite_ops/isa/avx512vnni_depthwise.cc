@@ -11,28 +11,21 @@
 #if defined(__x86_64__)
 
 #include "isa/avx512.h"
+#include "isa/panels.h"
 
 namespace dbq {
 namespace {
 
 constexpr int kBlockBytes = 64;
 
-int64_t Gcd(int64_t a, int64_t b) { return b == 0 ? a : Gcd(b, a % b); }
-
 bool IsNarrow(const DepthwiseShape& s) {
   return s.channels < 64 && (s.stride_w == 1 || s.channels == 8 || s.channels == 16 || s.channels == 32);
 }
 
-// Blocks of 64 bytes after which the weights repeat.
-int64_t Blocks(const DepthwiseShape& s) {
-  return IsNarrow(s) ? s.channels / Gcd(s.channels, kBlockBytes) : CeilDiv(s.channels, kBlockBytes);
-}
+int64_t Blocks(const DepthwiseShape& s) { return RowBlocks(s.channels, kBlockBytes, IsNarrow(s)); }
 
-// Channel of byte `i` of block `block`, or -1 behind the last.
 int64_t ChannelAt(const DepthwiseShape& s, int64_t block, int i) {
-  const int64_t position = block * kBlockBytes + i;
-  if (IsNarrow(s)) return position % s.channels;
-  return position < s.channels ? position : -1;
+  return RowChannel(s.channels, kBlockBytes, IsNarrow(s), block, i);
 }
 
 // Output rows that are computed together.
@@ -177,7 +170,7 @@ template <int kernel_h, int kernel_w, int step, int rows>
 __attribute__((noinline)) void RunWide(const PackedDepthwise& packed, const RowPointers& at, int64_t width) {
   const int64_t channels = packed.shape.channels;
   const Clamp clamp(packed.stage);
-  for (int64_t block = 0; block < Blocks(packed.shape); ++block) {
+  for (int64_t block = 0, blocks = Blocks(packed.shape); block < blocks; ++block) {
     const Loop<kernel_h, kernel_w, step, rows> loop(packed, at, block);
     const __mmask64 mask = FirstBytes(channels - block * kBlockBytes);
     for (int64_t pixel = 0; pixel < width; ++pixel) {
@@ -197,7 +190,7 @@ template <int step, int rows>
 __attribute__((noinline)) void RunWide3(const PackedDepthwise& packed, const RowPointers& at, int64_t width) {
   const int64_t channels = packed.shape.channels;
   const Clamp clamp(packed.stage);
-  for (int64_t block = 0; block < Blocks(packed.shape); ++block) {
+  for (int64_t block = 0, blocks = Blocks(packed.shape); block < blocks; ++block) {
     const Loop<3, 3, step, rows> loop(packed, at, block);
     const __mmask64 mask = FirstBytes(channels - block * kBlockBytes);
     auto column = [&](int64_t x) __attribute__((always_inline)) {

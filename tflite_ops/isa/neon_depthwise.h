@@ -6,20 +6,17 @@
 #define DBQ_ISA_NEON_DEPTHWISE_H_
 
 #include "isa/neon.h"
+#include "isa/panels.h"
 
 namespace dbq {
 namespace {
 
 constexpr int kVectorBytes = 16;
 
-constexpr int64_t Gcd(int64_t a, int64_t b) { return b == 0 ? a : Gcd(b, a % b); }
-
 // Vectors over several pixels.
 bool IsNarrow(const DepthwiseShape& s) { return s.stride_w == 1 && s.channels % kVectorBytes != 0; }
 
-int64_t Blocks(const DepthwiseShape& s) {
-  return IsNarrow(s) ? s.channels / Gcd(s.channels, kVectorBytes) : CeilDiv(s.channels, kVectorBytes);
-}
+int64_t Blocks(const DepthwiseShape& s) { return RowBlocks(s.channels, kVectorBytes, IsNarrow(s)); }
 
 // Share of a vector's bytes that are used.
 [[maybe_unused]] double Used(const DepthwiseShape& s) {
@@ -28,9 +25,7 @@ int64_t Blocks(const DepthwiseShape& s) {
 
 // -1 behind the last.
 int64_t ChannelAt(const DepthwiseShape& s, int64_t block, int i) {
-  const int64_t position = block * kVectorBytes + i;
-  if (IsNarrow(s)) return position % s.channels;
-  return position < s.channels ? position : -1;
+  return RowChannel(s.channels, kVectorBytes, IsNarrow(s), block, i);
 }
 
 // Where a kernel wants the weight of a tap, in the bytes of a block.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 
 namespace dbq {
 namespace {
@@ -70,6 +71,16 @@ void CopyDepthwise(const DepthwiseWeights& weights, PackedDepthwise* packed) {
   std::copy_n(weights.integers, count, packed->weights.data());
   std::copy_n(weights.bias, channels, packed->bias.data());
   std::copy_n(weights.multiplier, channels, packed->multiplier.data());
+}
+
+int64_t RowBlocks(int64_t channels, int bytes, bool narrow) {
+  return narrow ? channels / std::gcd(channels, int64_t{bytes}) : CeilDiv(channels, bytes);
+}
+
+int64_t RowChannel(int64_t channels, int bytes, bool narrow, int64_t block, int i) {
+  const int64_t position = block * bytes + i;
+  if (narrow) return position % channels;
+  return position < channels ? position : -1;
 }
 
 }  // namespace dbq

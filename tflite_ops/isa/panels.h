@@ -21,6 +21,13 @@ void PackPanels(const GemmWeights& weights, int depth_step, int segment_step, in
 // [taps, channels] as they are, for kernels without a layout of their own.
 void CopyDepthwise(const DepthwiseWeights& weights, PackedDepthwise* packed);
 
+// How depthwise kernels cut a row of pixels into vectors of `bytes`. Narrow: neighbouring bytes, whatever pixels they
+// belong to, so that weights repeat with the period of channels and bytes; else `bytes` channels of one pixel.
+// Vectors after which the weights repeat:
+int64_t RowBlocks(int64_t channels, int bytes, bool narrow);
+// Channel of byte `i` of vector `block`, or -1 behind the last:
+int64_t RowChannel(int64_t channels, int bytes, bool narrow, int64_t block, int i);
+
 }  // namespace dbq
 
 #endif  // DBQ_ISA_PANELS_H_
