@@ -7,7 +7,7 @@ from keras_dbq import _progress
 from keras_dbq.calibration import Batches, RangeEstimator, estimator, match_outputs, observe_ranges
 from keras_dbq.calibration import recalibrate_batch_norm as measure_batch_norm
 from keras_dbq.calibration.plausibility import warn_of_other_scale
-from keras_dbq.compat import QuantizeScheme, QuantizeWrapperV2, check_keras_model, keras, tfmot
+from keras_dbq.compat import QuantizeScheme, QuantizeWrapperV2, check_keras_model, keras
 from keras_dbq.keras3 import NotConverted, as_tf_keras
 from keras_dbq.network import graph, obstacles
 from keras_dbq.network.obstacles import Obstacles
@@ -17,15 +17,7 @@ from keras_dbq.schemes.base import LayerwiseScheme, LayoutTransform
 from keras_dbq.schemes.same_function import check_same_function
 from keras_dbq.solving.two_step import solve_in_place
 from keras_dbq.wrapping import naming, wrappers
-from keras_dbq.wrapping.serialization import custom_objects
-
-
-def quantize_scope(*extra: dict[str, Any]) -> Any:
-    """Scope in which quantized models deserialize: ours and tfmot's objects, and any that you give."""
-    objects = custom_objects()
-    for more in extra:
-        objects.update(more)
-    return tfmot.quantization.keras.quantize_scope(objects)
+from keras_dbq.wrapping.serialization import quantize_scope
 
 
 def check(model: Any, scheme: QuantizeScheme | None = None) -> Obstacles:

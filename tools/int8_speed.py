@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 import keras_dbq
-from examples.cifar10.cost import cpu_name
 from keras_dbq import models
 from keras_dbq._table import Table
+from keras_dbq.benchmark import cpu_name
 from keras_dbq.compat import keras, tf
 from tests import nets
 

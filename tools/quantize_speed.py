@@ -14,8 +14,8 @@ import tempfile
 import time
 from typing import Any
 
-from examples.cifar10.cost import cpu_name
 from keras_dbq._table import Table
+from keras_dbq.benchmark import cpu_name
 
 NETWORKS = ("ResNet50", "DenseNet121", "VGG16")
 SIZE = 224

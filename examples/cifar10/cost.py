@@ -11,9 +11,7 @@ import os
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import platform
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +19,7 @@ from absl import app, flags
 
 import keras_dbq
 from keras_dbq import models
+from keras_dbq.benchmark import cpu_name
 from keras_dbq.compat import keras, tf, tfmot
 
 _ROUNDS = flags.DEFINE_integer("rounds", 20, "Measured steps of each kind.", lower_bound=3)
@@ -55,14 +54,6 @@ def steps(forms: dict[str, Any], pictures: np.ndarray) -> dict[str, Any]:
         step = model.make_train_function()
         result[name] = lambda step=step: step(batches)
     return result
-
-
-def cpu_name() -> str:
-    """The processor as Linux names it."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":")[1].strip()
-    return platform.processor()
 
 
 def main(_: list[str]) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from keras_dbq.compat import tf
 from keras_dbq.limits import TOP_LEVEL
-from keras_dbq.ops.fitting import climb, digit_table, fit_branch_scales, float_levels, optimal_ternary
+from keras_dbq.ops.fitting import LARGEST_SECOND, climb, digit_table, fit_branch_scales, float_levels, optimal_ternary
 
 LEVEL_SUM = TOP_LEVEL  # what the integer branch scales of a channel sum to
 FORWARD_MODES = ("smooth", "hard", "straight_through")
@@ -46,8 +46,7 @@ def integer_branch_scales(alpha: tf.Tensor) -> tf.Tensor:
     if alpha.shape[0] == 1:
         return tf.fill(tf.shape(alpha), float(LEVEL_SUM))
     rest = tf.round(LEVEL_SUM * alpha[1:] / tf.reduce_sum(alpha, 0))
-    # p_1 > p_2 keeps the two branches apart (the packed format's rule); 63 is the largest p_2 that allows it.
-    rest = tf.clip_by_value(rest, 0.0, 63.0 if alpha.shape[0] == 2 else 42.0)
+    rest = tf.clip_by_value(rest, 0.0, float(LARGEST_SECOND[alpha.shape[0]]))
     return tf.concat([LEVEL_SUM - tf.reduce_sum(rest, 0, keepdims=True), rest], 0)
 
 

@@ -16,11 +16,10 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_dbq.limits import TOP_LEVEL
-from keras_dbq.ops.fitting import digit_table, fit_branch_scales
+from keras_dbq.ops.fitting import LARGEST_SECOND, digit_table, fit_branch_scales
 
 # choice: coordinates are visited in groups; the products with all others are brought up to date after each group.
 _GROUP = 64
-_LARGEST_SECOND = {2: 63, 3: 42}  # of the integer branch scales behind the first, as in `integer_branch_scales`
 
 
 class Solution(NamedTuple):
@@ -127,7 +126,7 @@ def _snapped(gram: np.ndarray, cross: np.ndarray, codes: np.ndarray, alpha: np.n
     total = np.maximum(alpha.sum(0), np.finfo(np.float64).tiny)
     whole = np.rint(TOP_LEVEL * alpha / total)
     if len(alpha) > 1:
-        whole[1:] = np.minimum(whole[1:], _LARGEST_SECOND[len(alpha)])
+        whole[1:] = np.minimum(whole[1:], LARGEST_SECOND[len(alpha)])
     whole[0] = TOP_LEVEL - whole[1:].sum(0)
     integers = (codes * whole[:, None]).sum(0)
     power, along = (integers * (gram @ integers)).sum(0), (integers * cross).sum(0)

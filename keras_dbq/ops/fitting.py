@@ -14,6 +14,8 @@ import numpy as np
 # no gigabytes, and on all cores: columns know nothing of each other.
 _WEIGHTS_AT_ONCE = 2**20
 _NUMBERS_IN_CACHE = 2**16
+# By branches: the largest integer scale of those behind the first; more would not keep two branches apart (p > q).
+LARGEST_SECOND = {2: 63, 3: 42}
 
 
 @functools.cache

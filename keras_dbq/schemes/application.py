@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from keras_dbq.compat import QuantizeScheme, QuantizeWrapperV2, keras, tfmot
-from keras_dbq.wrapping.serialization import custom_objects
+from keras_dbq.compat import QuantizeScheme, QuantizeWrapperV2, keras
+from keras_dbq.wrapping.serialization import quantize_scope
 
 
 def everything(model: keras.Model) -> dict[str, dict[str, Any]]:
@@ -32,5 +32,5 @@ def wrapped(copy: keras.Model, scheme: QuantizeScheme) -> keras.Model:
             layer, registry.get_quantize_config(layer), name_prefix="quant_", trainable=layer.trainable
         )
 
-    with tfmot.quantization.keras.quantize_scope(custom_objects()):
+    with quantize_scope():
         return keras.models.clone_model(transformed, clone_function=wrap)

@@ -13,7 +13,7 @@ import numpy as np
 from keras_dbq import _checks, _progress
 from keras_dbq._table import Table
 from keras_dbq.calibration import RangeEstimator, observe_ranges
-from keras_dbq.compat import keras, tfmot
+from keras_dbq.compat import keras
 from keras_dbq.network import kernels
 from keras_dbq.network.batch_norm import is_batch_norm
 from keras_dbq.network.batches import Batches
@@ -24,7 +24,7 @@ from keras_dbq.schemes.application import wrapped
 from keras_dbq.solving.moments import Moments, patches, positions
 from keras_dbq.solving.walk import Walk
 from keras_dbq.wrapping import naming, wrappers
-from keras_dbq.wrapping.serialization import custom_objects
+from keras_dbq.wrapping.serialization import quantize_scope
 
 # choice: so many output positions of a layer are looked at, drawn evenly from all pictures.
 _POSITIONS = 64_000
@@ -104,7 +104,7 @@ def solve_in_place(
     """`solve_ternary` of a model that is the float network as long as its quantizers are off."""
     batches = data if isinstance(data, Batches) else Batches(data, q_model, progress=progress)
     observe_ranges(q_model, batches, calibration, float_weights=True)
-    with tfmot.quantization.keras.quantize_scope(custom_objects()):
+    with quantize_scope():
         teacher = keras.models.clone_model(q_model)
     teacher.set_weights(q_model.get_weights())
     with tempfile.TemporaryDirectory(prefix="keras_dbq_") as folder, _off(teacher):
@@ -185,16 +185,15 @@ def _moments(layer: Any, teacher: Walk, student: Walk, seed: int, pictures: int)
     w = kernels.columns(inner, wrappers.quantized_weights(kernel)[0].variable.numpy()).astype(np.float64)
     total, rng = Moments.zeros(*w.shape), np.random.default_rng(seed)
     for clean, noisy in zip(teacher.inputs(), student.inputs(), strict=True):
-        for x, y in _drawn(inner, clean, noisy, rng, pictures):
-            total.add(x, y @ w)
+        picked = _drawn(positions(inner, noisy), _POSITIONS * len(noisy) // pictures, rng)
+        total.add(patches(inner, noisy, picked), patches(inner, clean, picked).astype(np.float64) @ w)
     return total
 
 
-def _drawn(layer: Any, clean: Any, noisy: Any, rng: Any, pictures: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    count = positions(layer, noisy)
-    wanted = min(count, max(1, _POSITIONS * len(noisy) // pictures))
-    picked = np.sort(rng.choice(count, wanted, replace=False)) if wanted < count else np.arange(count)
-    yield patches(layer, noisy, picked), patches(layer, clean, picked).astype(np.float64)
+def _drawn(count: int, wanted: int, rng: np.random.Generator) -> np.ndarray:
+    """`wanted` of `count` positions, at least one, in ascending order."""
+    wanted = min(count, max(1, wanted))
+    return np.sort(rng.choice(count, wanted, replace=False)) if wanted < count else np.arange(count)
 
 
 def _solve_layer(layer: Any, norm: Any, moments: Moments) -> tuple[float, float]:

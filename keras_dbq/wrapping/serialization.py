@@ -37,6 +37,14 @@ def custom_objects() -> dict[str, Any]:
     return objects
 
 
+def quantize_scope(*extra: dict[str, Any]) -> Any:
+    """Scope in which quantized models deserialize: ours and tfmot's objects, and any that you give."""
+    objects = custom_objects()
+    for more in extra:
+        objects.update(more)
+    return tfmot.quantization.keras.quantize_scope(objects)
+
+
 def register_globally() -> None:
     """Lets `keras.models.load_model` find the classes without a scope (done when this module is imported)."""
     keras.utils.get_custom_objects().update(
