@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from keras_dbq.compat import QuantizeWrapper, keras, tf
+from keras_dbq.network import known_shapes
 
 Call = Callable[..., Any]
 
@@ -162,7 +163,7 @@ def replay(model: keras.Model, inputs: list[Any], replace: Callable[[keras.layer
         args, kwargs = tf.nest.map_structure(
             lambda value: values.get(id(value), value), (node.call_args, node.call_kwargs)
         )
-        result = replaced[id(layer)](*args, **kwargs)
+        result = known_shapes.call(replaced[id(layer)], node, args, kwargs)
         old = tf.nest.flatten(node.outputs)
         new = tf.nest.flatten(result)
         values.update({id(a): b for a, b in zip(old, new, strict=True)})

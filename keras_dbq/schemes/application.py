@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from keras_dbq.compat import QuantizeScheme, QuantizeWrapperV2, keras
+from keras_dbq.network import graph
 from keras_dbq.wrapping.serialization import quantize_scope
 
 
@@ -33,4 +34,4 @@ def wrapped(copy: keras.Model, scheme: QuantizeScheme) -> keras.Model:
         )
 
     with quantize_scope():
-        return keras.models.clone_model(transformed, clone_function=wrap)
+        return graph.rebuild(transformed, wrap)
