@@ -125,6 +125,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["keras_dbq", "keras_dbq.*"]),
+    entry_points={"console_scripts": ["keras-dbq = keras_dbq.command:main"]},
     ext_modules=[Extension(LIBRARY, sources())],
     cmdclass={"build_ext": BuildDelegate, "bdist_wheel": PlatformWheel},
     install_requires=[

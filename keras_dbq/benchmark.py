@@ -304,7 +304,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = parser.parse_args(arguments)
     try:
         ours = runtime.read(flags.ours)
-        stock = runtime.read(flags.stock) if flags.stock else _twin(ours)
+        stock = runtime.read(flags.stock) if flags.stock else int8_twin(ours)
         print(compare(ours, stock, threads=flags.threads, rounds=flags.rounds, isa=flags.isa))
     except (ValueError, RuntimeError, OSError) as error:
         print(f"benchmark: {' '.join(str(error).split())}", file=sys.stderr)
@@ -312,7 +312,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _twin(content: bytes) -> bytes:
+def int8_twin(content: bytes) -> bytes:
     packed = any(name.encode() in content for name in BUILTIN_OPS)
     return unpack_tflite(content) if packed else content
 

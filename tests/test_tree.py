@@ -7,7 +7,10 @@ LONGEST = 400
 
 # Source files whose tests stand elsewhere, and where: small parts that are tested through what is made of them.
 ELSEWHERE = {
+    "__main__.py": "command/test_command.py",
     "_stand_ins.py": "wrapping/test_serialization.py",
+    "command/outcome.py": "command/test_files.py",
+    "command/picture_flags.py": "command/test_compare.py",
     "compat.py": "test_quantize.py",
     "datasets/arrays.py": "datasets/test_images.py",
     "datasets/stream.py": "datasets/test_streams.py",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,21 +25,46 @@ def warn_of_other_scale(model: keras.Model, batch: list[Any]) -> None:
     Args:
       model: the float model, flat.  batch: one array per input of the model.
     """
-    node = next((n for n in Graph(model).nodes if is_batch_norm(n.layer) and _is_trained(n.layer)), None)
-    if node is None:
+    found = first_moments(model, batch)
+    if found is None:
         return
-    mean, variance = (np.asarray(v, np.float64) for v in (node.layer.moving_mean, node.layer.moving_variance))
-    values = np.asarray(keras.Model(model.inputs, inputs(node)[0])(batch, training=False), np.float64)
-    rest = tuple(axis for axis in range(values.ndim) if axis not in axes(node.layer, values.ndim))
-    ratio = float(np.median(values.var(rest).reshape(-1) / (variance.reshape(-1) + node.layer.epsilon)))
-    away = np.abs(values.mean(rest).reshape(-1) - mean.reshape(-1)) / np.sqrt(variance.reshape(-1) + node.layer.epsilon)
+    deviation = np.sqrt(found.own_variance)
+    ratio = float(np.median(found.variance / found.own_variance))
+    away = np.abs(found.mean - found.own_mean) / deviation
     if not 1 / VARIANCE_RATIO <= ratio <= VARIANCE_RATIO or np.median(away) > np.sqrt(VARIANCE_RATIO):
         warnings.warn(
-            f"calibration data: at batch norm {node.layer.name!r} their variance is {ratio:.3g} times that of the "
+            f"calibration data: at batch norm {found.name!r} their variance is {ratio:.3g} times that of the "
             f"training data, their mean {np.median(away):.3g} deviations away (medians of its channels): are they "
             "scaled as the pictures that the network was trained on?",
             stacklevel=3,
         )
+
+
+class Moments(NamedTuple):
+    """What a batch norm sees of some data, and what it saw in training (with its epsilon); float64 [channels]."""
+
+    name: str
+    mean: np.ndarray
+    variance: np.ndarray
+    own_mean: np.ndarray
+    own_variance: np.ndarray
+
+
+def first_moments(model: keras.Model, batch: list[Any]) -> Moments | None:
+    """The moments at the first trained batch norm of a float model; None where there is none."""
+    node = next((n for n in Graph(model).nodes if is_batch_norm(n.layer) and _is_trained(n.layer)), None)
+    if node is None:
+        return None
+    own_mean, own_variance = (np.asarray(v, np.float64) for v in (node.layer.moving_mean, node.layer.moving_variance))
+    values = np.asarray(keras.Model(model.inputs, inputs(node)[0])(batch, training=False), np.float64)
+    rest = tuple(axis for axis in range(values.ndim) if axis not in axes(node.layer, values.ndim))
+    return Moments(
+        node.layer.name,
+        values.mean(rest).reshape(-1),
+        values.var(rest).reshape(-1),
+        own_mean.reshape(-1),
+        own_variance.reshape(-1) + node.layer.epsilon,
+    )
 
 
 def _is_trained(norm: Any) -> bool:

@@ -208,6 +208,41 @@ class LastGoodEpoch(keras.callbacks.Callback):
             variable.assign(memory[i] if i < len(memory) else tf.zeros_like(variable))
 
 
+class BestEpoch(keras.callbacks.Callback):
+    """Ends training with the weights that had the smallest loss on some pictures, those before training included.
+
+    Adds that loss to the logs of every epoch as "val_loss".
+
+    Args:
+      pictures: tf.data.Dataset of batches for `model.evaluate`.
+      model: the compiled model, as it is before `fit`; its weights are the first that count.
+
+    best_epoch: the epoch (from 0) whose weights were kept; -1: those before training.
+
+    In a loop of your own: evaluate before training and after each epoch, keep `model.get_weights()` of the smallest
+    loss, and set them at the end.
+    """
+
+    def __init__(self, pictures: tf.data.Dataset, model: keras.Model):
+        super().__init__()
+        self.pictures = pictures
+        self.best_epoch = -1
+        self._loss, self._weights = self._evaluated(model), model.get_weights()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        loss = self._evaluated(self.model)
+        if logs is not None:
+            logs["val_loss"] = loss
+        if loss < self._loss or not math.isfinite(self._loss):
+            self._loss, self._weights, self.best_epoch = loss, self.model.get_weights(), epoch
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self.model.set_weights(self._weights)
+
+    def _evaluated(self, model: keras.Model) -> float:
+        return float(model.evaluate(self.pictures, return_dict=True, verbose=0)["loss"])
+
+
 class RangeCheck(keras.callbacks.Callback):
     """Warns at the beginning of `fit` where pictures lie outside of the ranges of the model's inputs.
 

@@ -38,13 +38,23 @@ def _pointwise_variables(q_model: keras.Model) -> list[tf.Variable]:
     return found
 
 
-def _threshold_variables(q_model: keras.Model) -> list[tf.Variable]:
-    """Factors of thresholds and ranges."""
+def has_thresholds(q_model: keras.Model) -> bool:
+    """Whether a model has trained thresholds that are not frozen."""
+    return bool(_thresholds(q_model))
+
+
+def _thresholds(q_model: keras.Model) -> list[tf.Variable]:
     trainable, found = {id(v) for v in q_model.trainable_variables}, []
     for layer in wrappers.all_layers(q_model):
         tensor = wrappers.quantized_output(layer)
         groups = [w.variables for w in wrappers.quantized_weights(layer)] + ([tensor.variables] if tensor else [])
         found += [g[name] for g in groups for name in _THRESHOLDS if name in g and id(g[name]) in trainable]
+    return found
+
+
+def _threshold_variables(q_model: keras.Model) -> list[tf.Variable]:
+    """Factors of thresholds and ranges."""
+    found = _thresholds(q_model)
     if not found:
         raise ValueError(
             "distill: expected trained thresholds in the model, got none; quantize it with FATScheme or "

@@ -184,3 +184,45 @@ def test_errors():
             keras_dbq.distill(given, model, data, **options)
     with pytest.raises(ValueError, match="has no quantized layer"):
         keras_dbq.distill(model, model, x)
+
+
+def test_what_is_trained_where_nothing_is_said():
+    fat, dbq = pair()[0], pair(nets.resnet, keras_dbq.DBQScheme(branches=1))[0]
+    assert distillation.default_part(fat) == "thresholds" and distillation.default_part(dbq) == "all"
+    for part, settings in distillation.DEFAULTS.items():
+        assert distillation._settings(part, None, None, None) == settings
+        assert distillation._settings(part, "smooth_l1", 3.0, 0.5) == ("smooth_l1", 3.0, 0.5)
+
+
+@pytest.mark.parametrize("rate", [1e-4, 10.0])
+def test_never_worse_on_pictures_that_are_not_trained_on(rate):
+    model, scheme = small.network(), keras_dbq.DBQScheme(branches=1)
+    x = small.data(96)[0]
+    q_model = keras_dbq.quantize_model(model, scheme, calibration_data=x)
+    held_back = x[-9:]
+    before = float(distillation.Distiller(q_model, model, "all", "kl", 1.0).distance(held_back))
+    history = keras_dbq.distill(q_model, model, x, epochs=3, learning_rate=rate, verbose=0)
+    after = float(distillation.Distiller(q_model, model, "all", "kl", 1.0).distance(held_back))
+    assert len(history["val_loss"]) == 3 and after <= before
+    assert after == pytest.approx(min(before, *history["val_loss"]), rel=1e-5)
+
+
+def test_the_last_epoch_where_that_is_asked_for():
+    model, x = small.network(), small.data(96)[0]
+    last = {}
+    for keep_best in (True, False):
+        q_model = keras_dbq.quantize_model(model, keras_dbq.DBQScheme(branches=1), calibration_data=x)
+        start = [w.copy() for w in q_model.get_weights()]
+        history = keras_dbq.distill(q_model, model, x, epochs=1, learning_rate=10.0, keep_best=keep_best, verbose=0)
+        last[keep_best] = [np.array_equal(a, b) for a, b in zip(start, q_model.get_weights(), strict=True)]
+        assert ("val_loss" in history) == keep_best
+    assert all(last[True]) and not all(last[False])
+
+
+def test_pictures_that_choose_the_epoch_are_given():
+    model, x = small.network(), small.data(64)[0]
+    q_model = keras_dbq.quantize_model(model, keras_dbq.DBQScheme(branches=1), calibration_data=x)
+    data = tf.data.Dataset.from_tensor_slices(x).batch(16)
+    assert "val_loss" not in keras_dbq.distill(q_model, model, data, epochs=1, verbose=0)
+    for given in (x[:8], data.take(1)):
+        assert "val_loss" in keras_dbq.distill(q_model, model, data, epochs=1, validation_data=given, verbose=0)

@@ -1,0 +1,152 @@
+"""`quantize`: from a Keras model and some pictures to a file that is proved to compute what was quantized."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from keras_dbq._table import Table
+from keras_dbq.command import picture_flags
+from keras_dbq.command.outcome import Command, Outcome, add_output, check_output
+
+FLOAT = "float"
+CHECKED = 50  # examples that the file is verified on
+
+
+def quantize(flags: argparse.Namespace) -> Outcome:
+    """Everything from the model to the verified file."""
+    for path in filter(None, (flags.output, flags.keep)):
+        check_output(path, flags.force)
+    scheme = make_scheme(flags)  # wrong flags show before anything is loaded
+
+    from keras_dbq.command import pictures
+    from keras_dbq.export import export_tflite, verify
+    from keras_dbq.keras3.files import load_model
+    from keras_dbq.quantize import check, quantize_model
+    from keras_dbq.training.distillation import distill
+
+    float_model = load_model(flags.model)
+    obstacles = check(float_model, scheme)
+    refused = obstacles.fatal if flags.skip else obstacles
+    if refused:
+        raise ValueError(refused.sentence())
+    data = pictures.read(flags.data, float_model, flags.pictures + CHECKED, flags.range, flags.seed)
+    print(data, flush=True)
+    fitted_to, checked = data.first(flags.pictures), data.behind(flags.pictures)
+    if data.count <= flags.pictures:  # too few for both
+        checked = data.first(CHECKED)
+    q_model = quantize_model(float_model, scheme, fitted_to)
+    if flags.distill:
+        history = distill(q_model, float_model, fitted_to, epochs=flags.distill, seed=flags.seed, verbose=2)
+        print(f"distilled, loss {history['loss'][0]:.4g} to {history['loss'][-1]:.4g}", flush=True)
+    exported = export_tflite(q_model, flags.output, flags.encoding, strict=not flags.skip)
+    if flags.keep:
+        _save(q_model, flags.keep)
+    report = verify(q_model, flags.output, checked, float_model=float_model, raise_on_failure=False)
+    held_out = data.count > flags.pictures
+    return _outcome(flags, float_model, data, exported, report, held_out)
+
+
+def make_scheme(flags: argparse.Namespace) -> Any:
+    """The scheme that the flags describe.
+
+    Raises:
+      ValueError: a flag that its scheme does not have, or a value outside its range.
+    """
+    from keras_dbq.schemes import DBQScheme, FATScheme
+
+    options: dict[str, Any] = {"on_unsupported": "skip" if flags.skip else "error"}
+    overrides = dict(map(_choice, flags.set))
+    if overrides:
+        options["overrides"] = overrides
+    if flags.scheme == "fat":
+        given = [name for name in ("branches", "init") if getattr(flags, name) is not None]
+        if given:
+            raise ValueError(f"--{given[0]}: expected with --scheme dbq, got --scheme fat; leave it out")
+        return FATScheme(**options)
+    if flags.init is not None:
+        options["init"] = flags.init
+    return DBQScheme(2 if flags.branches is None else flags.branches, **options)
+
+
+def _choice(text: str) -> tuple[str, dict[str, Any]]:
+    """ "layer=bits" -> (layer, option of the scheme)."""
+    layer, _, value = text.rpartition("=")
+    if layer and value == FLOAT:
+        return layer, {"skip": True}
+    if not layer or not value.isdigit():
+        raise ValueError(f"--set: expected LAYER=BITS or LAYER={FLOAT}, such as 'conv2d_1=8', got {text!r}")
+    return layer, {"bits": int(value)}
+
+
+def _save(q_model: Any, path: str) -> None:
+    """A .keras file, completely or not at all."""
+    import os
+    import tempfile
+    from pathlib import Path
+
+    with tempfile.TemporaryDirectory(dir=Path(path).resolve().parent, prefix=".keras_dbq.") as folder:
+        part = Path(folder) / "model.keras"
+        q_model.save(part)
+        os.replace(part, path)
+
+
+def _outcome(
+    flags: argparse.Namespace, float_model: Any, data: Any, exported: Any, report: Any, held_out: bool
+) -> Outcome:
+    float_bytes = 4 * float_model.count_params()
+    size = exported.file_bytes_after
+    where = "that were not used before" if held_out else "of the calibration (there were no others)"
+    table = Table(["result", "value"])
+    table.add("float weights", f"{float_bytes:,} bytes")
+    table.add("int8 file", f"{exported.file_bytes_before:,} bytes")
+    table.add(flags.output, f"{size:,} bytes, {size / float_bytes:.3f} of the float weights")
+    table.add("verify", "passed" if report.passed else "FAILED: " + "; ".join(report.problems()))
+    table.add("same class as the float model", f"{report.float_top1:.3f} of {report.examples} examples {where}")
+    table.add("distance from its answers", f"{report.float_error:.3f} of their spread")
+    findings = "".join(f"\n! {finding}" for finding in exported.findings)
+    facts = {
+        "model": flags.model,
+        "output": flags.output,
+        "data": data.source,
+        "pictures": data.count,
+        "range": data.range,
+        "held_out": held_out,
+        "float_bytes": float_bytes,
+        "file_bytes": size,
+        "passed": report.passed,
+        "same_class": report.float_top1,
+        "float_error": report.float_error,
+        "export": exported.to_dict(),
+        "verify": json.loads(report.to_json()),
+    }
+    print(exported, file=sys.stderr)
+    return Outcome(f"{table}{findings}", facts, report.passed)
+
+
+def _add_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help=".keras (of Keras 3 or 2), .h5, or a SavedModel folder")
+    picture_flags.add(parser, count=1000)
+    add_output(parser, required=True)
+    parser.add_argument("--scheme", choices=("dbq", "fat"), default="dbq", help="default dbq: ternary branches")
+    parser.add_argument("--branches", type=int, choices=(1, 2, 3), help="of dbq: ternary branches a weight (default 2)")
+    parser.add_argument(
+        "--init",
+        choices=("least_error", "two_step"),
+        help="of dbq: codes near to the float weights (seconds), or those that give the float network's outputs "
+        "(minutes, better by far)",
+    )
+    parser.add_argument("--distill", type=int, default=0, metavar="EPOCHS", help="train on the float model's answers")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="LAYER=BITS", help=f"bits of one layer, or {FLOAT}; repeatable"
+    )
+    parser.add_argument("--skip", action="store_true", help="leave layers without an integer form in float")
+    parser.add_argument("--encoding", choices=("packed", "int8"), default="packed", help="of the file")
+    parser.add_argument("--keep", metavar="FILE.keras", help="also write the quantized Keras model (verify reads it)")
+
+
+COMMANDS = [
+    Command("quantize", "quantize a Keras model with some pictures, export and prove the file", _add_flags, quantize)
+]

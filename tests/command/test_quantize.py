@@ -1,0 +1,89 @@
+"""quantize and verify: from a model file and pictures to a file that is proved."""
+
+import json
+
+import numpy as np
+import pytest
+
+import keras_dbq
+from tests.command import networks
+from tests.command.networks import command
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("quantize")
+    networks.trained("-1..1").save(path / "model.keras")
+    np.savez(path / "photos.npz", x_train=networks.photos(count=90))
+    return path
+
+
+def run(capfd, folder, tmp_path, *more, output="m.tflite"):
+    given = ("quantize", folder / "model.keras", "--data", folder / "photos.npz", "-o", tmp_path / output)
+    return command(capfd, *given, *more)
+
+
+def test_a_file_that_is_proved_and_a_model_to_prove_it_again(folder, tmp_path, capfd):
+    kept = tmp_path / "q.keras"
+    code, out, err = run(capfd, folder, tmp_path, "--pictures", 64, "--keep", kept, "--json")
+    facts = json.loads(out)
+    assert code == 0 and facts["passed"] and facts["range"] == "-1..1" and facts["held_out"]
+    assert facts["file_bytes"] == (tmp_path / "m.tflite").stat().st_size
+    assert facts["verify"]["examples"] == 26  # behind the 64
+    assert "range -1..1 (found from the network)" in err
+    code, out, _ = command(capfd, "verify", kept, tmp_path / "m.tflite", "--data", folder / "photos.npz")
+    assert code == 0 and "passed" in out and "50 examples" in out
+    code, _, err = run(capfd, folder, tmp_path)
+    assert code == 1 and "--force" in err
+    assert {p.name for p in tmp_path.iterdir()} == {"m.tflite", "q.keras"}
+
+
+def test_schemes_and_layers(folder, tmp_path, capfd):
+    encodings = {}
+    for name, more in {
+        "dbq": ("--branches", 1),
+        "fat": ("--scheme", "fat"),
+        "set": ("--set", "body=8"),
+        "distilled": ("--distill", 1, "--encoding", "int8"),
+    }.items():
+        code, out, err = run(capfd, folder, tmp_path, *more, "--range", "-1..1", "--json", output=f"{name}.tflite")
+        assert code == 0, err
+        encodings[name] = {row["name"]: row["encoding"] for row in json.loads(out)["export"]["layers"]}
+    assert encodings["dbq"]["body"] == "packed-1" and encodings["fat"]["body"] == encodings["set"]["body"] == "int8"
+    assert encodings["distilled"]["body"] == "int8" and "distilled, loss" in err
+
+
+def test_a_changed_model_fails_the_proof(folder, tmp_path, capfd):
+    kept = tmp_path / "q.keras"
+    assert run(capfd, folder, tmp_path, "--pictures", 40, "--keep", kept)[0] == 0
+    model = keras_dbq.compat.keras.models.load_model(kept, compile=False)
+    kernel = model.get_layer("quant_body").trainable_weights[0]
+    kernel.assign(-kernel)
+    model.save(kept)
+    code, out, _ = command(capfd, "verify", kept, tmp_path / "m.tflite", "--data", folder / "photos.npz")
+    assert code == 1 and "FAILED" in out
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--set", "body"), "--set: expected LAYER=BITS or LAYER=float"),
+        (("--set", "none=8"), "none"),
+        (("--scheme", "fat", "--branches", "1"), "--branches: expected with --scheme dbq, got --scheme fat"),
+        (("--data", "/nowhere/a.npz"), "expected a file at /nowhere/a.npz"),
+        (("--keep", "/nowhere/q.keras"), "existing folder"),
+    ],
+)
+def test_what_is_refused_leaves_nothing(more, message, folder, tmp_path, capfd):
+    code, out, err = run(capfd, folder, tmp_path, *more)
+    assert code == 1 and out == "" and message in err.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_models_that_are_refused(folder, tmp_path, capfd):
+    nothing = ("quantize", tmp_path / "none.keras", "--data", folder / "photos.npz", "-o", tmp_path / "m.tflite")
+    code, _, err = command(capfd, *nothing)
+    assert code == 1 and "expected a Keras model file, got nothing" in err
+    plain = ("verify", folder / "model.keras", folder / "photos.npz", "--data", folder / "photos.npz")
+    code, _, err = command(capfd, *plain)
+    assert code == 1 and err.count("\n") == 1 and "quantize" in err
