@@ -34,6 +34,7 @@ _PUBLIC = {
     "set_temperature": "keras_dbq.wrapping.temperature",
     "get_ternary_weights": "keras_dbq.inspection",
     "integer_weights": "keras_dbq.inspection",
+    "profile": "keras_dbq.inspection",
     "summary": "keras_dbq.inspection",
     "explain": "keras_dbq.inspection",
     "freeze": "keras_dbq.wrapping.freezing",
