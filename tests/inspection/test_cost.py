@@ -8,6 +8,7 @@ import pytest
 import keras_dbq
 from keras_dbq.compat import keras
 from keras_dbq.inspection.cost import Kernel, cost, full_adders
+from keras_dbq.inspection.profile import _macs, _numbers
 from keras_dbq.tflite import flatbuffer as fb
 from tests import nets
 
@@ -86,9 +87,6 @@ def test_shapes_bits_and_activations():
     assert rows["points"].cost.additions == 16 * int(np.sum(rows["points"].kernel.nonzero))
 
 
-def test_unknown_sizes_have_no_cost():
-    inputs = keras.Input((None, None, 3))
-    model = keras.Model(inputs, L.GlobalAveragePooling2D()(L.Conv2D(4, 3, name="conv")(inputs)))
-    q_model = keras_dbq.quantize_model(model, keras_dbq.DBQScheme(on_unsupported="skip"), nets.pictures(4))
-    row = next(p for p in keras_dbq.profile(q_model) if p.name == "conv")
-    assert row.cost is None and row.macs == 0 and row.output_shape == (None, None, 4) and row.kernel.weights == 108
+def test_unknown_sizes_count_as_nothing():
+    assert _numbers([(None, 4, 3), (2, 3)]) == 6
+    assert _macs(L.Conv2D(4, 3), 108, [(None, None, 4), (5, 6, 4)]) == 108 * 30
