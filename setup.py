@@ -61,7 +61,7 @@ ARM_FLAGS = {
 # By platform.machine(). A file of another processor compiles to nothing.
 FLAGS_OF_MACHINE = {"x86_64": X86_FLAGS, "AMD64": X86_FLAGS, "aarch64": ARM_FLAGS, "arm64": ARM_FLAGS}
 
-EXAMPLES = ["matplotlib", "pillow", "scikit-learn", "tensorboard"]
+EXAMPLES = ["pillow", "scikit-learn", "tensorboard"]
 # dill is what tfds.testing needs.
 TEST = [*EXAMPLES, "dill", "hypothesis", "pytest-xdist", "pytest", "pytest-timeout"]
 
@@ -133,6 +133,7 @@ setup(
         "ai-edge-litert>=2.0",
         "flatbuffers",
         "importlib_resources",  # tensorflow-datasets needs it for builders outside of its own package
+        "matplotlib",  # the page of `report`
         "numpy",
         "tensorflow~=2.21.0",
         "tensorflow-datasets",

@@ -37,6 +37,7 @@ _PUBLIC = {
     "profile": "keras_dbq.inspection",
     "summary": "keras_dbq.inspection",
     "explain": "keras_dbq.inspection",
+    "report": "keras_dbq.reporting",
     "freeze": "keras_dbq.wrapping.freezing",
     "strip": "keras_dbq.wrapping.strip",
     "export_tflite": "keras_dbq.export",

@@ -1,4 +1,4 @@
-"""`verify` and `benchmark`: whether a file computes what was trained, and how long it takes."""
+"""`verify`, `report` and `benchmark`: whether a file computes what was trained, where its errors are, its time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from keras_dbq import benchmark as speed
-from keras_dbq.command.outcome import Command, Outcome
+from keras_dbq.command.outcome import Command, Outcome, add_output, check_output
 from keras_dbq.runtime import interpreter
 
 
@@ -25,6 +25,24 @@ def verify(flags: argparse.Namespace) -> Outcome:
     report = compare(model, flags.file, data.x, raise_on_failure=False)
     facts = {"model": flags.model, "file": flags.file, "range": data.range, "passed": report.passed}
     return Outcome(f"{data}\n{report}", facts | json.loads(report.to_json()), report.passed)
+
+
+def report(flags: argparse.Namespace) -> Outcome:
+    """The page of a quantized model and its file."""
+    from keras_dbq.command import pictures
+    from keras_dbq.keras3.files import load_model
+    from keras_dbq.reporting import report as write
+    from keras_dbq.wrapping import wrappers
+
+    check_output(flags.output, flags.force)
+    model = load_model(flags.model)
+    wrappers.check_quantized(model, f"report {flags.model}")
+    float_model = load_model(flags.float_model) if flags.float_model else None
+    data = pictures.read(flags.data, model, flags.pictures, flags.range, flags.seed)
+    facts = [("model", flags.model), ("data", str(data))]
+    verified = write(model, flags.file, flags.output, data.x, float_model=float_model, facts=facts)
+    written = {"model": flags.model, "file": flags.file, "page": flags.output, "passed": verified.passed}
+    return Outcome(f"{flags.output}: verify {'passed' if verified.passed else 'FAILED'}", written, verified.passed)
 
 
 def benchmark(flags: argparse.Namespace) -> Outcome:
@@ -48,6 +66,12 @@ def _add_verify(parser: argparse.ArgumentParser) -> None:
     picture_flags.add(parser, count=50)
 
 
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    _add_verify(parser)
+    add_output(parser, required=True)
+    parser.add_argument("--float-model", metavar="MODEL", help="the network before quantization, for errors by layer")
+
+
 def _add_benchmark(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="+", metavar="FILE", help="packed or int8 .tflite files")
     parser.add_argument("--stock", metavar="FILE", help="file for the stock interpreter; default: the int8 twin")
@@ -58,5 +82,6 @@ def _add_benchmark(parser: argparse.ArgumentParser) -> None:
 
 COMMANDS = [
     Command("verify", "prove that a file computes what its Keras model computes", _add_verify, verify),
+    Command("report", "write a page (HTML) about a quantized model and its file", _add_report, report),
     Command("benchmark", "time a file beside the stock interpreter, outputs checked first", _add_benchmark, benchmark),
 ]

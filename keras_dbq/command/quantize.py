@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from typing import Any
 
@@ -17,7 +18,7 @@ CHECKED = 50  # examples that the file is verified on
 
 def quantize(flags: argparse.Namespace) -> Outcome:
     """Everything from the model to the verified file."""
-    for path in filter(None, (flags.output, flags.keep)):
+    for path in filter(None, (flags.output, flags.keep, flags.page)):
         check_output(path, flags.force)
     scheme = make_scheme(flags)  # wrong flags show before anything is loaded
 
@@ -46,6 +47,8 @@ def quantize(flags: argparse.Namespace) -> Outcome:
         _save(q_model, flags.keep)
     report = verify(q_model, flags.output, checked, float_model=float_model, raise_on_failure=False)
     held_out = data.count > flags.pictures
+    if flags.page:
+        _write_page(flags, q_model, float_model, data, checked)
     return _outcome(flags, float_model, data, exported, report, held_out)
 
 
@@ -91,6 +94,13 @@ def _save(q_model: Any, path: str) -> None:
         part = Path(folder) / "model.keras"
         q_model.save(part)
         os.replace(part, path)
+
+
+def _write_page(flags: argparse.Namespace, q_model: Any, float_model: Any, data: Any, checked: Any) -> None:
+    from keras_dbq.reporting import report
+
+    said = [("scheme", flags.scheme), ("command", shlex.join(["keras-dbq", *sys.argv[1:]])), ("data", str(data))]
+    report(q_model, flags.output, flags.page, checked, float_model=float_model, facts=said)
 
 
 def _outcome(
@@ -144,6 +154,9 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--skip", action="store_true", help="leave layers without an integer form in float")
     parser.add_argument("--encoding", choices=("packed", "int8"), default="packed", help="of the file")
+    parser.add_argument(
+        "--page", metavar="FILE.html", help="also write a page: errors by layer, bytes, staircases, time"
+    )
     parser.add_argument("--keep", metavar="FILE.keras", help="also write the quantized Keras model (verify reads it)")
 
 

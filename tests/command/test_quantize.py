@@ -24,8 +24,8 @@ def run(capfd, folder, tmp_path, *more, output="m.tflite"):
 
 
 def test_a_file_that_is_proved_and_a_model_to_prove_it_again(folder, tmp_path, capfd):
-    kept = tmp_path / "q.keras"
-    code, out, err = run(capfd, folder, tmp_path, "--pictures", 64, "--keep", kept, "--json")
+    kept, page = tmp_path / "q.keras", tmp_path / "q.html"
+    code, out, err = run(capfd, folder, tmp_path, "--pictures", 64, "--keep", kept, "--page", page, "--json")
     facts = json.loads(out)
     assert code == 0 and facts["passed"] and facts["range"] == "-1..1" and facts["held_out"]
     assert facts["file_bytes"] == (tmp_path / "m.tflite").stat().st_size
@@ -35,7 +35,12 @@ def test_a_file_that_is_proved_and_a_model_to_prove_it_again(folder, tmp_path, c
     assert code == 0 and "passed" in out and "50 examples" in out
     code, _, err = run(capfd, folder, tmp_path)
     assert code == 1 and "--force" in err
-    assert {p.name for p in tmp_path.iterdir()} == {"m.tflite", "q.keras"}
+    assert {p.name for p in tmp_path.iterdir()} == {"m.tflite", "q.keras", "q.html"}
+    assert "Error by layer" in page.read_text() and "keras-dbq" in page.read_text()
+    given = ("report", kept, tmp_path / "m.tflite", "--data", folder / "photos.npz", "-o", page)
+    assert command(capfd, *given)[0] == 1  # the page is there
+    code, out, _ = command(capfd, *given, "--force", "--float-model", folder / "model.keras")
+    assert code == 0 and out == f"{page}: verify passed\n" and "Error by layer" in page.read_text()
 
 
 def test_schemes_and_layers(folder, tmp_path, capfd):
