@@ -192,3 +192,13 @@ def test_python_blocks_run(document, tmp_path):
     if document == "README.md":
         accuracy = [line for line in done.stdout.splitlines() if re.fullmatch(r"[01]\.\d+", line.strip())][-1]
         assert 0.05 < float(accuracy) <= 1 and (tmp_path / "int8.tflite").is_file() and "passed" in done.stdout
+
+
+@pytest.mark.parametrize("document", [d for d in DOCUMENTS if re.search(r"^keras-dbq ", text_of(d), re.MULTILINE)])
+def test_the_command_takes_what_the_documents_give_it(document):
+    from keras_dbq.command import _joined, _parser
+
+    lines = re.findall(r"^keras-dbq (.*)$", text_of(document), re.MULTILINE)
+    for line in lines:
+        flags = _parser().parse_args(_joined(shlex.split(line, comments=True)))
+        assert callable(flags.run), line
