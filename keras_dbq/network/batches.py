@@ -128,7 +128,8 @@ class Batches:
                 want is None or want == got for want, got in zip(shape, array.shape[1:], strict=True)
             )
             if not fits:
-                raise ValueError(f"calibration data: expected batches of shape [N, *{shape}], got {array.shape}")
+                wanted = ", ".join(["N", *map(str, shape)])
+                raise ValueError(f"calibration data: expected batches of shape [{wanted}], got {list(array.shape)}")
             if not len(array):
                 raise ValueError("calibration data: expected pictures in every batch, got an empty batch")
             if not np.isfinite(array).all():

@@ -326,7 +326,9 @@ def _check_input(x: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
     if float_is_fine and np.issubdtype(x.dtype, np.floating):
         return x.astype(np.float32)
     own = np.dtype(detail["dtype"]).name
-    raise TypeError(f"x for input {detail['name']!r}: expected float or {own}, got {x.dtype}; x.astype('float32')?")
+    raise TypeError(
+        f"x for input {detail['name']!r}: expected float or {own}, got {x.dtype}; give float32, scaled as in training"
+    )
 
 
 def _given_as_codes(arrays: list[np.ndarray], details: list[dict[str, Any]]) -> bool:

@@ -19,6 +19,7 @@ from keras_dbq.runtime.verification_report import TensorRow, VerificationError, 
 from keras_dbq.tflite import flatbuffer as fb
 from keras_dbq.tflite.operators import BUILTIN_OPS
 from keras_dbq.tflite.unpack import unpack_tflite
+from keras_dbq.wrapping import wrappers
 
 TOP1_AGREEMENT = 0.995
 
@@ -62,11 +63,14 @@ def verify(
       VerificationReport.
 
     Raises:
+      TypeError, ValueError: not a quantized model.
       VerificationError: integer paths differ, or Keras' layers compute something else (it names the first tensor), or
         Keras disagrees too often, or the model was changed after the export, or shapes differ.
       ValueError: x is empty, inputs of different lengths, or the file is damaged.
     """
     threshold = _checks.number("top1_threshold", top1_threshold, 0.0, 1.0)
+    if q_model is not None:
+        wrappers.check_quantized(q_model, "verify")
     _checks.integer("batch_size", batch_size, 1, 2**31 - 1)
     paths = _Paths(q_model, fb.read_bytes(path), int8_file)
     inputs = [np.asarray(a, np.float32) for a in _checks.in_order("x", x, paths.engine.input_names)]
