@@ -66,7 +66,8 @@ def solve_ternary(
     Args:
       q_model: from `quantize_model` of `float_model` with a DBQScheme. Kernels, biases and batch norms get the float
         network's values first, whatever was done before; ternary layers are then solved, ranges measured anew.
-      float_model: the float network.
+      float_model: the float network; or, for a TSQScheme, the trained model of step 1, whose ranges and codes are kept
+        and whose weights are taken as they were before their rounding to 8 bits.
       data: pictures, as for `quantize_model`; about 1,000. Labels are not used.
       calibration: of the activation ranges, as for `quantize_model`.
       seed: of the positions in the pictures that are looked at.
@@ -85,8 +86,12 @@ def solve_ternary(
     seed = _checks.integer("seed", seed, 0, 2**31 - 1)
     if not any(_branches(layer) for layer in wrappers.all_layers(q_model)):
         raise ValueError("solve_ternary: expected a model with ternary layers, got none; use a DBQScheme with branches")
-    twin = wrapped(flat_copy(float_model), DBQScheme(on_unsupported="skip"))
+    step_1 = any(wrappers.quantized_output(layer) for layer in wrappers.all_layers(float_model))
+    twin = float_model if step_1 else wrapped(flat_copy(float_model), DBQScheme(on_unsupported="skip"))
     _take_float_values(q_model, twin)
+    if step_1:
+        _take_ranges(q_model, float_model)
+        calibration = ""
     return solve_in_place(q_model, data, calibration=calibration, seed=seed, workdir=workdir, progress=progress)
 
 
@@ -99,17 +104,23 @@ def solve_in_place(
     workdir: str | os.PathLike | None = None,
     progress: bool | None = None,
 ) -> Solved:
-    """`solve_ternary` of a model that is the float network as long as its quantizers are off."""
+    """`solve_ternary` of a model that is the float network as long as its quantizers are off.
+
+    Args:
+      calibration: "" keeps the ranges as they are, and the wanted outputs are those with quantized activations.
+    """
     batches = data if isinstance(data, Batches) else Batches(data, q_model, progress=progress)
     finished = Finished(workdir, _run(q_model, batches.pictures, seed), "solve_ternary")
-    observe_ranges(q_model, batches, calibration, float_weights=True)
+    if calibration:
+        observe_ranges(q_model, batches, calibration, float_weights=True)
     with quantize_scope():
         teacher = keras.models.clone_model(q_model)
     teacher.set_weights(q_model.get_weights())
-    with tempfile.TemporaryDirectory(prefix="keras_dbq_") as folder, _off(teacher):
+    with tempfile.TemporaryDirectory(prefix="keras_dbq_") as folder, _off(teacher, bool(calibration)):
         student, teacher_walk = Walk(q_model, batches, Path(folder) / "q"), Walk(teacher, batches, Path(folder) / "f")
         result = _solve_layers(q_model, student, teacher_walk, batches.pictures, seed, finished, progress)
-    observe_ranges(q_model, batches, calibration)
+    if calibration:
+        observe_ranges(q_model, batches, calibration)
     return result
 
 
@@ -175,6 +186,22 @@ def _take_float_values(q_model: keras.Model, twin: keras.Model) -> None:
             variable.assign(value)
 
 
+def _take_ranges(q_model: keras.Model, step_1: keras.Model) -> None:
+    """Ranges and codes of every activation, by the names of the layers."""
+    theirs = {layer.name: wrappers.quantized_output(layer) for layer in wrappers.all_layers(step_1)}
+    for layer in wrappers.all_layers(q_model):
+        own, other = wrappers.quantized_output(layer), theirs.get(layer.name)
+        if own is None:
+            continue
+        if other is None or other.quantizer.get_config() != own.quantizer.get_config():
+            raise ValueError(
+                f"solve_ternary: layer {naming.plain_name(layer)!r}: expected an activation quantized as in step 1, "
+                "got another quantizer; use the same scheme, but for branches, in both steps"
+            )
+        for name, variable in own.variables.items():
+            variable.assign(other.variables[name])
+
+
 def _float_variables(layer: keras.layers.Layer) -> Iterator[Any]:
     """A layer's kernel, bias, or the variables of a batch norm."""
     inner = wrappers.inner(layer)
@@ -191,8 +218,8 @@ def _branches(layer: keras.layers.Layer) -> int:
     return getattr(weights[0].quantizer, "branches", 0) if weights else 0
 
 
-def _off(model: keras.Model) -> Any:
-    return wrappers.quantizer_flags(model, weights_bypass=True, activations_bypass=True)
+def _off(model: keras.Model, activations: bool) -> Any:
+    return wrappers.quantizer_flags(model, weights_bypass=True, activations_bypass=activations)
 
 
 def _why_left(layer: keras.layers.Layer, graph: Graph) -> str:
