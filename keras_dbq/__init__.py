@@ -25,6 +25,7 @@ _PUBLIC = {
     "quantize_scope": "keras_dbq.quantize",
     "initialize": "keras_dbq.quantize",
     "solve_ternary": "keras_dbq.solving",
+    "reconstruct": "keras_dbq.training.reconstruction",
     "from_keras3": "keras_dbq.keras3",
     "distill": "keras_dbq.training.distillation",
     "Distiller": "keras_dbq.training.distiller",
