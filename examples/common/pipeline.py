@@ -48,7 +48,7 @@ def _float_model(work: Run) -> tuple[Any, dict[str, Any]]:
     model = work.task.build(work.train.classes, work.hparams)
     print(f"float training, {model.count_params()} parameters", flush=True)
     settings = _settings(work, work.hparams["float_learning_rate"], work.hparams["float_weight_decay"])
-    _train(work, stage, model, settings, lambda model, _: model)
+    train(work, stage, model, settings, lambda model, _: model)
     return model, {"float_history": stages.history(stage)}
 
 
@@ -81,7 +81,7 @@ def _quantized_model(work: Run, scheme: Any, teacher: Any) -> tuple[Any, dict[st
     else:
         settings = _settings(work, work.hparams["learning_rate"], work.hparams["weight_decay"])
         start = scheme.ternary["temperature"]
-        _train(work, stage, model, settings, _student(work, teacher), _temperature(work, start))
+        train(work, stage, model, settings, _student(work, teacher), _temperature(work, start))
     return model, {**figures, "untrained_accuracy": untrained, "history": stages.history(stage)}
 
 
@@ -146,7 +146,7 @@ def _temperature(work: Run, start: float) -> list[Any]:
     return [] if end is None else [TemperatureSchedule(start=start, end=end, steps=work.arguments.epochs * steps)]
 
 
-def _train(
+def train(
     work: Run,
     stage: stages.Stage,
     model: Any,
@@ -186,7 +186,7 @@ def _measured(work: Run, teacher: Any, model: Any, figures: dict[str, Any]) -> d
     results: dict[str, Any] = {"arguments": arguments, "metric": work.task.metric_name, **figures}
     outputs = {"float": report.predict("float model", teacher.predict_on_batch, work.test)}
     if model is not None:
-        outputs |= _exported(work, model, results)
+        outputs |= exported(work, model, results)
     for name, values in outputs.items():
         results[f"{name}_accuracy"] = work.task.metric(values, work.labels)
     if model is not None:
@@ -198,7 +198,7 @@ def _measured(work: Run, teacher: Any, model: Any, figures: dict[str, Any]) -> d
     return results
 
 
-def _exported(work: Run, model: Any, results: dict[str, Any]) -> dict[str, np.ndarray]:
+def exported(work: Run, model: Any, results: dict[str, Any]) -> dict[str, np.ndarray]:
     """Exports the trained model in both encodings; the outputs of both files and, its biases rounded, the model."""
     outputs = {}
     for encoding in ("int8", "packed"):

@@ -86,13 +86,29 @@ def solve_ternary(
     seed = _checks.integer("seed", seed, 0, 2**31 - 1)
     if not any(_branches(layer) for layer in wrappers.all_layers(q_model)):
         raise ValueError("solve_ternary: expected a model with ternary layers, got none; use a DBQScheme with branches")
-    step_1 = any(wrappers.quantized_output(layer) for layer in wrappers.all_layers(float_model))
-    twin = float_model if step_1 else wrapped(flat_copy(float_model), DBQScheme(on_unsupported="skip"))
-    _take_float_values(q_model, twin)
-    if step_1:
-        _take_ranges(q_model, float_model)
+    if take_over(q_model, float_model):
         calibration = ""
     return solve_in_place(q_model, data, calibration=calibration, seed=seed, workdir=workdir, progress=progress)
+
+
+def take_over(q_model: keras.Model, model: keras.Model) -> bool:
+    """Gives a quantized model the float values of another one: kernels, biases, batch norms; ranges where it has some.
+
+    Args:
+      q_model: quantized.  model: the float network, or it quantized with the same activations (step 1 of TSQ).
+
+    Returns:
+      Whether `model` is quantized.
+
+    Raises:
+      ValueError: another network, or activations quantized otherwise.
+    """
+    step_1 = any(wrappers.quantized_output(layer) for layer in wrappers.all_layers(model))
+    twin = model if step_1 else wrapped(flat_copy(model), DBQScheme(on_unsupported="skip"))
+    _take_float_values(q_model, twin)
+    if step_1:
+        _take_ranges(q_model, model)
+    return step_1
 
 
 def solve_in_place(
