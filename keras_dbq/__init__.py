@@ -19,11 +19,13 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "DBQScheme": "keras_dbq.schemes",
     "FATScheme": "keras_dbq.schemes",
+    "TSQScheme": "keras_dbq.schemes",
     "check": "keras_dbq.quantize",
     "quantize_model": "keras_dbq.quantize",
     "quantize_scope": "keras_dbq.quantize",
     "initialize": "keras_dbq.quantize",
     "solve_ternary": "keras_dbq.solving",
+    "reconstruct": "keras_dbq.training.reconstruction",
     "from_keras3": "keras_dbq.keras3",
     "distill": "keras_dbq.training.distillation",
     "Distiller": "keras_dbq.training.distiller",

@@ -12,7 +12,10 @@ from importlib.machinery import ModuleSpec, PathFinder
 from typing import Any
 
 # What a saved model calls the layers that quantize. Classes inside of their configs are looked up later.
-LAYERS = ("QuantizeLayer", "QuantizeWrapper", "QuantizeWrapperV2", "keras_dbq>QuantizeTensor", "keras_dbq>NamedOutput")
+LAYERS = (
+    *("QuantizeLayer", "QuantizeWrapper", "QuantizeWrapperV2"),
+    *("keras_dbq>QuantizeTensor", "keras_dbq>CodeTable", "keras_dbq>NamedOutput"),
+)
 
 
 def _stand_in(name: str) -> type:

@@ -35,7 +35,7 @@ def run(task: Task, float_model_help: str) -> None:
     flags.DEFINE_string("data", "digits", "digits, a path to an .npz of arrays, or a tfds name.")
     flags.DEFINE_string("workdir", None, "Folder for checkpoints, files and results.json.", required=True)
     flags.DEFINE_string("float_model", "", f"{float_model_help}; empty trains one first.")
-    flags.DEFINE_integer("epochs", 20, "Epochs of DBQ training, and of float training without --float_model.")
+    flags.DEFINE_integer("epochs", 20, "Epochs of DBQ training, and of float training without --float_model; 0: none.")
     flags.DEFINE_integer("branches", 2, "Ternary branches; 0 trains the float model only.")
     flags.DEFINE_string("scheme", "", "DBQScheme settings, e.g. forward=smooth,thresholds=trained.")
     flags.DEFINE_float("distill", 0.0, "Weight of distillation from the float model, 0 to 1.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def _float_model(work: Run) -> tuple[Any, dict[str, Any]]:
     model = work.task.build(work.train.classes, work.hparams)
     print(f"float training, {model.count_params()} parameters", flush=True)
     settings = _settings(work, work.hparams["float_learning_rate"], work.hparams["float_weight_decay"])
-    _train(work, stage, model, settings, lambda model, _: model)
+    train(work, stage, model, settings, lambda model, _: model)
     return model, {"float_history": stages.history(stage)}
 
 
@@ -69,28 +70,43 @@ def _pretrained(work: Run) -> Any:
 def _quantized_model(work: Run, scheme: Any, teacher: Any) -> tuple[Any, dict[str, Any]]:
     """The DBQ model, trained from the float model `teacher`, and what is known of its training."""
     stage = stages.open_stage(work.arguments.workdir, "dbq", dbq_key(work, teacher), work.chief)
-    teacher, model = _before_training(work, scheme, teacher)
+    teacher, model, figures = _before_training(work, scheme, teacher)
     outputs = report.predict("quantized model before training", model.predict_on_batch, work.test)
     untrained = work.task.metric(outputs, work.labels)
     print(f"{work.arguments.branches} branches, before training: {untrained:.4f}", flush=True)
     if stage.finished:
         model = stages.load(stage)
+    elif not work.arguments.epochs:
+        stages.finish(stage, model)
     else:
         settings = _settings(work, work.hparams["learning_rate"], work.hparams["weight_decay"])
         start = scheme.ternary["temperature"]
-        _train(work, stage, model, settings, _student(work, teacher), _temperature(work, start))
-    return model, {"untrained_accuracy": untrained, "history": stages.history(stage)}
+        train(work, stage, model, settings, _student(work, teacher), _temperature(work, start))
+    return model, {**figures, "untrained_accuracy": untrained, "history": stages.history(stage)}
 
 
-def _before_training(work: Run, scheme: Any, teacher: Any) -> tuple[Any, Any]:
-    """The float model, with dead channels filled where asked for, and its quantized form."""
+def _before_training(work: Run, scheme: Any, teacher: Any) -> tuple[Any, Any, dict[str, Any]]:
+    """The float model, with dead channels filled where asked for, its quantized form, and how long that took."""
+    started = time.monotonic()
     count, prepare = work.hparams["calibration"], work.task.prepare
     if work.hparams["fill_dead_channels"]:
         pictures = input_pipeline.first_pictures(work.train, 2 * count, prepare, work.task.cut)
         teacher, table = keras_dbq.fill_dead_channels(teacher, pictures, branches=work.arguments.branches)
         print(table, flush=True)
     calibration = input_pipeline.first_pictures(work.train, count, prepare, work.task.cut)
-    return teacher, keras_dbq.quantize_model(teacher, scheme, calibration_data=calibration)
+    model = keras_dbq.quantize_model(teacher, scheme, calibration_data=calibration)
+    if work.hparams["reconstruct_epochs"]:
+        _reconstruct(work, model, teacher, calibration)
+    seconds = time.monotonic() - started
+    print(f"quantized in {seconds:.0f} s", flush=True)
+    return teacher, model, {"quantized_in_seconds": round(seconds)}
+
+
+def _reconstruct(work: Run, model: Any, teacher: Any, pictures: Any) -> None:
+    """Trains the quantized model block by block; blocks that an earlier run has finished are taken over."""
+    options = {"epochs": work.hparams["reconstruct_epochs"], "mirror": work.hparams["flip"]}
+    workdir = work.arguments.workdir / "blocks" if work.chief else None
+    print(keras_dbq.reconstruct(model, teacher, pictures, **options, workdir=workdir), flush=True)
 
 
 def _student(work: Run, teacher: Any) -> Callable[[Any, Any], Any]:
@@ -130,7 +146,7 @@ def _temperature(work: Run, start: float) -> list[Any]:
     return [] if end is None else [TemperatureSchedule(start=start, end=end, steps=work.arguments.epochs * steps)]
 
 
-def _train(
+def train(
     work: Run,
     stage: stages.Stage,
     model: Any,
@@ -170,7 +186,7 @@ def _measured(work: Run, teacher: Any, model: Any, figures: dict[str, Any]) -> d
     results: dict[str, Any] = {"arguments": arguments, "metric": work.task.metric_name, **figures}
     outputs = {"float": report.predict("float model", teacher.predict_on_batch, work.test)}
     if model is not None:
-        outputs |= _exported(work, model, results)
+        outputs |= exported(work, model, results)
     for name, values in outputs.items():
         results[f"{name}_accuracy"] = work.task.metric(values, work.labels)
     if model is not None:
@@ -182,7 +198,7 @@ def _measured(work: Run, teacher: Any, model: Any, figures: dict[str, Any]) -> d
     return results
 
 
-def _exported(work: Run, model: Any, results: dict[str, Any]) -> dict[str, np.ndarray]:
+def exported(work: Run, model: Any, results: dict[str, Any]) -> dict[str, np.ndarray]:
     """Exports the trained model in both encodings; the outputs of both files and, its biases rounded, the model."""
     outputs = {}
     for encoding in ("int8", "packed"):

@@ -57,7 +57,7 @@ def check(task: Task, arguments: Arguments) -> tuple[dict[str, Any], Any]:
     if hparams["flip"] is None:
         hparams["flip"] = arguments.data != "digits"
     checks.number("distill", arguments.distill, 0, 1)
-    checks.number("epochs", arguments.epochs, 1, 10**6)
+    checks.number("epochs", arguments.epochs, 0 if arguments.float_model and arguments.branches else 1, 10**6)
     checks.number("branches", arguments.branches, 0, 2)  # three do not pack
     training.check_optimizer(hparams["optimizer"])
     checks.number("hparams batch_size", hparams["batch_size"], 1, 10**6)

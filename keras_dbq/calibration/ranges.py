@@ -15,6 +15,7 @@ from keras_dbq import _checks
 from keras_dbq.compat import keras
 from keras_dbq.network.batches import Batches
 from keras_dbq.ops import activations as activation_ops
+from keras_dbq.quantizers import CodeQuantizer
 from keras_dbq.wrapping import wrappers
 
 SMALLEST = 1e-5  # a range is never empty
@@ -243,12 +244,27 @@ class _LeastError(_Histogram):
         return low, high
 
 
+class _Codes(_Histogram):
+    """For a `CodeQuantizer`: its threshold, and its largest value."""
+
+    def range(self) -> tuple[float, float]:
+        if self.high <= SMALLEST:
+            return 0.0, self.high
+        filled = self.counts > 0
+        return self.quantizer.fitted(self.centres[filled], self.counts[filled].astype(np.float64))
+
+
 def squared_error(values: np.ndarray, counts: np.ndarray, low: float, high: float, bits: int) -> float:
     """Sum of counts * (fake_quant(v) - v)^2 for the grid of [low, high]."""
     scale, zero_point = activation_ops.nudged_grid(low, high, bits)
     bottom = activation_ops.bottom_code(bits)
     codes = np.clip(np.rint(values / scale) + zero_point, bottom, 127)
     return float(counts @ ((codes - zero_point) * np.float64(scale) - values) ** 2)
+
+
+def _observer(chosen: RangeEstimator, tensor: wrappers.QuantizedTensor) -> Observer:
+    kind = _Codes if isinstance(tensor.quantizer, CodeQuantizer) else chosen.observer
+    return kind(tensor.layer_name, tensor.quantizer)
 
 
 def observe_ranges(
@@ -265,7 +281,7 @@ def observe_ranges(
     chosen = estimator(method)
     tensors = [t for layer in wrappers.all_layers(model) if (t := wrappers.quantized_output(layer)) is not None]
     # By variable: two layers may share a quantizer, never its variables.
-    observers = {id(t.variables["high"]): chosen.observer(t.layer_name, t.quantizer) for t in tensors}
+    observers = {id(t.variables["high"]): _observer(chosen, t) for t in tensors}
 
     def observe(variables: dict[str, Any], values: Any) -> None:
         observers[id(variables["high"])].update(np.asarray(values, np.float32))

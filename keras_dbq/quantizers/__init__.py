@@ -18,6 +18,7 @@ from keras_dbq.quantizers.base import (
     WeightQuantizer,
     add_variable,
 )
+from keras_dbq.quantizers.codes import CodeQuantizer
 from keras_dbq.quantizers.linear import LinearWeightQuantizer
 from keras_dbq.quantizers.registry import announce, announced, deserialize, serialize
 from keras_dbq.quantizers.ternary import (
@@ -36,6 +37,7 @@ __all__ = [
     "ActivationQuantizer",
     "AscendingConstraint",
     "BranchScaleConstraint",
+    "CodeQuantizer",
     "ConfiguredQuantizer",
     "IntegerWeights",
     "IntervalConstraint",

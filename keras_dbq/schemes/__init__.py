@@ -2,5 +2,6 @@
 
 from keras_dbq.schemes.dbq import DBQScheme
 from keras_dbq.schemes.fat import FATScheme
+from keras_dbq.schemes.tsq import TSQScheme
 
-__all__ = ["DBQScheme", "FATScheme"]
+__all__ = ["DBQScheme", "FATScheme", "TSQScheme"]

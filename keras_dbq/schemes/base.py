@@ -123,6 +123,14 @@ class LayerwiseScheme(QuantizeScheme):
         """The quantizer of a model input: 8 bits, because nothing in the file could clip its codes to fewer."""
         return ActivationQuantizer(**{**self.activation, "bits": 8})
 
+    def behind(self, step: Step) -> keras.layers.Layer | None:
+        """A further layer behind one whose output is quantized; None for most."""
+        return None
+
+    def obstacles(self, model: keras.Model, plan: Plan) -> list[Obstacle]:
+        """What stands in the way of this scheme alone; `model` is what was planned."""
+        return []
+
     def get_config(self) -> dict[str, Any]:
         """All options, for logs and result files."""
         return {
@@ -160,7 +168,7 @@ class LayoutTransform(QuantizeLayoutTransform):
             config = self._config(step, step.layer.name in layout.quantized, layout.given.get(step.layer.name))
             if config is not None:
                 configs[step.layer.name] = config
-        result = insert_quantizers(layout.rewritten.model, layout.plan, self._quantize_tensor)
+        result = insert_quantizers(layout.rewritten.model, layout.plan, self._quantize_tensor, self.scheme.behind)
         result = naming.name_outputs(result, names)
         return result, {name: {"quantize_config": config} for name, config in configs.items()}
 
@@ -178,7 +186,7 @@ class LayoutTransform(QuantizeLayoutTransform):
         given = _given(layer_quantize_map, rewritten)
         wanted |= {new for new, origin in rewritten.origin.items() if origin.layer in wanted}
         planned = plan(rewritten.model, wanted)
-        sizes = obstacles.of_sizes(model)
+        sizes = [*obstacles.of_sizes(model), *self.scheme.obstacles(rewritten.model, planned)]
         found = _obstacles([s for s in planned.steps if s.layer.name in wanted - set(given)], rewritten)
         return Layout(rewritten, planned, wanted, given, Obstacles([*sizes, *found]))
 

@@ -85,20 +85,30 @@ def _composed(first: dict[str, Origin], second: dict[str, Origin]) -> dict[str, 
     return found
 
 
-def insert_quantizers(model: keras.Model, plan: Plan, quantize_tensor: Callable[[str, Step | None], Any]) -> Any:
+def insert_quantizers(
+    model: keras.Model,
+    plan: Plan,
+    quantize_tensor: Callable[[str, Step | None], Any],
+    behind: Callable[[Step], Any] = lambda step: None,
+) -> Any:
     """The model with a QuantizeTensor behind its inputs and behind layers without a wrapper, where the plan has one.
 
     Args:
       model: the model that was planned; its layers are shared, function layers copied.
       plan: of `schemes.plan`.
       quantize_tensor: (name of the input or layer, Step or None) -> a QuantizeTensor layer.
+      behind: a further layer behind one whose output is quantized, or None.
     """
     carried = {s.layer.name: s for s in plan.steps if s.quantize_output and not roles.takes_wrapper(s.layer)}
+
+    further = {s.layer.name: new for s in plan.steps if s.quantize_output and (new := behind(s)) is not None}
 
     def replace(layer: keras.layers.Layer) -> Any:
         step = carried.get(layer.name)
         new = graph.clone(layer) if roles.is_function_layer(layer) else layer  # Keras calls a function layer once
-        return new if step is None else then(new, quantize_tensor(layer.name, step))
+        layers = [new] if step is None else [new, quantize_tensor(layer.name, step)]
+        layers += [further[layer.name]] if layer.name in further else []
+        return then(*layers) if len(layers) > 1 else new
 
     def on_input(tensor: Any, name: str) -> Any:
         return quantize_tensor(name, None)(tensor) if name in plan.inputs else tensor

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_dbq.compat import keras
+from keras_dbq.network import kernels
 
 
 @dataclass
@@ -47,12 +48,12 @@ def patches(layer: keras.layers.Layer, x: np.ndarray, picked: np.ndarray) -> np.
     """What the layer's kernel sees at some of its output positions.
 
     Args:
-      layer: Conv2D, or Dense (each row of its input is a position).
+      layer: Conv2D, DepthwiseConv2D, or Dense (each row of its input is a position).
       x: [N, H, W, C], or [..., K] of a Dense layer.
       picked: which of the N * H' * W' positions, int64 [P].
 
     Returns:
-      [P, K], in the order of the kernel's rows.
+      [P, taps * C], channels fastest, in the order of the kernel's rows.
     """
     if isinstance(layer, keras.layers.Dense):
         return x.reshape(-1, x.shape[-1])[picked]
@@ -65,6 +66,20 @@ def patches(layer: keras.layers.Layer, x: np.ndarray, picked: np.ndarray) -> np.
         for c in range(layer.kernel_size[1])
     ]
     return np.stack(taps, 1).reshape(len(picked), -1)
+
+
+def groups(layer: keras.layers.Layer, inputs: int) -> int:
+    """How many groups of a layer's channels have inputs of their own; `inputs`: number of its input channels."""
+    return inputs if kernels.is_depthwise(layer) else getattr(layer, "groups", 1)
+
+
+def by_group(layer: keras.layers.Layer, seen: np.ndarray, inputs: int) -> np.ndarray:
+    """Patches [P, taps * C] as [groups, P, K], K the rows of the kernel's columns."""
+    count = groups(layer, inputs)
+    if count == 1:
+        return seen[None]
+    parts = seen.reshape(len(seen), -1, count, inputs // count)
+    return parts.transpose(2, 0, 1, 3).reshape(count, len(seen), -1)
 
 
 def positions(layer: keras.layers.Layer, x: np.ndarray) -> int:

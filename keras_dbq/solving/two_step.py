@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from keras_dbq import _checks, _progress
 from keras_dbq._table import Table
 from keras_dbq.calibration import RangeEstimator, observe_ranges
 from keras_dbq.compat import keras
-from keras_dbq.network import kernels
 from keras_dbq.network.batch_norm import is_batch_norm
 from keras_dbq.network.batches import Batches
 from keras_dbq.network.graph import Graph, flat_copy
-from keras_dbq.ops import coordinate_descent
 from keras_dbq.schemes import DBQScheme
 from keras_dbq.schemes.application import wrapped
-from keras_dbq.solving.moments import Moments, patches, positions
+from keras_dbq.solving import one_layer
+from keras_dbq.solving.finished import Finished, digest
 from keras_dbq.solving.walk import Walk
 from keras_dbq.wrapping import naming, wrappers
 from keras_dbq.wrapping.serialization import quantize_scope
-
-# choice: so many output positions of a layer are looked at, drawn evenly from all pictures.
-_POSITIONS = 64_000
-# choice: a pull of the solution towards the float weights, in units of the inputs' mean power.
-_RIDGE = 1e-4
 
 
 @dataclass
@@ -60,6 +53,7 @@ def solve_ternary(
     *,
     calibration: str | RangeEstimator = "max",
     seed: int = 0,
+    workdir: str | os.PathLike | None = None,
     progress: bool | None = None,
 ) -> Solved:
     """Gives ternary layers the codes and scales with which they compute what the float network computes.
@@ -72,25 +66,49 @@ def solve_ternary(
     Args:
       q_model: from `quantize_model` of `float_model` with a DBQScheme. Kernels, biases and batch norms get the float
         network's values first, whatever was done before; ternary layers are then solved, ranges measured anew.
-      float_model: the float network.
+      float_model: the float network; or, for a TSQScheme, the trained model of step 1, whose ranges and codes are kept
+        and whose weights are taken as they were before their rounding to 8 bits.
       data: pictures, as for `quantize_model`; about 1,000. Labels are not used.
       calibration: of the activation ranges, as for `quantize_model`.
       seed: of the positions in the pictures that are looked at.
+      workdir: folder for the finished layers. The same call with it goes on after the last one that was finished, and
+        ends with the same weights; None keeps nothing.
       progress: show bars; None: on a terminal.
 
     Returns:
       Solved: the error of every layer before and after.
 
     Raises:
-      TypeError: not a model.  ValueError: not quantized; no ternary layer; another network; bad data.
+      TypeError: not a model.  ValueError: not quantized; no ternary layer; another network; bad data; a
+        workdir of another run.
     """
     wrappers.check_quantized(q_model, "solve_ternary")
     seed = _checks.integer("seed", seed, 0, 2**31 - 1)
     if not any(_branches(layer) for layer in wrappers.all_layers(q_model)):
         raise ValueError("solve_ternary: expected a model with ternary layers, got none; use a DBQScheme with branches")
-    twin = wrapped(flat_copy(float_model), DBQScheme(on_unsupported="skip"))
+    if take_over(q_model, float_model):
+        calibration = ""
+    return solve_in_place(q_model, data, calibration=calibration, seed=seed, workdir=workdir, progress=progress)
+
+
+def take_over(q_model: keras.Model, model: keras.Model) -> bool:
+    """Gives a quantized model the float values of another one: kernels, biases, batch norms; ranges where it has some.
+
+    Args:
+      q_model: quantized.  model: the float network, or it quantized with the same activations (step 1 of TSQ).
+
+    Returns:
+      Whether `model` is quantized.
+
+    Raises:
+      ValueError: another network, or activations quantized otherwise.
+    """
+    step_1 = any(wrappers.quantized_output(layer) for layer in wrappers.all_layers(model))
+    twin = model if step_1 else wrapped(flat_copy(model), DBQScheme(on_unsupported="skip"))
     _take_float_values(q_model, twin)
-    return solve_in_place(q_model, data, calibration=calibration, seed=seed, progress=progress)
+    if step_1:
+        _take_ranges(q_model, model)
+    return step_1
 
 
 def solve_in_place(
@@ -99,23 +117,45 @@ def solve_in_place(
     *,
     calibration: str | RangeEstimator = "max",
     seed: int = 0,
+    workdir: str | os.PathLike | None = None,
     progress: bool | None = None,
 ) -> Solved:
-    """`solve_ternary` of a model that is the float network as long as its quantizers are off."""
+    """`solve_ternary` of a model that is the float network as long as its quantizers are off.
+
+    Args:
+      calibration: "" keeps the ranges as they are, and the wanted outputs are those with quantized activations.
+    """
     batches = data if isinstance(data, Batches) else Batches(data, q_model, progress=progress)
-    observe_ranges(q_model, batches, calibration, float_weights=True)
+    finished = Finished(workdir, _run(q_model, batches.pictures, seed), "solve_ternary")
+    if calibration:
+        observe_ranges(q_model, batches, calibration, float_weights=True)
     with quantize_scope():
         teacher = keras.models.clone_model(q_model)
     teacher.set_weights(q_model.get_weights())
-    with tempfile.TemporaryDirectory(prefix="keras_dbq_") as folder, _off(teacher):
+    with tempfile.TemporaryDirectory(prefix="keras_dbq_") as folder, _off(teacher, bool(calibration)):
         student, teacher_walk = Walk(q_model, batches, Path(folder) / "q"), Walk(teacher, batches, Path(folder) / "f")
-        result = _solve_layers(q_model, student, teacher_walk, batches.pictures, seed, progress)
-    observe_ranges(q_model, batches, calibration)
+        result = _solve_layers(q_model, student, teacher_walk, batches.pictures, seed, finished, progress)
+    if calibration:
+        observe_ranges(q_model, batches, calibration)
     return result
 
 
+def _run(q_model: keras.Model, pictures: int, seed: int) -> dict[str, Any]:
+    """What a work folder belongs to."""
+    layers = wrappers.all_layers(q_model)
+    weights = digest(variable.numpy() for layer in layers for variable in _float_variables(layer))
+    branches = {naming.plain_name(layer): _branches(layer) for layer in layers if _branches(layer)}
+    return {"weights": weights, "branches": branches, "pictures": pictures, "seed": seed}
+
+
 def _solve_layers(
-    q_model: keras.Model, student: Walk, teacher: Walk, pictures: int, seed: int, progress: bool | None
+    q_model: keras.Model,
+    student: Walk,
+    teacher: Walk,
+    pictures: int,
+    seed: int,
+    finished: Finished,
+    progress: bool | None,
 ) -> Solved:
     graph, folded, result = Graph(q_model), naming.folds(q_model), Solved()
     wanted = [position for position, node in enumerate(graph.nodes) if _branches(node.layer)]
@@ -125,11 +165,25 @@ def _solve_layers(
         if why:
             result.left[name] = why
             continue
-        student.advance(position)
-        teacher.advance(position)
-        moments = _moments(layer, teacher, student, seed + position, pictures)
-        result.errors[name] = _solve_layer(layer, folded.get(id(layer)), moments)
+        norm = folded.get(id(layer))
+        errors = _taken_over(one_layer.variables(layer, norm), finished.load(position))
+        if errors is None:
+            student.advance(position)
+            teacher.advance(position)
+            moments = one_layer.measure(layer, teacher, student, seed + position, pictures)
+            errors = one_layer.solve_layer(layer, norm, moments)
+            finished.save(position, [errors, *(v.numpy() for v in one_layer.variables(layer, norm))])
+        result.errors[name] = errors
     return result
+
+
+def _taken_over(variables: list[Any], stored: list[Any] | None) -> tuple[float, float] | None:
+    """Sets a layer that was finished before; its errors, or None where it was not."""
+    if stored is None:
+        return None
+    for variable, value in zip(variables, stored[1:], strict=True):
+        variable.assign(value)
+    return float(stored[0][0]), float(stored[0][1])
 
 
 def _take_float_values(q_model: keras.Model, twin: keras.Model) -> None:
@@ -148,6 +202,22 @@ def _take_float_values(q_model: keras.Model, twin: keras.Model) -> None:
             variable.assign(value)
 
 
+def _take_ranges(q_model: keras.Model, step_1: keras.Model) -> None:
+    """Ranges and codes of every activation, by the names of the layers."""
+    theirs = {layer.name: wrappers.quantized_output(layer) for layer in wrappers.all_layers(step_1)}
+    for layer in wrappers.all_layers(q_model):
+        own, other = wrappers.quantized_output(layer), theirs.get(layer.name)
+        if own is None:
+            continue
+        if other is None or other.quantizer.get_config() != own.quantizer.get_config():
+            raise ValueError(
+                f"solve_ternary: layer {naming.plain_name(layer)!r}: expected an activation quantized as in step 1, "
+                "got another quantizer; use the same scheme, but for branches, in both steps"
+            )
+        for name, variable in own.variables.items():
+            variable.assign(other.variables[name])
+
+
 def _float_variables(layer: keras.layers.Layer) -> Iterator[Any]:
     """A layer's kernel, bias, or the variables of a batch norm."""
     inner = wrappers.inner(layer)
@@ -164,66 +234,13 @@ def _branches(layer: keras.layers.Layer) -> int:
     return getattr(weights[0].quantizer, "branches", 0) if weights else 0
 
 
-def _off(model: keras.Model) -> Any:
-    return wrappers.quantizer_flags(model, weights_bypass=True, activations_bypass=True)
+def _off(model: keras.Model, activations: bool) -> Any:
+    return wrappers.quantizer_flags(model, weights_bypass=True, activations_bypass=activations)
 
 
 def _why_left(layer: keras.layers.Layer, graph: Graph) -> str:
     if len(graph.calls(layer)) > 1:
         return "called several times"
-    if not kernels.mixes_channels(wrappers.inner(layer)):
-        return "depthwise or grouped"
     if not wrappers.quantized_weights(layer)[0].quantizer.per_channel:
         return "one scale for all channels"
     return ""
-
-
-def _moments(layer: Any, teacher: Walk, student: Walk, seed: int, pictures: int) -> Moments:
-    """Moments of the layer's inputs in the quantized network and its float outputs, at positions drawn at random."""
-    inner = wrappers.inner(layer)
-    kernel = teacher.nodes[teacher.position].layer
-    w = kernels.columns(inner, wrappers.quantized_weights(kernel)[0].variable.numpy()).astype(np.float64)
-    total, rng = Moments.zeros(*w.shape), np.random.default_rng(seed)
-    for clean, noisy in zip(teacher.inputs(), student.inputs(), strict=True):
-        picked = _drawn(positions(inner, noisy), _POSITIONS * len(noisy) // pictures, rng)
-        total.add(patches(inner, noisy, picked), patches(inner, clean, picked).astype(np.float64) @ w)
-    return total
-
-
-def _drawn(count: int, wanted: int, rng: np.random.Generator) -> np.ndarray:
-    """`wanted` of `count` positions, at least one, in ascending order."""
-    wanted = min(count, max(1, wanted))
-    return np.sort(rng.choice(count, wanted, replace=False)) if wanted < count else np.arange(count)
-
-
-def _solve_layer(layer: Any, norm: Any, moments: Moments) -> tuple[float, float]:
-    """Solves a layer and sets it; (relative squared error before, after)."""
-    weight = wrappers.quantized_weights(layer)[0]
-    columns = weight.quantizer.columns
-    w = np.asarray(columns(weight.variable.numpy()), np.float64)
-    centred = norm is not None or wrappers.bias(layer) is not None
-    gram, cross, power = moments.centred(centred)
-    before = np.asarray(columns(weight.quantizer(weight.variable, False, weight.variables).numpy()), np.float64)
-    ridge = _RIDGE * max(np.trace(gram) / len(gram), np.finfo(np.float64).tiny)
-    pulled = gram + ridge * np.eye(len(gram)), cross + ridge * w
-    solution = coordinate_descent.solve(*pulled, w, weight.quantizer.branches)
-    weight.quantizer.assign(weight.variable, weight.variables, solution.codes, solution.scales)
-    after = np.asarray(columns(weight.quantizer(weight.variable, False, weight.variables).numpy()), np.float64)
-    _match_offset(layer, norm, moments, after)
-    total = max(power.sum(), np.finfo(np.float64).tiny)
-    errors = [(coordinate_descent.cost(gram, cross, q).sum() + power.sum()) / total for q in (before, after)]
-    return float(errors[0]), float(errors[1])
-
-
-def _match_offset(layer: Any, norm: Any, moments: Moments, w: np.ndarray) -> None:
-    """The layer's own offset: statistics of the batch norm behind it, or its bias."""
-    bias = wrappers.bias(layer)
-    mean = moments.x / moments.count @ w
-    if norm is not None:
-        own = 0 if bias is None else bias.numpy()
-        gram, _, _ = moments.centred(True)
-        inner = wrappers.inner(norm)
-        inner.moving_mean.assign((mean + own).astype(np.float32))
-        inner.moving_variance.assign((w * (gram @ w)).sum(0).astype(np.float32))
-    elif bias is not None:
-        bias.assign_add((moments.y / moments.count - mean).astype(np.float32))

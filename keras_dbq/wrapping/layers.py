@@ -1,4 +1,4 @@
-"""Our two Keras layers: a quantizer of a tensor that no layer can carry, and the name of an output."""
+"""Our Keras layers: a quantizer of a tensor that no layer can carry, codes by a table, and the name of an output."""
 
 from typing import Any
 
@@ -50,6 +50,17 @@ class QuantizeTensor(keras.layers.Layer):
         alone = type(self.quantizer) is ActivationQuantizer
         config = self.quantizer.get_config() if alone else serialize(self.quantizer)
         return {**super().get_config(), "quantizer": config}
+
+
+@register
+class CodeTable(QuantizeTensor):
+    """Makes few codes of a tensor that is on a grid of 256 codes already: in the file a table of those.
+
+    Args:
+      quantizer: CodeQuantizer, or its config.
+    """
+
+    quantization_role = "table"
 
 
 @register

@@ -41,7 +41,7 @@ def quantized_output(layer: keras.layers.Layer) -> QuantizedTensor | None:
     """The output (for a `QuantizeTensor`: the input) that this layer quantizes, or None."""
     if not layer.built:
         return None
-    if getattr(layer, "quantization_role", None) == "output":
+    if getattr(layer, "quantization_role", None) in ("output", "table"):
         return QuantizedTensor(layer.name, layer.quantizer, layer.quantizer_vars)
     placed = layer._output_quantizers if isinstance(layer, QuantizeWrapper) else []
     if not placed or _own(placed[0]) is None:

@@ -38,12 +38,14 @@ CASES = {
         "fixed": ({}, (-1.0, 2.0)),
         "frozen": ({}, ("ranges",)),
     },
+    quantizers.CodeQuantizer: {"bits": ({}, 3), "sparsity": ({}, 0.8), "fit": ({}, "data")},
 }
 # What the layer around the quantizer does: see the tests below.
 OF_THE_LAYER = {
     quantizers.TernaryBranchQuantizer: {"frozen"},
     quantizers.LinearWeightQuantizer: {"frozen", "round_bias"},
     quantizers.ActivationQuantizer: set(),
+    quantizers.CodeQuantizer: set(),
 }
 ALL = [(cls, option) for cls, options in CASES.items() for option in options]
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from keras_dbq.compat import keras
-from keras_dbq.solving.moments import Moments, patches, positions
+from keras_dbq.network import kernels
+from keras_dbq.solving.moments import Moments, by_group, groups, patches, positions
 
 L = keras.layers
 RNG = np.random.default_rng(0)
@@ -30,6 +31,28 @@ def test_a_convolution_is_its_patches_times_its_kernel(kernel, strides, dilation
     picked = RNG.permutation(len(wanted))[:7]
     got = patches(layer, x, picked) @ layer.get_weights()[0].reshape(-1, 4)
     np.testing.assert_allclose(got, wanted[picked], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "layer, count",
+    [
+        (L.DepthwiseConv2D(3, 2, "same", depth_multiplier=2, use_bias=False), 6),
+        (L.DepthwiseConv2D((2, 3), dilation_rate=2, use_bias=False), 6),
+        (L.Conv2D(9, 3, padding="same", groups=3, use_bias=False), 3),
+        (L.Conv2D(4, 3, use_bias=False), 1),
+    ],
+)
+def test_groups_of_channels_have_inputs_of_their_own(layer, count):
+    x = RNG.normal(size=(2, 9, 8, 6)).astype(np.float32)
+    wanted = layer(x).numpy()
+    wanted = wanted.reshape(-1, wanted.shape[-1])
+    assert groups(layer, 6) == count
+    picked = RNG.permutation(len(wanted))[:11]
+    seen = by_group(layer, patches(layer, x, picked), 6)
+    parts = np.split(kernels.columns(layer, layer.get_weights()[0]), count, 1)
+    np.testing.assert_allclose(
+        np.concatenate([a @ w for a, w in zip(seen, parts, strict=True)], 1), wanted[picked], atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("shape", [(5, 6), (2, 3, 6)])

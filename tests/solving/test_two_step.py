@@ -5,7 +5,7 @@ import pytest
 
 import keras_dbq
 from keras_dbq.compat import keras
-from keras_dbq.solving import Solved, two_step
+from keras_dbq.solving import Solved, one_layer
 from tests import nets
 
 L = keras.layers
@@ -64,18 +64,67 @@ def test_of_a_model_whatever_was_done_to_it():
 def test_layers_that_are_left_say_why():
     inputs = keras.Input((8, 8, 4))
     shared = L.Conv2D(4, 3, padding="same", name="shared")
-    x = L.DepthwiseConv2D(3, name="depthwise")(shared(shared(inputs)))
+    x = L.Conv2D(4, 3, name="whole")(shared(shared(inputs)))
     model = nets.randomize(keras.Model(inputs, L.Conv2D(3, 1, name="last")(x)))
     x = np.random.default_rng(0).normal(size=(20, 8, 8, 4)).astype(np.float32)
-    scheme = keras_dbq.DBQScheme(1, ternary_first=True, ternary_depthwise=True, ternary_last=True)
+    overrides = {"whole": {"per_channel": False}}
+    scheme = keras_dbq.DBQScheme(1, ternary_first=True, ternary_last=True, overrides=overrides)
     q_model = keras_dbq.quantize_model(model, scheme, calibration_data=x)
     result = keras_dbq.solve_ternary(q_model, model, x)
-    assert result.left == {"shared": "called several times", "depthwise": "depthwise or grouped"}
+    assert result.left == {"shared": "called several times", "whole": "one scale for all channels"}
     assert list(result.errors) == ["last"] and "called several times" in str(result)
 
 
+def test_every_kind_of_layer():
+    """Depthwise, grouped, strided, dilated, 1x1 and Dense layers: each has less error than the fit, and packs."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((12, 12, 4))
+    x = L.Conv2D(8, 3, padding="same", name="first")(inputs)
+    x = L.ReLU()(L.DepthwiseConv2D(3, 2, "same", depth_multiplier=2, name="depthwise")(x))
+    x = L.ReLU()(L.Conv2D(8, 3, groups=2, padding="same", name="grouped")(x))
+    x = L.ReLU()(L.Conv2D(8, 3, 2, "same", name="strided")(x))
+    x = L.ReLU()(L.Conv2D(8, 3, dilation_rate=2, padding="same", name="dilated")(x))
+    x = L.ReLU()(L.Conv2D(12, 1, name="pointwise")(x))
+    x = L.ReLU()(L.Dense(16, name="dense")(L.Flatten()(x)))
+    model = nets.randomize(keras.Model(inputs, L.Dense(4, name="head")(x)))
+    pictures = np.random.default_rng(0).normal(size=(60, 12, 12, 4)).astype(np.float32)
+    scheme = keras_dbq.DBQScheme(2, ternary_depthwise=True, overrides={"grouped": {"branches": 2}})
+    q_model = keras_dbq.quantize_model(model, scheme, calibration_data=pictures)
+    result = keras_dbq.solve_ternary(q_model, model, pictures)
+    assert set(result.errors) == {"depthwise", "grouped", "strided", "dilated", "pointwise", "dense"}
+    assert not result.left and all(after < before for before, after in result.errors.values())
+    report = keras_dbq.export_tflite(q_model, None)  # grouped convolutions have codes, but no packed form
+    assert keras_dbq.verify(q_model, report.data, pictures[:20], top1_threshold=0).passed
+
+
+def test_a_killed_run_goes_on_after_the_last_finished_layer(tmp_path, monkeypatch):
+    model, solve, solved = network(), one_layer.solve_layer, []
+
+    def killed(layer, *arguments):
+        if len(solved) == 2:
+            raise KeyboardInterrupt
+        solved.append(layer.name)
+        return solve(layer, *arguments)
+
+    def q_model():
+        return keras_dbq.quantize_model(model, keras_dbq.DBQScheme(2), calibration_data=X)
+
+    whole, parts = q_model(), q_model()
+    wanted = keras_dbq.solve_ternary(whole, model, X)
+    monkeypatch.setattr(one_layer, "solve_layer", killed)
+    with pytest.raises(KeyboardInterrupt):
+        keras_dbq.solve_ternary(parts, model, X, workdir=tmp_path / "work")
+    monkeypatch.setattr(one_layer, "solve_layer", lambda layer, *a: solved.append(layer.name) or solve(layer, *a))
+    again = q_model()
+    assert keras_dbq.solve_ternary(again, model, X, workdir=tmp_path / "work").errors == wanted.errors
+    assert solved == ["quant_conv1", "quant_conv2", "quant_dense"]
+    assert all(np.array_equal(a, b) for a, b in zip(whole.get_weights(), again.get_weights(), strict=True))
+    with pytest.raises(ValueError, match="expected a run with the same settings, got one with another seed"):
+        keras_dbq.solve_ternary(again, model, X, workdir=tmp_path / "work", seed=1)
+
+
 def test_seed_chooses_the_positions(monkeypatch):
-    monkeypatch.setattr(two_step, "_POSITIONS", 300)
+    monkeypatch.setattr(one_layer, "_POSITIONS", 300)
     model = network()
     kernels = []
     for seed in (0, 0, 1):

@@ -1,0 +1,95 @@
+"""One layer: less error, offset and spread behind it those of the wanted output; brute force on a depthwise kernel."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+import keras_dbq
+from keras_dbq.compat import keras
+from keras_dbq.solving import one_layer
+from keras_dbq.solving.moments import Moments
+from keras_dbq.wrapping import naming, wrappers
+from tests import nets
+
+L = keras.layers
+RNG = np.random.default_rng(0)
+
+
+def quantized(kind, bias):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6, 6, 4))
+    layer = {"conv": L.Conv2D(5, 2, use_bias=bias), "depthwise": L.DepthwiseConv2D(2, use_bias=bias)}[kind]
+    x = layer(inputs)
+    x = x if bias else L.BatchNormalization()(x)
+    scheme = keras_dbq.DBQScheme(1, ternary_first=True, ternary_last=True, ternary_depthwise=True)
+    pictures = RNG.normal(size=(20, 6, 6, 4)).astype(np.float32)
+    q_model = keras_dbq.quantize_model(nets.randomize(keras.Model(inputs, L.ReLU()(x))), scheme, pictures)
+    wrapper = next(layer for layer in wrappers.all_layers(q_model) if wrappers.quantized_weights(layer))
+    return wrapper, naming.folds(q_model).get(id(wrapper))
+
+
+def moments_of(wrapper, groups, count=4000):
+    """Inputs of some covariance and the layer's own float outputs."""
+    weight = wrappers.quantized_weights(wrapper)[0]
+    parts = np.split(np.asarray(weight.quantizer.columns(weight.variable.numpy()), np.float64), groups, 1)
+    found, data = [], []
+    for w in parts:
+        x = RNG.normal(1, 1, size=(count, len(w))) @ RNG.normal(size=(len(w), len(w)))
+        total = Moments.zeros(*w.shape)
+        total.add(x, x @ w + 0.5)
+        found.append(total)
+        data.append((x, x @ w + 0.5))
+    return found, data
+
+
+@pytest.mark.parametrize("kind, groups", [("conv", 1), ("depthwise", 4)])
+@pytest.mark.parametrize("bias", [False, True])
+def test_errors_are_those_of_the_data_and_the_offset_matches(kind, groups, bias):
+    wrapper, norm = quantized(kind, bias)
+    moments, data = moments_of(wrapper, groups)
+    own = 0 if norm is not None else wrapper.layer.bias.numpy()
+    before, after = one_layer.solve_layer(wrapper, norm, moments)
+    weight = wrappers.quantized_weights(wrapper)[0]
+    parts = np.split(one_layer._quantized(weight), groups, 1)
+    got = np.concatenate([x @ w for (x, _), w in zip(data, parts, strict=True)], 1)
+    wanted = np.concatenate([y for _, y in data], 1)
+    error = ((got - got.mean(0) - wanted + wanted.mean(0)) ** 2).sum() / ((wanted - wanted.mean(0)) ** 2).sum()
+    assert after == pytest.approx(error, rel=1e-4) and after < before
+    if norm is None:
+        np.testing.assert_allclose(wrapper.layer.bias.numpy(), own + wanted.mean(0) - got.mean(0), 1e-4, 1e-4)
+    else:
+        inner = wrappers.inner(norm)
+        np.testing.assert_allclose(inner.moving_mean.numpy(), got.mean(0), 1e-4, 1e-4)
+        np.testing.assert_allclose(inner.moving_variance.numpy(), got.var(0), 1e-3)
+
+
+def test_brute_force_on_a_depthwise_kernel_is_hardly_better():
+    """All 3**4 kernels of a channel, each with its best scale and offset."""
+    wrapper, norm = quantized("depthwise", False)
+    moments, data = moments_of(wrapper, 4)
+    one_layer.solve_layer(wrapper, norm, moments)
+    weight = wrappers.quantized_weights(wrapper)[0]
+    every = np.array(list(itertools.product((-1, 0, 1), repeat=4)), float).T
+    for (x, y), w in zip(data, np.split(one_layer._quantized(weight), 4, 1), strict=True):
+        x, y = x - x.mean(0), y[:, 0] - y[:, 0].mean()
+        tried = x @ every
+        power = (tried**2).sum(0)
+        best = (y**2).sum() - ((tried.T @ y) ** 2 / np.where(power > 0, power, np.inf)).max()
+        found = ((x @ w[:, 0] - y) ** 2).sum()
+        codes = np.sign(w[:, 0])
+        own = (y**2).sum() - (x @ codes @ y) ** 2 / ((x @ codes) ** 2).sum()
+        assert found == pytest.approx(own, rel=1e-3)  # the scale is the best for these codes
+        assert best - 1e-6 <= found <= best + 0.15 * (y**2).sum()
+
+
+def test_inputs_that_never_change_leave_the_float_weights_fit():
+    wrapper, norm = quantized("depthwise", False)
+    moments, _ = moments_of(wrapper, 4)
+    moments[1] = Moments.zeros(4, 1)
+    moments[1].count = 5
+    weight = wrappers.quantized_weights(wrapper)[0]
+    before = one_layer._quantized(weight)[:, 1].copy()
+    one_layer.solve_layer(wrapper, norm, moments)
+    assert all(np.isfinite(v.numpy()).all() for v in one_layer.variables(wrapper, norm))
+    np.testing.assert_allclose(one_layer._quantized(weight)[:, 1], before, rtol=1e-5)

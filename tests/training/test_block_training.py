@@ -1,0 +1,69 @@
+"""One block: less error on pictures held back, never more, and the best of all epochs."""
+
+import numpy as np
+import pytest
+
+import keras_dbq
+from keras_dbq.compat import keras
+from keras_dbq.training import block_training
+from keras_dbq.training.stored import Stored
+from tests import nets
+
+L = keras.layers
+X = np.random.default_rng(0).normal(size=(80, 8, 8, 3)).astype(np.float32)
+
+
+def problem(tmp_path):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 8, 3))
+    x = L.ReLU(name="relu")(L.Conv2D(6, 3, name="conv")(inputs))
+    model = nets.randomize(keras.Model(inputs, L.Conv2D(4, 3, name="last")(x)))
+    scheme = keras_dbq.DBQScheme(1, ternary_first=True, ternary_last=True)
+    q_model = keras_dbq.quantize_model(model, scheme, calibration_data=X)
+    given = Stored(tmp_path / "x.npy", iter([X]), len(X))
+    wanted = given.through(lambda x: model(x, training=False), tmp_path / "y.npy")
+    return q_model, block_training.Data(given, given, wanted, np.arange(60), np.arange(60, 80), 80)
+
+
+def error(q_model, data):
+    y, wanted = q_model(data.given[data.held_back], training=False), data.wanted[data.held_back]
+    return float(np.square(y - wanted).mean() / np.square(wanted).mean())
+
+
+def settings(**changed):
+    return block_training.Settings(
+        **{**dict(epochs=8, learning_rate=0.02, batch_size=16, float_inputs=0.0, seed=0), **changed}
+    )
+
+
+@pytest.mark.parametrize("float_inputs", [0.0, 0.5])
+def test_training_lowers_the_error_that_it_says(tmp_path, float_inputs):
+    q_model, data = problem(tmp_path)
+    start = error(q_model, data)
+    before, after = block_training.train(q_model, q_model, data, settings(float_inputs=float_inputs), 0)
+    assert before == pytest.approx(start, rel=1e-3) and after == pytest.approx(error(q_model, data), rel=1e-3)
+    assert after < 0.95 * before
+
+
+def test_a_rate_that_is_far_too_high_leaves_the_start(tmp_path):
+    q_model, data = problem(tmp_path)
+    weights = q_model.get_weights()
+    before, after = block_training.train(q_model, q_model, data, settings(learning_rate=1e6, epochs=2), 0)
+    assert before == after
+    assert all(np.array_equal(a, b) for a, b in zip(weights, q_model.get_weights(), strict=True))
+
+
+def test_nothing_to_train(tmp_path):
+    q_model, data = problem(tmp_path)
+    q_model.trainable = False
+    before, after = block_training.train(q_model, q_model, data, settings(), 0)
+    assert before == after
+
+
+def test_the_same_seed_gives_the_same_weights(tmp_path):
+    results = []
+    for seed in (0, 0, 1):
+        q_model, data = problem(tmp_path)
+        block_training.train(q_model, q_model, data, settings(seed=seed, epochs=1, float_inputs=0.5), 0)
+        results.append(np.concatenate([w.ravel() for w in q_model.get_weights()]))
+    assert np.array_equal(results[0], results[1]) and not np.array_equal(results[0], results[2])
