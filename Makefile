@@ -39,7 +39,7 @@ test-cpp:
 test-tsan:
 	cmake -S tflite_ops -B $(BUILD)-threads -DDBQ_SANITIZE=thread
 	cmake --build $(BUILD)-threads -j 2 --target threads_test delegate_test
-	ctest --test-dir $(BUILD)-threads --output-on-failure -R '^(threads|delegate)_test$$'
+	TSAN_OPTIONS=halt_on_error=1 ctest --test-dir $(BUILD)-threads --output-on-failure -R '^(threads|delegate)_test$$'
 
 # The C++ tests on aarch64, under qemu: all on a Cortex-A53, those of kernels on every kind of processor.
 test-arm:
