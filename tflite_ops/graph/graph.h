@@ -37,7 +37,10 @@ struct Options {
   Padding padding = Padding::kValid;
   int kernel_h = 1, kernel_w = 1, stride_h = 1, stride_w = 1;
   bool keep_dims = false;
-  std::vector<int32_t> numbers;  // Reshape: the shape; Pad: before and after of every axis
+  bool align_corners = false, half_pixel_centers = false;
+  float slope = 0;
+  // Reshape: the shape; Pad: before and after of every axis; Resize: height and width; Table: the codes
+  std::vector<int32_t> numbers;
 };
 
 // Ternary weights before they are put together: integers = p * b1, or p * b1 + q * b2.

@@ -46,7 +46,7 @@ void LookUpBytes(const uint8_t* x, const uint8_t* table, uint8_t* y, int64_t cou
 }  // namespace
 
 const CodeKernels codes_avx2 = {"codes_avx2", kAvx2,     AddVectorCodes, MulVectorCodes, SumCodes,
-                                MaximumCodes, FlipCodes, ClampCodes,     LookUpBytes};
+                                MaximumCodes, FlipCodes, ClampCodes,     LookUpBytes,    BlendCodes};
 
 }  // namespace dbq
 

@@ -9,7 +9,7 @@
 namespace dbq {
 
 const CodeKernels codes_avx512 = {"codes_avx512", kAvx512Vnni, AddVectorCodes, MulVectorCodes, SumCodes,
-                                  MaximumCodes,   FlipCodes,   ClampCodes,     LookUpCodes};
+                                  MaximumCodes,   FlipCodes,   ClampCodes,     LookUpCodes,    BlendCodes};
 
 }  // namespace dbq
 

@@ -25,7 +25,7 @@ const CodeKernels codes_avx512vbmi = {"codes_avx512vbmi", kAvx512Vnni | kAvx512V
                                       AddVectorCodes,     MulVectorCodes,
                                       SumCodes,           MaximumCodes,
                                       FlipCodes,          ClampCodes,
-                                      LookUpBytes};
+                                      LookUpBytes,        BlendCodes};
 
 }  // namespace dbq
 

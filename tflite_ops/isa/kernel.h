@@ -143,6 +143,11 @@ struct MulParams {
   OutputStage stage;
 };
 
+// Of the second row and the second column, of 2^11.
+struct BlendWeights {
+  int32_t down, across;
+};
+
 struct CodeKernels {
   const char* name;
   Features needs;
@@ -153,6 +158,8 @@ struct CodeKernels {
   void (*flip)(const void* x, void* y, int64_t count);           // int8 <-> uint8
   void (*clamp)(const uint8_t* x, uint8_t low, uint8_t high, uint8_t* y, int64_t count);
   void (*look_up)(const uint8_t* x, const uint8_t* table, uint8_t* y, int64_t count);  // table: 256
+  // y = between x[0], x[1] (first row) and x[2], x[3] (second row), by 2^22 to nearest, ties up.
+  void (*blend)(BlendWeights w, const uint8_t* const* x, uint8_t* y, int64_t count);
 };
 
 #define DBQ_GEMM_KERNEL(name) extern const GemmKernel name;

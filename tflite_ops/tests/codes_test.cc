@@ -106,5 +106,22 @@ DBQ_TEST(SimpleOnes) {
   });
 }
 
+DBQ_TEST(Blend) {
+  ForEach([](const CodeKernels& kernels, int64_t count, Random* random) {
+    const BlendWeights w{random->Int(0, 2048), random->Int(0, 2048)};
+    std::vector<uint8_t> x[4], y(count + 64, 0x55), expected;
+    for (std::vector<uint8_t>& corner : x) corner = MakeCodes(count, random);
+    const uint8_t* corners[] = {x[0].data(), x[1].data(), x[2].data(), x[3].data()};
+    kernels.blend(w, corners, y.data(), count);
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t top = int64_t{x[0][i]} * (2048 - w.across) + int64_t{x[1][i]} * w.across;
+      const int64_t bottom = int64_t{x[2][i]} * (2048 - w.across) + int64_t{x[3][i]} * w.across;
+      const double between = static_cast<double>(top * (2048 - w.down) + bottom * w.down) / (2048.0 * 2048.0);
+      expected.push_back(static_cast<uint8_t>(std::floor(between + 0.5)));
+    }
+    ExpectCodes(kernels, expected, y);
+  });
+}
+
 }  // namespace
 }  // namespace dbq
