@@ -59,14 +59,16 @@ void ClampCodes(const uint8_t* __restrict x, uint8_t low, uint8_t high, uint8_t*
   for (int64_t i = 0; i < count; ++i) y[i] = table[x[i]];
 }
 
-void BlendCodes(BlendWeights w, const uint8_t* const* x, uint8_t* __restrict y, int64_t count) {
+[[maybe_unused]] void BlendCodes(const BlendRow& row, uint8_t* y) {
   constexpr int kOne = 1 << 11, kShift = 22;
-  const int32_t weights[] = {(kOne - w.down) * (kOne - w.across), (kOne - w.down) * w.across,
-                             w.down * (kOne - w.across), w.down * w.across};
-  const uint8_t* __restrict a = x[0], * __restrict b = x[1], * __restrict c = x[2], * __restrict d = x[3];
-  for (int64_t i = 0; i < count; ++i) {
-    const int32_t sum = a[i] * weights[0] + b[i] * weights[1] + c[i] * weights[2] + d[i] * weights[3];
-    y[i] = static_cast<uint8_t>((sum + (1 << (kShift - 1))) >> kShift);
+  for (int64_t pixel = 0; pixel < row.width; ++pixel, y += row.channels) {
+    const int64_t left = row.left[pixel], right = row.right[pixel];
+    const int32_t across = row.across[pixel];
+    for (int64_t c = 0; c < row.channels; ++c) {
+      const int32_t top = row.top[left + c] * (kOne - across) + row.top[right + c] * across;
+      const int32_t bottom = row.bottom[left + c] * (kOne - across) + row.bottom[right + c] * across;
+      y[c] = static_cast<uint8_t>((top * kOne + (bottom - top) * row.down + (1 << (kShift - 1))) >> kShift);
+    }
   }
 }
 

@@ -143,9 +143,13 @@ struct MulParams {
   OutputStage stage;
 };
 
-// Of the second row and the second column, of 2^11.
-struct BlendWeights {
-  int32_t down, across;
+// One row of an image between two others. Behind what is read and written lie kSlackBytes.
+struct BlendRow {
+  const uint8_t *top, *bottom;
+  int32_t down;  // weight of `bottom`, of 2^11
+  int64_t width, channels;
+  const int64_t *left, *right;  // [width] bytes from the start of both rows
+  const int32_t* across;        // [width] weight of `right`, of 2^11
 };
 
 struct CodeKernels {
@@ -158,8 +162,8 @@ struct CodeKernels {
   void (*flip)(const void* x, void* y, int64_t count);           // int8 <-> uint8
   void (*clamp)(const uint8_t* x, uint8_t low, uint8_t high, uint8_t* y, int64_t count);
   void (*look_up)(const uint8_t* x, const uint8_t* table, uint8_t* y, int64_t count);  // table: 256
-  // y = between x[0], x[1] (first row) and x[2], x[3] (second row), by 2^22 to nearest, ties up.
-  void (*blend)(BlendWeights w, const uint8_t* const* x, uint8_t* y, int64_t count);
+  // The sum of four corners and their weights, by 2^22 to nearest, ties up.
+  void (*blend)(const BlendRow& row, uint8_t* y);
 };
 
 #define DBQ_GEMM_KERNEL(name) extern const GemmKernel name;

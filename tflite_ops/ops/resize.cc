@@ -41,23 +41,25 @@ float ScaleOf(int64_t from, int64_t to, bool align_corners) {
 
 constexpr int kWeightBits = 11;
 
-// Between which rows (columns) a row (column) of the output lies.
+// Between which rows (columns) every row (column) of the output lies.
 struct Between {
-  int64_t first, second;
-  int32_t weight;  // of the second, of 2^11
+  std::vector<int64_t> first, second;
+  std::vector<int32_t> weight;  // of the second, of 2^11
 };
 
-std::vector<Between> MakeBetween(int64_t from, int64_t to, const Options& options) {
+// `unit`: what a step along the axis counts.
+Between MakeBetween(int64_t from, int64_t to, int64_t unit, const Options& options) {
   const float scale = ScaleOf(from, to, options.align_corners);
   const float offset = options.half_pixel_centers ? 0.5f * scale - 0.5f : 0.0f;
-  std::vector<Between> all;
+  Between all;
   for (int64_t i = 0; i < to; ++i) {
     const float product = static_cast<float>(i) * scale;
     const float position = std::min(std::max(product + offset, 0.0f), static_cast<float>(from - 1));
     const int64_t first = static_cast<int64_t>(position);
     const float fraction = position - static_cast<float>(first);
-    all.push_back({first, std::min(first + 1, from - 1),
-                   static_cast<int32_t>(std::lrint(fraction * static_cast<float>(1 << kWeightBits)))});
+    all.first.push_back(first * unit);
+    all.second.push_back(std::min(first + 1, from - 1) * unit);
+    all.weight.push_back(static_cast<int32_t>(std::lrint(fraction * static_cast<float>(1 << kWeightBits))));
   }
   return all;
 }
@@ -68,30 +70,22 @@ class BilinearStep : public Step {
       : Step(y.Rows(), static_cast<double>(y.Bytes())),
         x_(x),
         y_(y),
-        rows_(MakeBetween(x.height, y.height, options)),
-        columns_(MakeBetween(x.width, y.width, options)),
+        rows_(MakeBetween(x.height, y.height, 1, options)),
+        columns_(MakeBetween(x.width, y.width, x.channels, options)),
         codes_(codes) {}
 
   void Run(const RunContext&, int64_t begin, int64_t end) const override {
-    for (int64_t row = begin; row < end; ++row) RunRow(row);
-  }
-
- private:
-  void RunRow(int64_t row) const {
-    const Between& down = rows_[row % y_.height];
-    const int64_t image = row / y_.height * x_.height, channels = x_.channels;
-    const uint8_t *top = x_.Row(image + down.first), *bottom = x_.Row(image + down.second);
-    uint8_t* y = y_.Row(row);
-    for (const Between& across : columns_) {
-      const int64_t left = across.first * channels, right = across.second * channels;
-      const uint8_t* corners[] = {top + left, top + right, bottom + left, bottom + right};
-      codes_.blend({down.weight, across.weight}, corners, y, channels);
-      y += channels;
+    for (int64_t row = begin; row < end; ++row) {
+      const int64_t image = row / y_.height * x_.height, i = row % y_.height;
+      codes_.blend({x_.Row(image + rows_.first[i]), x_.Row(image + rows_.second[i]), rows_.weight[i], y_.width,
+                    y_.channels, columns_.first.data(), columns_.second.data(), columns_.weight.data()},
+                   y_.Row(row));
     }
   }
 
+ private:
   Image x_, y_;
-  std::vector<Between> rows_, columns_;
+  Between rows_, columns_;
   const CodeKernels& codes_;
 };
 
