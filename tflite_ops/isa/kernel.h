@@ -53,6 +53,7 @@ struct PackedGemm {
   Buffer<int16_t> factors;   // p, q: in the order of the kernel
   bool has_lowest = false;   // some weight is -128; told where a kernel has to know
   OutputStage stage;
+  int64_t Bytes() const { return weights.bytes() + bias.bytes() + multiplier.bytes() + factors.bytes(); }
 };
 
 // Pixels 0 .. count - 1 times panels first_panel .. last_panel - 1.
@@ -105,6 +106,7 @@ struct PackedDepthwise {
   Buffer<float> multiplier;
   bool has_lowest = false;  // as of a PackedGemm
   OutputStage stage;
+  int64_t Bytes() const { return weights.bytes() + bias.bytes() + multiplier.bytes(); }
 };
 
 // `rows` output rows of `width` pixels. x points to the first tap of the first output pixel; pixels are dense.

@@ -30,6 +30,11 @@ class GemmStep : public Step {
         output_(y.data) {}
 
   const char* Kernel() const override { return layer_->gemm_kernel->name; }
+  int64_t WeightBytes() const override {
+    int64_t bytes = 0;
+    for (const PackedGemm& gemm : layer_->gemms) bytes += gemm.Bytes();
+    return bytes;
+  }
   int64_t ScratchBytes() const override { return layer_->gemm_kernel->scratch_bytes(layer_->gemms[0].shape); }
 
   // Units are tiles of pixels; where there are too few of them to share, panels of channels.
