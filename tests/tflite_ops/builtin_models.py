@@ -216,7 +216,7 @@ def concatenation(seed: int) -> Example:
 
 
 def _one_code(seed: int, code: int, output: tuple[float, int] | None = None, ratio: float = 4.0) -> tuple[_Random, Any]:
-    """An operator on single codes, all 256 of which occur; the output's grid, or one up to `ratio` times the input's."""
+    """An operator on single codes, all of which occur; the output's grid, or one up to `ratio` times the input's."""
     r = _Random(seed)
     shape = (1, 16, 8 * r.int(2, 3))
     x_grid, y_grid = r.quantization(), r.quantization()
