@@ -131,12 +131,14 @@ void PackLayer(const Lowering& lowering, GemmShape shape, Node* node) {
 
 void AddPixels(const WindowGeometry& g, const Image& x, const Image& y, std::vector<int32_t>* from,
                std::vector<int32_t>* to) {
-  for (int64_t row = 0; row < y.Rows(); ++row) {
+  from->resize(y.Rows() * y.width), to->resize(y.Rows() * y.width);
+  for (int64_t row = 0, i = 0; row < y.Rows(); ++row) {
     const int64_t top = g.Top(row % y.height);
     const int64_t start = row / y.height * x.ImageBytes() + top * x.RowBytes() - g.left * x.channels;
-    for (int64_t column = 0; column < y.width; ++column) {
-      from->push_back(static_cast<int32_t>(start + column * g.stride_w * x.channels));
-      to->push_back(static_cast<int32_t>(y.Row(row) - y.data + column * y.channels));
+    const int64_t end = y.Row(row) - y.data;
+    for (int64_t column = 0; column < y.width; ++column, ++i) {
+      (*from)[i] = static_cast<int32_t>(start + column * g.stride_w * x.channels);
+      (*to)[i] = static_cast<int32_t>(end + column * y.channels);
     }
   }
 }
