@@ -76,6 +76,9 @@ struct Graph {
   }
 };
 
+// Operators that together are a function of one code become one table.
+void FoldFunctions(Graph* graph);
+
 // Makes the graph smaller and gives every node the form that it can run: pads become part of the convolutions behind
 // them, and a fully connected layer gets its input without a border.
 void Simplify(Graph* graph);

@@ -3,7 +3,7 @@
 //   QUANTIZE, LEAKY_RELU    ((x - z_x) m + 128) >> 8, m = rne(256 ratio), below zero with the slope's ratio
 //   RELU, RELU6             the builtin kernel: a multiplier of 31 bits, rounded in two steps
 //   HARD_SWISH              the builtin kernel: fixed point of 16 bits
-//   a table of the file     CAST, CAST, GATHER, as keras_dbq.export writes it
+//   a table                 CAST, CAST, GATHER, as keras_dbq.export writes it, or several operators (graph/fold.cc)
 #include <algorithm>
 #include <cmath>
 
