@@ -10,7 +10,7 @@ SOURCES := setup.py pyproject.toml $(shell find keras_dbq -name '*.py') \
            $(shell find tflite_ops -name 'build*' -prune -o \( -name '*.cc' -o -name '*.h' -o -name '*.map' -o -name '*.inc' \) -print)
 CXX_FILES := $(shell find tflite_ops -name 'build*' -prune -o \( -name '*.cc' -o -name '*.h' \) -print)
 
-.PHONY: demo test test-slow lint test-cpp test-arm wheel-test clean
+.PHONY: demo test test-slow lint test-cpp test-tsan test-arm wheel-test clean
 
 demo: $(VENV)/.examples
 	$(BIN)/python examples/demo/main.py --out out/demo $(ARGS)
@@ -34,6 +34,12 @@ test-cpp:
 	cmake -S tflite_ops -B $(BUILD)-sanitize -DDBQ_SANITIZE=address,undefined
 	cmake --build $(BUILD)-sanitize -j 2
 	ctest --test-dir $(BUILD)-sanitize --output-on-failure
+
+# The C++ tests that use several threads with the thread sanitizer; any race ends the run.
+test-tsan:
+	cmake -S tflite_ops -B $(BUILD)-threads -DDBQ_SANITIZE=thread
+	cmake --build $(BUILD)-threads -j 2 --target threads_test delegate_test
+	TSAN_OPTIONS=halt_on_error=1 ctest --test-dir $(BUILD)-threads --output-on-failure -R '^(threads|delegate)_test$$'
 
 # The C++ tests on aarch64, under qemu: all on a Cortex-A53, those of kernels on every kind of processor.
 test-arm:
@@ -60,4 +66,4 @@ $(BIN)/python:
 	PYTHON="$(PYTHON)" tools/make_venv.sh $(VENV)
 
 clean:
-	rm -rf $(VENV) $(BUILD)-sanitize $(BUILD)-arm build dist out *.egg-info
+	rm -rf $(VENV) $(BUILD)-sanitize $(BUILD)-threads $(BUILD)-arm build dist out *.egg-info

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import argparse
 import gc
+import json
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -33,6 +35,7 @@ EXAMPLES = 8  # compared before anything is timed
 ROUND_US = 2000.0  # a turn is long enough for the clock
 WARM_UP = 20  # rounds that do not count
 LOADS = 15  # of each file
+_STATUS = Path("/proc/self/status")
 
 
 @dataclass
@@ -47,6 +50,19 @@ class Step:
 
 
 @dataclass
+class Memory:
+    """Bytes. Those of a process are None where the system does not tell."""
+
+    arena: int  # our activations
+    scratch: int  # of all our threads
+    weights: int  # ours, in the layout of the kernels
+    file_ours: int
+    file_stock: int
+    process_ours: int | None  # what loading and a first run added to a fresh process
+    process_stock: int | None
+
+
+@dataclass
 class Report:
     """What was measured. Times in microseconds of a run."""
 
@@ -56,6 +72,7 @@ class Report:
     stock: list[float]
     load_ours: float  # from bytes to the first result, milliseconds
     load_stock: float
+    memory: Memory
     steps: list[Step] = field(default_factory=list)
     peak: float = 0.0  # multiply-adds in a nanosecond
 
@@ -75,7 +92,15 @@ class Report:
         low, high = np.percentile(self._ratios(), [10, 90])
         head = f"{cpu_name()}, {self.threads} thread(s), {self.rounds} rounds in turns, outputs equal"
         ratio = f"ours / stock: {self.ratio:.3f} (p10 {low:.3f}, p90 {high:.3f})"
-        return "\n\n".join([head, str(table), ratio, self._steps_table(), self._roofline()])
+        parts = [head, str(table), ratio, self._memory_table(), self._steps_table(), self._roofline()]
+        return "\n\n".join(parts)
+
+    def _memory_table(self) -> str:
+        m = self.memory
+        table = Table(["KiB", "file", "weights in use", "activations", "scratch", "process grows by"])
+        table.add("ours", *map(_kib, (m.file_ours, m.weights, m.arena, m.scratch, m.process_ours)))
+        table.add("stock", _kib(m.file_stock), "", "", "", _kib(m.process_stock))
+        return str(table)
 
     def _steps_table(self) -> str:
         table = Table(["us", "share", "threads", "GMAC/s", "of peak", "kernel", "operator"])
@@ -128,8 +153,10 @@ def compare(
     times_a, times_b = _in_turns(a.invoke, b.invoke, rounds, clock)
     loads = [(_load(ours, threads, {"isa": isa}), _load(stock, threads, None)) for _ in range(LOADS)]
     medians = [statistics.median(column) for column in zip(*loads, strict=True)]
-    report = Report(threads, rounds, times_a, times_b, *medians)
-    report.steps = _steps(ours, threads, isa)
+    steps, plan = _profile(ours, threads, isa)
+    grown = [_process_growth(ours, threads, {"isa": isa}), _process_growth(stock, threads, None)]
+    memory = Memory(*plan, len(ours), len(stock), *grown)
+    report = Report(threads, rounds, times_a, times_b, *medians, memory, steps)
     if peak:
         report.peak = _peak(isa)
     return report
@@ -142,6 +169,40 @@ def _load(content: bytes, threads: int, options: dict[str, str] | None) -> float
     _set_inputs(model, 0)
     model.invoke()
     return (time.perf_counter() - start) * 1000
+
+
+def _kib(size: int | None) -> str:
+    return "" if size is None else f"{size / 1024:.1f}"
+
+
+def _process_growth(content: bytes, threads: int, options: dict[str, str] | None) -> int | None:
+    """Bytes of its own, not of files, that loading and a first run add to a fresh process."""
+    if not _STATUS.is_file():
+        return None
+    code = "import sys; from keras_dbq import benchmark; benchmark._print_growth(*sys.argv[1:])"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "m.tflite"
+        path.write_bytes(content)
+        command = [sys.executable, "-c", code, str(path), str(threads), json.dumps(options)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return int(done.stdout.split()[-1])
+
+
+def _print_growth(path: str, threads: str, options: str) -> None:
+    content, delegate = Path(path).read_bytes(), json.loads(options)
+    _load(_product(1, 8, 8), 1, {} if delegate is not None else None)  # what any file loads: libraries, Python's own
+    before = _own_bytes()
+    model = runtime.open_runtime(content, int(threads), delegate)
+    _set_inputs(model, 0)
+    model.invoke()
+    print(_own_bytes() - before)
+
+
+def _own_bytes() -> int:
+    """Memory of this process that is in use and no file's."""
+    gc.collect()
+    line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("RssAnon"))
+    return int(line.split()[1]) * 1024
 
 
 def _set_inputs(model: Any, seed: int) -> None:
@@ -189,8 +250,8 @@ def _turn(run: Callable[[], None], count: int, clock: Callable[[], float] = time
 # steps
 
 
-def _steps(content: bytes, threads: int, isa: str) -> list[Step]:
-    """Times of our steps, which the delegate writes when its interpreter ends."""
+def _profile(content: bytes, threads: int, isa: str) -> tuple[list[Step], list[int]]:
+    """(our steps; bytes of arena, scratch and weights), which the delegate writes when its interpreter ends."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "profile"
         model = runtime.open_runtime(content, threads, {"isa": isa, "profile": str(path)})
@@ -199,13 +260,15 @@ def _steps(content: bytes, threads: int, isa: str) -> list[Step]:
         _turn(model.invoke, count)
         del model
         gc.collect()
-        lines = path.read_text().splitlines() if path.is_file() else []
+        lines = [line.split("\t") for line in path.read_text().splitlines()] if path.is_file() else []
     macs = multiply_adds(content)
-    return [_step(line, macs) for line in lines]
+    partitions = [[0, 0, 0], *([int(n) for n in line[1:]] for line in lines if line[0] == "memory")]
+    steps = [_step(line, macs) for line in lines if line[0] != "memory"]
+    return steps, [sum(column) for column in zip(*partitions, strict=True)]
 
 
-def _step(line: str, macs: dict[str, int]) -> Step:
-    microseconds, threads, kernel, name = line.split("\t")
+def _step(line: list[str], macs: dict[str, int]) -> Step:
+    microseconds, threads, kernel, name = line
     output = name.partition("'")[2].rpartition("'")[0]
     return Step(name, kernel, int(threads), float(microseconds), macs.get(output, 0) if kernel else 0)
 

@@ -21,7 +21,12 @@ def test_report_of_a_packed_file_and_its_twin() -> None:
     macs = 12 * 10 * 7 * 3 * 3 * 5
     assert [step.macs for step in report.steps if step.macs] == [macs]
     assert report.peak > 0 and report.load_ours > 0 and report.load_stock > 0
+    memory = report.memory
+    assert memory.arena >= 12 * 10 * (5 + 7) and memory.weights >= 7 * 45
+    assert memory.file_ours < memory.file_stock
+    assert memory.process_ours is not None and memory.process_ours >= 0
     text = str(report)
+    assert "process grows by" in text
     assert "outputs equal" in text and "DbqConv2D 'y'" in text and "large matrix product" in text
 
 

@@ -18,7 +18,6 @@ import numpy as np
 from keras_dbq import _checks
 from keras_dbq.reference.rounding import input_codes
 from keras_dbq.structure import check_file
-from keras_dbq.tflite import flatbuffer as fb
 from keras_dbq.tflite import signature
 
 _LIBRARY = "libdbq_delegate.so"
@@ -95,7 +94,7 @@ class Interpreter:
                 options if delegate and _is_useful(content) else None,
                 experimental_preserve_all_tensors=preserve_all_tensors,
             )
-            self._ends = signature.read(fb.parse(content))
+            self._ends = signature.read_content(content)
         self._preserve_all_tensors = preserve_all_tensors
         self._file_batch = int(self.input_details[0]["shape"][0]) if len(self.input_details[0]["shape"]) else 1
         self._batch_is_fixed = False

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,24 @@ def read(model: Any) -> Ends:
     inputs = _names(model, graph.inputs, signature.inputs if signature else None)
     outputs = _names(model, graph.outputs, signature.outputs if signature else None)
     return Ends(inputs, outputs, metadata.read(model).get(_OUTPUTS) == _DICT)
+
+
+def read_content(content: bytes) -> Ends:
+    """`read` of a file that is known to be whole, without taking all of it apart: that would take most of a load."""
+    whole = fb.schema.Model.GetRootAs(content)
+    graph = whole.Subgraphs(0)
+    inputs = [int(graph.Inputs(i)) for i in range(graph.InputsLength())]
+    outputs = [int(graph.Outputs(i)) for i in range(graph.OutputsLength())]
+    tensors = {i: SimpleNamespace(name=graph.Tensors(i).Name()) for i in {*inputs, *outputs}}
+    signatures = (whole.SignatureDefs(i) for i in range(whole.SignatureDefsLength()))
+    entries = [fb.schema.MetadataT.InitFromObj(whole.Metadata(i)) for i in range(whole.MetadataLength())]
+    small = SimpleNamespace(
+        subgraphs=[SimpleNamespace(inputs=inputs, outputs=outputs, tensors=tensors)],
+        signatureDefs=[fb.schema.SignatureDefT.InitFromObj(signature) for signature in signatures],
+        metadata=entries,
+        buffers={e.buffer: fb.schema.BufferT.InitFromObj(whole.Buffers(e.buffer)) for e in entries},
+    )
+    return read(small)
 
 
 def write(model: Any, ends: Ends) -> None:

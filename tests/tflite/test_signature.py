@@ -161,4 +161,6 @@ def test_a_file_without_signature_has_the_names_of_its_tensors(build):
     stripped = fb.save_model(parsed)
     ends = signature.read(fb.load_model(stripped))
     assert [ends.inputs, ends.outputs] == names
+    assert signature.read_content(stripped) == ends
+    assert signature.read_content(data) == signature.read(fb.load_model(data))
     assert Engine(stripped).input_names == names[0] and Engine(stripped).output_names == names[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -214,6 +215,91 @@ def concatenation(seed: int) -> Example:
     return r.finish(inputs, y, shapes)
 
 
+def _one_code(seed: int, code: int, output: tuple[float, int] | None = None, ratio: float = 4.0) -> tuple[_Random, Any]:
+    """An operator on single codes, all of which occur; the output's grid, or one up to `ratio` times the input's."""
+    r = _Random(seed)
+    shape = (1, 16, 8 * r.int(2, 3))
+    x_grid, y_grid = r.quantization(), r.quantization()
+    factor = np.float32(ratio ** r.rng.uniform(-1, 1))
+    y_grid = (x_grid[0] * factor, y_grid[1]) if output is None else (np.float32(output[0]), np.array([output[1]]))
+    x, y = r.tensor("x", shape, x_grid), r.tensor("y", shape, y_grid)
+    operator = r.builder.operator(code, [x], [y])
+    r.builder.graph.inputs, r.builder.graph.outputs = [x], [y]
+    return r, operator
+
+
+def _every_code(r: _Random) -> Example:
+    shape = r.builder.graph.tensors[0].shape
+    return Example(r.builder.bytes(), [np.resize(np.arange(-128, 128), shape).astype(np.int8)])
+
+
+def quantize(seed: int) -> Example:
+    return _every_code(_one_code(seed, OP.QUANTIZE, ratio=60.0)[0])
+
+
+def tanh(seed: int) -> Example:
+    return _every_code(_one_code(seed, OP.TANH, (1 / 128, 0))[0])
+
+
+def logistic(seed: int) -> Example:
+    return _every_code(_one_code(seed, OP.LOGISTIC, (1 / 256, -128))[0])
+
+
+def relu(seed: int) -> Example:
+    return _every_code(_one_code(seed, OP.RELU)[0])
+
+
+def relu6(seed: int) -> Example:
+    return _every_code(_one_code(seed, OP.RELU6)[0])
+
+
+def hard_swish(seed: int) -> Example:
+    return _every_code(_one_code(seed, OP.HARD_SWISH)[0])
+
+
+def leaky_relu(seed: int) -> Example:
+    r, operator = _one_code(seed, OP.LEAKY_RELU)
+    operator.builtinOptionsType, operator.builtinOptions = OPTIONS.LeakyReluOptions, schema.LeakyReluOptionsT()
+    operator.builtinOptions.alpha = float(r.rng.uniform(0.05, 1.5)) * (-1) ** r.int(0, 1)
+    return _every_code(r)
+
+
+def table(seed: int) -> Example:
+    """CAST, CAST, GATHER, as keras_dbq.export writes a function of one number."""
+    r, operator = _one_code(seed, OP.CAST)
+    b, (x, y) = r.builder, (0, 1)
+    shape = tuple(b.graph.tensors[x].shape)
+    unsigned, index = b.tensor("unsigned", shape, "uint8"), b.tensor("index", shape, "int32")
+    operator.outputs = [unsigned]
+    second = b.operator(OP.CAST, [unsigned], [index])
+    for cast in (operator, second):
+        cast.builtinOptionsType, cast.builtinOptions = OPTIONS.CastOptions, schema.CastOptionsT()
+    codes = r.rng.integers(-128, 128, 256).astype(np.int8)
+    gather = b.operator(OP.GATHER, [b.tensor("table", (256,), data=codes, scale=np.float32(0.1)), index], [y])
+    gather.builtinOptionsType, gather.builtinOptions = OPTIONS.GatherOptions, schema.GatherOptionsT()
+    return _every_code(r)
+
+
+def _resize(seed: int, code: int, kind: int, options: Any) -> Example:
+    r = _Random(seed)
+    n, h, w, c = r.image()
+    q, size = r.quantization(), np.array([r.int(1, 20), r.int(1, 20)], np.int32)
+    x, y = r.tensor("x", (n, h, w, c), q), r.tensor("y", (n, *size, c), q)
+    options.alignCorners, options.halfPixelCenters = [(False, False), (True, False), (False, True)][seed % 3]
+    operator = r.builder.operator(code, [x, r.builder.tensor("size", (2,), "int32", size)], [y])
+    operator.builtinOptionsType, operator.builtinOptions = kind, options
+    return r.finish([x], y, [(n, h, w, c)])
+
+
+def resize_bilinear(seed: int) -> Example:
+    return _resize(seed, OP.RESIZE_BILINEAR, OPTIONS.ResizeBilinearOptions, schema.ResizeBilinearOptionsT())
+
+
+def resize_nearest(seed: int) -> Example:
+    kind = OPTIONS.ResizeNearestNeighborOptions
+    return _resize(seed, OP.RESIZE_NEAREST_NEIGHBOR, kind, schema.ResizeNearestNeighborOptionsT())
+
+
 EXAMPLES: dict[str, Callable[[int], Example]] = {
     f.__name__: f
     for f in (
@@ -229,5 +315,15 @@ EXAMPLES: dict[str, Callable[[int], Example]] = {
         pad,
         reshape,
         concatenation,
+        quantize,
+        tanh,
+        logistic,
+        relu,
+        relu6,
+        leaky_relu,
+        hard_swish,
+        table,
+        resize_bilinear,
+        resize_nearest,
     )
 }

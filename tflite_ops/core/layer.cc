@@ -101,16 +101,25 @@ OutputStage MakeOutputStage(Activation activation, float scale, int32_t zero_poi
 
 namespace {
 
+// integers += trits * scale, one scale for all or one for each. In loops that the compiler can make vectors of.
+void AddTrits(const int8_t* __restrict trits, const uint8_t* __restrict scale, int64_t count, bool each,
+              int8_t* __restrict integers) {
+  if (each) {
+    for (int64_t i = 0; i < count; ++i) integers[i] = static_cast<int8_t>(integers[i] + trits[i] * scale[i]);
+  } else {
+    const int8_t factor = static_cast<int8_t>(*scale);
+    for (int64_t i = 0; i < count; ++i) integers[i] = static_cast<int8_t>(integers[i] + trits[i] * factor);
+  }
+}
+
 // The output channel is the slowest axis of OHWI and the fastest of 1HWM.
 void AddBranch(const std::vector<int8_t>& trits, const uint8_t* scale, int64_t channels, bool channel_last,
                std::vector<int8_t>* integers) {
   const int64_t rows = channel_last ? static_cast<int64_t>(trits.size()) / channels : channels;
   const int64_t columns = static_cast<int64_t>(trits.size()) / rows;
-  for (int64_t row = 0, i = 0; row < rows; ++row) {
-    for (int64_t column = 0; column < columns; ++column, ++i) {
-      const int factor = scale[channel_last ? column : row];
-      (*integers)[i] = static_cast<int8_t>((*integers)[i] + trits[i] * factor);
-    }
+  for (int64_t row = 0; row < rows; ++row) {
+    AddTrits(trits.data() + row * columns, channel_last ? scale : scale + row, columns, channel_last,
+             integers->data() + row * columns);
   }
 }
 

@@ -1,5 +1,7 @@
 #include "core/packing.h"
 
+#include <cstring>
+
 namespace dbq {
 namespace {
 
@@ -35,9 +37,11 @@ Status CheckCodes(const uint8_t* codes, int64_t code_bytes, int branches, int64_
 
 namespace {
 
-// The five trits of every code byte: a division for each would take most of the time that a file takes to load.
+// The five trits of every code byte, and three that nobody needs: eight bytes are copied at once. A division for each
+// would take most of the time that a file takes to load.
 struct TritTable {
-  int8_t trits[kMaxCodeByte + 1][kTritsPerByte];
+  static constexpr int kBytes = 8;
+  int8_t trits[kMaxCodeByte + 1][kBytes];
   constexpr TritTable() : trits() {
     for (int byte = 0; byte <= kMaxCodeByte; ++byte) {
       for (int i = 0; i < kTritsPerByte; ++i) trits[byte][i] = Trit(byte, i);
@@ -49,7 +53,11 @@ constexpr TritTable kTable;
 }  // namespace
 
 void DecodePlane(const uint8_t* plane, int64_t weights, int8_t* trits) {
-  for (int64_t i = 0; i < weights; i += kTritsPerByte) {
+  int64_t i = 0;
+  for (; i + TritTable::kBytes <= weights; i += kTritsPerByte) {
+    std::memcpy(trits + i, kTable.trits[*plane++], TritTable::kBytes);  // the next copy writes over the last three
+  }
+  for (; i < weights; i += kTritsPerByte) {
     const int8_t* five = kTable.trits[*plane++];
     const int64_t count = weights - i < kTritsPerByte ? weights - i : kTritsPerByte;
     for (int64_t j = 0; j < count; ++j) trits[i + j] = five[j];

@@ -37,6 +37,7 @@ DBQ_SAME_FIELD(Node, user_data);
 DBQ_SAME_SIZE(DelegateParams);
 DBQ_SAME_FIELD(DelegateParams, delegate);
 DBQ_SAME_FIELD(DelegateParams, nodes_to_replace);
+DBQ_SAME_FIELD(DelegateParams, output_tensors);
 
 DBQ_SAME_SIZE(Registration);
 DBQ_SAME_FIELD(Registration, init);
@@ -57,6 +58,7 @@ DBQ_SAME_FIELD(Context, ReplaceNodeSubsetsWithDelegateKernels);
 DBQ_SAME_FIELD(Context, recommended_num_threads);
 DBQ_SAME_FIELD(Context, ResizeTensor);
 DBQ_SAME_FIELD(Context, GetTensor);
+DBQ_SAME_FIELD(Context, PreviewDelegatePartitioning);
 
 DBQ_SAME_SIZE(Delegate);
 DBQ_SAME_FIELD(Delegate, data_);

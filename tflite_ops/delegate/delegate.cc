@@ -1,14 +1,18 @@
 #include "delegate/delegate.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <iterator>
 #include <memory>
 #include <vector>
 
 #include "core/status.h"
 #include "delegate/import.h"
+#include "delegate/import_table.h"
 #include "delegate/partition.h"
+#include "delegate/tflite_options.h"
 
 namespace dbq {
 namespace {
@@ -19,27 +23,69 @@ bool TakesBuiltins(const Settings& settings) {
   return settings.builtins == Settings::Builtins::kAll || Has(settings.features, kAvx2);
 }
 
-bool IsOurs(const tflite::Context* context, const tflite::Node& node, const tflite::Registration& registration,
-            const Settings& settings) {
+struct NodeView {
+  tflite::Node* node = nullptr;
+  tflite::Registration* registration = nullptr;
+};
+
+// An error for a node that does not exist; never in a runtime that works.
+tflite::Status GetNode(tflite::Context* context, int index, NodeView* view) {
+  return context->GetNodeAndRegistration(context, index, &view->node, &view->registration);
+}
+
+bool IsOurs(const tflite::Context* context, const NodeView& view, const Settings& settings) {
   OpKind kind;
   // A damaged packed operator is ours, too: nobody else could say what is wrong with it.
-  if (IsPacked(registration, &kind)) return true;
-  if (!TakesBuiltins(settings)) return false;
+  if (IsPacked(*view.registration, &kind)) return true;
+  const int32_t code = view.registration->builtin_code;
+  if (!TakesBuiltins(settings) || code == tflite::kCast || code == tflite::kGather) return false;
   Graph graph;
-  return Importer(context, &graph).Add(node, registration).ok();
+  return Importer(context, &graph).Add(*view.node, *view.registration).ok();
+}
+
+bool IsOurs(tflite::Context* context, const TableChain& chain) {
+  Graph graph;
+  Importer importer(context, &graph);
+  for (int index : chain.nodes) {
+    NodeView view;
+    if (GetNode(context, index, &view) != tflite::kOk) return false;
+    if (!importer.Add(*view.node, *view.registration).ok()) return false;
+  }
+  return true;
+}
+
+// `found`, in the order of `plan`, and the nodes of the chains.
+std::vector<int> WithTables(const std::vector<int>& plan, std::vector<int> found,
+                            const std::vector<TableChain>& chains) {
+  for (const TableChain& chain : chains) found.insert(found.end(), chain.nodes, chain.nodes + 3);
+  std::sort(found.begin(), found.end());
+  std::vector<int> ordered;
+  std::copy_if(plan.begin(), plan.end(), std::back_inserter(ordered),
+               [&](int node) { return std::binary_search(found.begin(), found.end(), node); });
+  return ordered;
+}
+
+std::vector<TableChain> FindOurTables(tflite::Context* context, const std::vector<int>& plan,
+                                      const std::vector<int>& found, const Settings& settings) {
+  if (!TakesBuiltins(settings)) return {};
+  std::vector<TableChain> chains;
+  for (const TableChain& chain : FindTables(context, plan)) {
+    if (IsOurs(context, chain)) chains.push_back(chain);
+  }
+  return KeepHidden(context, WithTables(plan, found, chains), chains);
 }
 
 // The execution plan is copied first: replacing nodes invalidates it.
 tflite::Status FindNodes(tflite::Context* context, const Settings& settings, std::vector<int>* found) {
-  tflite::IntArray* plan = nullptr;
-  if (context->GetExecutionPlan(context, &plan) != tflite::kOk) return tflite::kError;
-  const std::vector<int> nodes(plan->data, plan->data + plan->size);
-  for (int index : nodes) {
-    tflite::Node* node = nullptr;
-    tflite::Registration* registration = nullptr;
-    if (context->GetNodeAndRegistration(context, index, &node, &registration) != tflite::kOk) return tflite::kError;
-    if (IsOurs(context, *node, *registration, settings)) found->push_back(index);
+  tflite::IntArray* array = nullptr;
+  if (context->GetExecutionPlan(context, &array) != tflite::kOk) return tflite::kError;
+  const std::vector<int> plan(array->data, array->data + array->size);
+  for (int index : plan) {
+    NodeView view;
+    if (GetNode(context, index, &view) != tflite::kOk) return tflite::kError;
+    if (IsOurs(context, view, settings)) found->push_back(index);
   }
+  *found = WithTables(plan, *found, FindOurTables(context, plan, *found, settings));
   return tflite::kOk;
 }
 

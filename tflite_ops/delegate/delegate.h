@@ -17,7 +17,7 @@ extern "C" {
 //     activation.
 //   "builtins" = "faster" (default: builtin int8 operators where our kernels are faster than the runtime's), "all" that
 //     are known to give the runtime's own bytes, or "none".
-//   "profile" = a file, to which every partition adds the time of its steps when its interpreter ends.
+//   "profile" = a file, to which every partition adds its memory and the time of its steps when its interpreter ends.
 // Returns null after calling report_error (may be null) for an option that is unknown or an instruction set that this
 // processor lacks.
 DBQ_EXPORT dbq::tflite::Delegate* tflite_plugin_create_delegate(const char* const* keys, const char* const* values,

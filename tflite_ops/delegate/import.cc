@@ -5,6 +5,7 @@
 
 #include "delegate/import_layer.h"
 #include "delegate/import_packed.h"
+#include "delegate/import_table.h"
 #include "delegate/tensors.h"
 #include "delegate/tflite_options.h"
 #include "ops/op.h"
@@ -86,6 +87,12 @@ Status ReadReshape(const tflite::Context* context, const tflite::Node& node, Opt
   return options->numbers.empty() ? Status::Error("the new shape is empty") : Status::Ok();
 }
 
+Status ReadResize(const tflite::Context* context, const tflite::Node& node, Options* options) {
+  const auto& p = *static_cast<const tflite::ResizeParams*>(node.builtin_data);
+  options->align_corners = p.align_corners, options->half_pixel_centers = p.half_pixel_centers;
+  return ReadNumbers(context, node, options);
+}
+
 struct Importable {
   int32_t builtin;
   const Operator* op;
@@ -106,6 +113,14 @@ constexpr Importable kImportable[] = {
     {tflite::kPad, &kPad, 1, false},
     {tflite::kConcatenation, &kConcatenation, 0, true},
     {tflite::kReshape, &kReshape, 1, false},
+    {tflite::kTanh, &kTanh, 1, false},
+    {tflite::kQuantize, &kQuantize, 1, false},
+    {tflite::kLeakyRelu, &kLeakyRelu, 1, true},
+    {tflite::kRelu, &kRelu, 1, false},
+    {tflite::kRelu6, &kRelu, 1, false},
+    {tflite::kHardSwish, &kHardSwish, 1, false},
+    {tflite::kResizeBilinear, &kResizeBilinear, 1, true},
+    {tflite::kResizeNearestNeighbor, &kResizeNearest, 1, true},
 };
 
 Status ReadOptions(int32_t builtin, const tflite::Context* context, const tflite::Node& node, Node* imported) {
@@ -116,7 +131,20 @@ Status ReadOptions(int32_t builtin, const tflite::Context* context, const tflite
     case tflite::kMul:
       return ReadActivation(static_cast<const tflite::MulParams*>(node.builtin_data)->activation, options);
     case tflite::kLogistic:
+    case tflite::kTanh:
+    case tflite::kQuantize:
+    case tflite::kHardSwish:
       return Status::Ok();
+    case tflite::kRelu:
+      return ReadActivation(static_cast<int>(Activation::kRelu), options);
+    case tflite::kRelu6:
+      return ReadActivation(static_cast<int>(Activation::kRelu6), options);
+    case tflite::kLeakyRelu:
+      options->slope = static_cast<const tflite::LeakyReluParams*>(node.builtin_data)->alpha;
+      return Status::Ok();
+    case tflite::kResizeBilinear:
+    case tflite::kResizeNearestNeighbor:
+      return ReadResize(context, node, options);
     case tflite::kMean:
       options->keep_dims = static_cast<const tflite::ReducerParams*>(node.builtin_data)->keep_dims;
       return ReadNumbers(context, node, options);
@@ -195,9 +223,14 @@ Status Importer::AddBuiltin(const tflite::Node& node, int32_t code) {
 
   Node imported;
   imported.op = found->op;
-  imported.label = Label(found->op->name, context_, node);
   DBQ_RETURN_IF_ERROR(ReadOptions(code, context_, node, &imported));
-  for (int i = 0; i < activations; ++i) imported.inputs.push_back(ValueOf(node.inputs->data[i]));
+  return AddNode(node, std::vector<int>(node.inputs->data, node.inputs->data + activations), std::move(imported));
+}
+
+// What AddBuiltin and AddTable have read and checked.
+Status Importer::AddNode(const tflite::Node& node, const std::vector<int>& inputs, Node imported) {
+  imported.label = Label(imported.op->name, context_, node);
+  for (int tensor : inputs) imported.inputs.push_back(ValueOf(tensor));
   imported.output = ValueOf(node.outputs->data[0]);
   DBQ_RETURN_IF_ERROR(imported.op->check(*graph_, imported));
   // With the shapes of the file: later ones may differ in the batch.
@@ -207,9 +240,26 @@ Status Importer::AddBuiltin(const tflite::Node& node, int32_t code) {
   return Status::Ok();
 }
 
+// FindTables has looked at the three nodes and their types.
+Status Importer::AddTable(const tflite::Node& gather) {
+  const auto found = casts_.find(gather.inputs->data[1]);
+  if (found == casts_.end()) return Status::Error("the indices are not codes");
+  DBQ_RETURN_IF_ERROR(CheckCodes(GetTensor(context_, found->second)));
+  DBQ_RETURN_IF_ERROR(CheckCodes(GetTensor(context_, gather.outputs->data[0])));
+  Node imported;
+  DBQ_RETURN_IF_ERROR(ImportTable(context_, gather, &imported));
+  return AddNode(gather, {found->second}, std::move(imported));
+}
+
 Status Importer::Add(const tflite::Node& node, const tflite::Registration& registration) {
   OpKind kind;
   if (IsPacked(registration, &kind)) return AddPacked(kind, node);
+  if (registration.builtin_code == tflite::kGather) return AddTable(node);
+  if (registration.builtin_code == tflite::kCast) {
+    const int from = node.inputs->data[0];
+    casts_[node.outputs->data[0]] = casts_.count(from) > 0 ? casts_[from] : from;
+    return Status::Ok();
+  }
   return AddBuiltin(node, registration.builtin_code);
 }
 

@@ -15,7 +15,7 @@ class Importer {
   Importer(const tflite::Context* context, Graph* graph) : context_(context), graph_(graph) {}
 
   // Adds the node to the graph. Of a builtin operator an error is the reason why it is not ours; of a packed operator
-  // the file is damaged.
+  // the file is damaged. A CAST adds nothing by itself: it waits for the GATHER of its table.
   Status Add(const tflite::Node& node, const tflite::Registration& registration);
 
   // Value of a tensor that a node reads or writes, made on first sight.
@@ -25,10 +25,13 @@ class Importer {
  private:
   Status AddPacked(OpKind kind, const tflite::Node& node);
   Status AddBuiltin(const tflite::Node& node, int32_t code);
+  Status AddTable(const tflite::Node& gather);
+  Status AddNode(const tflite::Node& node, const std::vector<int>& inputs, Node imported);
 
   const tflite::Context* context_;
   Graph* graph_;
   std::map<int, int> values_;  // tensor -> value
+  std::map<int, int> casts_;   // tensor that a CAST of codes writes -> tensor of the codes
 };
 
 // False when the operator is none of ours.

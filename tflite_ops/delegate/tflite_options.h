@@ -19,9 +19,19 @@ enum BuiltinOperator : int32_t {
   kLogistic = 14,
   kMaxPool2d = 17,
   kMul = 18,
+  kRelu = 19,
+  kRelu6 = 21,
   kReshape = 22,
+  kResizeBilinear = 23,
+  kTanh = 28,
   kPad = 34,
+  kGather = 36,
   kMean = 40,
+  kCast = 53,
+  kResizeNearestNeighbor = 97,
+  kLeakyRelu = 98,
+  kQuantize = 114,
+  kHardSwish = 117,
 };
 
 enum Padding : int { kPaddingSame = 1, kPaddingValid = 2 };
@@ -87,6 +97,21 @@ struct ReshapeParams {
 
 struct ReducerParams {
   bool keep_dims;
+};
+
+// Of both kinds.
+struct ResizeParams {
+  bool align_corners;
+  bool half_pixel_centers;
+};
+
+struct LeakyReluParams {
+  float alpha;
+};
+
+struct GatherParams {
+  int axis;
+  int batch_dims;
 };
 
 }  // namespace tflite

@@ -37,7 +37,10 @@ struct Options {
   Padding padding = Padding::kValid;
   int kernel_h = 1, kernel_w = 1, stride_h = 1, stride_w = 1;
   bool keep_dims = false;
-  std::vector<int32_t> numbers;  // Reshape: the shape; Pad: before and after of every axis
+  bool align_corners = false, half_pixel_centers = false;
+  float slope = 0;
+  // Reshape: the shape; Pad: before and after of every axis; Resize: height and width; Table: the codes
+  std::vector<int32_t> numbers;
 };
 
 // Ternary weights before they are put together: integers = p * b1, or p * b1 + q * b2.
@@ -72,6 +75,9 @@ struct Graph {
     return static_cast<int>(values.size()) - 1;
   }
 };
+
+// Operators that together are a function of one code become one table.
+void FoldFunctions(Graph* graph);
 
 // Makes the graph smaller and gives every node the form that it can run: pads become part of the convolutions behind
 // them, and a fully connected layer gets its input without a border.

@@ -96,9 +96,17 @@ void Plan::RunSlot(int slot, uint32_t run) {
   }
 }
 
+int64_t Plan::weight_bytes() const {
+  int64_t bytes = 0;
+  for (const auto& step : steps_) bytes += step->WeightBytes();
+  return bytes;
+}
+
 std::string Plan::ProfileText() const {
-  std::string text;
-  for (size_t i = 0; profile_ != nullptr && i < steps_.size(); ++i) {
+  if (profile_ == nullptr) return "";
+  std::string text = "memory\t" + std::to_string(arena_bytes()) + "\t" + std::to_string(scratch_bytes()) + "\t" +
+                     std::to_string(weight_bytes()) + "\n";
+  for (size_t i = 0; i < steps_.size(); ++i) {
     if (profile_->nanoseconds[i] == INT64_MAX) continue;  // never run
     const double nanoseconds = static_cast<double>(profile_->nanoseconds[i]);
     char line[256];

@@ -32,6 +32,7 @@ class Step {
   virtual void Run(const RunContext& context, int64_t begin, int64_t end) const = 0;
   virtual int64_t ScratchBytes() const { return 0; }
   virtual const char* Kernel() const { return ""; }
+  virtual int64_t WeightBytes() const { return 0; }  // in the layout of the kernel
 
   int64_t units() const { return units_; }
   double cost() const { return cost_; }  // estimated cycles
@@ -54,11 +55,13 @@ class Plan {
 
   // From now on the shortest time of each step is kept, by the first thread's clock.
   void StartProfile() { profile_ = std::make_unique<Profile>(steps_.size()); }
-  // A line for every step: microseconds, threads, kernel, operator and output. Empty without a profile.
+  // "memory", bytes of arena, scratch and weights; then a line for every step: microseconds, threads, kernel, operator
+  // and output; tabs in between. Empty without a profile.
   std::string ProfileText() const;
 
-  int64_t arena_bytes() const { return arena_.bytes(); }
-  int64_t scratch_bytes() const { return scratch_.bytes(); }
+  int64_t arena_bytes() const { return arena_.bytes(); }      // activations
+  int64_t scratch_bytes() const { return scratch_.bytes(); }  // of all threads
+  int64_t weight_bytes() const;
 
  private:
   friend Status Compile(Graph* graph, Features features, int threads, std::unique_ptr<Plan>* plan);

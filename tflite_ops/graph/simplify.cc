@@ -94,6 +94,7 @@ int64_t Value::Elements() const {
 }
 
 void Simplify(Graph* graph) {
+  FoldFunctions(graph);
   FusePads(graph);
   SeparateVectors(graph);
   RepeatChannels(graph);

@@ -3,6 +3,7 @@
 
 #include "isa/avx2.h"
 
+#include "isa/blend_vector.h"
 #include "isa/codes.h"
 #include "isa/codes_vector.h"
 
@@ -46,7 +47,7 @@ void LookUpBytes(const uint8_t* x, const uint8_t* table, uint8_t* y, int64_t cou
 }  // namespace
 
 const CodeKernels codes_avx2 = {"codes_avx2", kAvx2,     AddVectorCodes, MulVectorCodes, SumCodes,
-                                MaximumCodes, FlipCodes, ClampCodes,     LookUpBytes};
+                                MaximumCodes, FlipCodes, ClampCodes,     LookUpBytes,    BlendBytes};
 
 }  // namespace dbq
 

@@ -2,10 +2,11 @@
 //
 // A weight is split, w = 16 h + l with |h| <= 8 and -8 <= l <= 7: products of both halves with codes can be summed in
 // int16 by vpmaddubsw (255 * 8 * 2 for a pair), which at most eight pairs fill; both sums meet in int32 as 16 h + l.
-// Bytes of two image rows are interleaved, so that a pair is two taps of one channel, one above the other.
+// Bytes of two taps are interleaved, so that a pair is two taps of one channel: one above the other, in the last row
+// side by side.
 //
 // 32 neighbouring bytes of a row are a vector, whatever pixels they belong to, where the stride is 1; else a vector is
-// 32 channels of one pixel.
+// 32 channels of one pixel, or up to 16 of two.
 #if defined(__x86_64__)
 
 #include "isa/avx2.h"
@@ -14,38 +15,52 @@
 namespace dbq {
 namespace {
 
-constexpr int kVectorBytes = 32;
+constexpr int kVectorBytes = 32, kTwoBytes = 16;
 
-// Vectors over several pixels.
+// Vectors over several pixels: neighbouring bytes, or two times up to 16 channels.
 bool IsNarrow(const DepthwiseShape& s) { return s.stride_w == 1 && s.channels % kVectorBytes != 0; }
+bool IsTwo(const DepthwiseShape& s) { return s.stride_w > 1 && s.channels <= kTwoBytes; }
 
 int64_t Blocks(const DepthwiseShape& s) { return RowBlocks(s.channels, kVectorBytes, IsNarrow(s)); }
 
 int64_t ChannelAt(const DepthwiseShape& s, int64_t block, int i) {
+  if (IsTwo(s)) return i % kTwoBytes < s.channels ? i % kTwoBytes : -1;
   return RowChannel(s.channels, kVectorBytes, IsNarrow(s), block, i);
 }
 
-int64_t Pairs(const DepthwiseShape& s) { return CeilDiv(s.kernel_h, 2); }
-int64_t BlockBytes(const DepthwiseShape& s) { return s.kernel_w * Pairs(s) * 4 * kVectorBytes; }
+// The taps of a square kernel of odd size, two by two; the very last pair has no second one.
+constexpr int Pairs(int size) { return size * (size / 2) + (size + 1) / 2; }
+struct Pair {
+  int row[2], column[2];
+  bool has_second;
+};
+constexpr Pair PairAt(int size, int index) {
+  const int above = size * (size / 2), row = index / size * 2, column = index % size, last = 2 * (index - above);
+  if (index < above) return {{row, row + 1}, {column, column}, true};
+  return {{size - 1, size - 1}, {last, last + 1}, last + 1 < size};
+}
+
+int64_t BlockBytes(const DepthwiseShape& s) { return int64_t{Pairs(s.kernel_h)} * 4 * kVectorBytes; }
 
 // Byte of a block for byte `i` of an image row and tap 0 or 1 of a pair: interleaving puts the first eight bytes of
 // each 128-bit lane into the low half.
 int PairByte(int i, int tap) { return i % 16 / 8 * kVectorBytes + i / 16 * 16 + i % 8 * 2 + tap; }
 
-// [block][column][pair][h, l][half][32 bytes]
+// [block][pair][h, l][half][32 bytes]
 void PackBlock(const DepthwiseWeights& weights, int64_t block, int8_t* to) {
   const DepthwiseShape& s = weights.shape;
-  for (int column = 0; column < s.kernel_w; ++column) {
-    for (int pair = 0; pair < Pairs(s); ++pair, to += 4 * kVectorBytes) {
-      for (int i = 0; i < 2 * kVectorBytes; ++i) {
-        const int64_t channel = ChannelAt(s, block, i / 2);
-        const int tap = pair * 2 + i % 2;
-        if (channel < 0 || tap >= s.kernel_h) continue;
-        const int w = weights.integers[(tap * s.kernel_w + column) * s.channels + channel];
-        const int low = ((w + 8) & 15) - 8;
-        to[PairByte(i / 2, i % 2)] = static_cast<int8_t>((w - low) / 16);
-        to[2 * kVectorBytes + PairByte(i / 2, i % 2)] = static_cast<int8_t>(low);
-      }
+  int64_t channels[kVectorBytes];
+  for (int i = 0; i < kVectorBytes; ++i) channels[i] = ChannelAt(s, block, i);
+  for (int index = 0; index < Pairs(s.kernel_h); ++index, to += 4 * kVectorBytes) {
+    const Pair pair = PairAt(s.kernel_h, index);
+    for (int i = 0; i < 2 * kVectorBytes; ++i) {
+      const int64_t channel = channels[i / 2];
+      const int tap = i % 2;
+      if (channel < 0 || (tap == 1 && !pair.has_second)) continue;
+      const int w = weights.integers[(pair.row[tap] * s.kernel_w + pair.column[tap]) * s.channels + channel];
+      const int low = ((w + 8) & 15) - 8;
+      to[PairByte(i / 2, tap)] = static_cast<int8_t>((w - low) / 16);
+      to[2 * kVectorBytes + PairByte(i / 2, tap)] = static_cast<int8_t>(low);
     }
   }
 }
@@ -91,28 +106,38 @@ DBQ_INLINE void Join(const Sums& sums, Int (&total)[4]) {
   }
 }
 
+// 32 bytes of a row.
+struct LoadRow {
+  inline __attribute__((always_inline)) Int operator()(const uint8_t* x) const { return Load(x); }
+};
+
+// 16 bytes of each of two pixels.
+struct LoadTwo {
+  int64_t step;
+  inline __attribute__((always_inline)) Int operator()(const uint8_t* x) const {
+    return _mm256_loadu2_m128i(reinterpret_cast<const __m128i*>(x + step), reinterpret_cast<const __m128i*>(x));
+  }
+};
+
 // 32 bytes of one output row; x: the first tap.
-template <int size>
+template <int size, typename LoadTap>
 DBQ_INLINE Int RunVector(const PackedDepthwise& packed, const uint8_t* x, int64_t x_row, int64_t block,
-                         const Clamp& clamp) {
-  constexpr int kPairs = (size + 1) / 2;
-  const int8_t* w = packed.weights.data() + block * size * kPairs * 4 * kVectorBytes;
+                         const Clamp& clamp, const LoadTap& load) {
+  constexpr int kPairs = Pairs(size), kMostPairs = 7;  // in int16
+  const int8_t* w = packed.weights.data() + block * Pairs(size) * 4 * kVectorBytes;
   const int32_t* bias = packed.bias.data() + block * kVectorBytes;
   Int total[4];
   DBQ_UNROLL for (int v = 0; v < 4; ++v) total[v] = Load(bias + v * 8);
   Sums sums{};
-  DBQ_UNROLL for (int pair = 0; pair < kPairs; ++pair) {
-    // A kernel of odd height: the row below the last is the last again, with weights of zero.
-    const uint8_t* upper = x + 2 * pair * x_row;
-    const uint8_t* lower = 2 * pair + 1 < size ? upper + x_row : upper;
-    DBQ_UNROLL for (int column = 0; column < size; ++column) {
-      const int64_t at = column * packed.shape.channels;
-      AddPair(&sums, Load(upper + at), Load(lower + at), w + (column * kPairs + pair) * 4 * kVectorBytes);
-    }
-    // Six pairs are the most that 3x3 sums; 5x5 empties the int16 after five.
-    if (size == 5) Join(sums, total), sums = Sums{};
+  DBQ_UNROLL for (int index = 0; index < kPairs; ++index) {
+    const Pair pair = PairAt(size, index);
+    const Int first = load(x + pair.row[0] * x_row + pair.column[0] * packed.shape.channels);
+    // Without a second tap the first one meets a weight of zero.
+    const Int second = pair.has_second ? load(x + pair.row[1] * x_row + pair.column[1] * packed.shape.channels) : first;
+    AddPair(&sums, first, second, w + index * 4 * kVectorBytes);
+    if (index % kMostPairs == kMostPairs - 1) Join(sums, total), sums = Sums{};
   }
-  if (size != 5) Join(sums, total);
+  Join(sums, total);
   const float* m = packed.multiplier.data() + block * kVectorBytes;
   DBQ_UNROLL for (int v = 0; v < 4; ++v) total[v] = Scaled(total[v], LoadFloats(m + v * 8));
   return Pack(total[0], total[1], total[2], total[3], clamp);
@@ -131,7 +156,7 @@ __attribute__((noinline)) void RunNarrow(const DepthwiseTask& task, const uint8_
   const Clamp clamp(packed.stage);
   const int64_t bytes = task.width * packed.shape.channels, blocks = Blocks(packed.shape);
   for (int64_t i = 0, block = 0; i < bytes; i += kVectorBytes, block = block + 1 == blocks ? 0 : block + 1) {
-    StoreVector(RunVector<size>(packed, x + i, task.x_row, block, clamp), bytes - i, y + i);
+    StoreVector(RunVector<size>(packed, x + i, task.x_row, block, clamp, LoadRow{}), bytes - i, y + i);
   }
 }
 
@@ -143,9 +168,24 @@ __attribute__((noinline)) void RunWide(const DepthwiseTask& task, const uint8_t*
   for (int64_t block = 0; block * kVectorBytes < channels; ++block) {
     const int64_t c = block * kVectorBytes;
     for (int64_t pixel = 0; pixel < task.width; ++pixel) {
-      const Int bytes = RunVector<size>(packed, x + pixel * step + c, task.x_row, block, clamp);
+      const Int bytes = RunVector<size>(packed, x + pixel * step + c, task.x_row, block, clamp, LoadRow{});
       StoreVector(bytes, channels - c, y + pixel * channels + c);
     }
+  }
+}
+
+// The last pixel alone is computed twice.
+template <int size>
+__attribute__((noinline)) void RunTwoPixels(const DepthwiseTask& task, const uint8_t* x, uint8_t* y) {
+  const PackedDepthwise& packed = *task.packed;
+  const Clamp clamp(packed.stage);
+  const int64_t channels = packed.shape.channels, step = packed.shape.stride_w * channels;
+  for (int64_t pixel = 0; pixel < task.width; pixel += 2) {
+    const bool two = pixel + 1 < task.width;
+    alignas(32) uint8_t bytes[kVectorBytes];
+    Store(bytes, RunVector<size>(packed, x + pixel * step, task.x_row, 0, clamp, LoadTwo{two ? step : 0}));
+    StoreBytes<kTwoBytes>(bytes, channels, y + pixel * channels);
+    if (two) StoreBytes<kTwoBytes>(bytes + kTwoBytes, channels, y + (pixel + 1) * channels);
   }
 }
 
@@ -154,14 +194,20 @@ void RunSquare(const DepthwiseTask& task) {
   for (int64_t row = 0; row < task.rows; ++row) {
     const uint8_t* x = task.x + row * task.packed->shape.stride_h * task.x_row;
     uint8_t* y = task.output + row * task.output_row;
-    IsNarrow(task.packed->shape) ? RunNarrow<size>(task, x, y) : RunWide<size>(task, x, y);
+    if (IsTwo(task.packed->shape)) {
+      RunTwoPixels<size>(task, x, y);
+    } else {
+      IsNarrow(task.packed->shape) ? RunNarrow<size>(task, x, y) : RunWide<size>(task, x, y);
+    }
   }
 }
 
 template <int size>
 double SquareCost(const DepthwiseShape& s) {
   const bool fits = s.kernel_h == size && s.kernel_w == size && s.dilation_h == 1 && s.dilation_w == 1;
-  const double used = IsNarrow(s) ? 1.0 : static_cast<double>(RoundUp(s.channels, kVectorBytes)) / s.channels;
+  const int64_t vector = IsTwo(s) ? kTwoBytes : kVectorBytes;
+  const double used =
+      IsNarrow(s) ? 1.0 : static_cast<double>(RoundUp(s.channels, vector)) / static_cast<double>(s.channels);
   return fits ? static_cast<double>(s.channels) * used * (static_cast<double>(s.Taps()) + 7) / 12 : 0;
 }
 

@@ -2,7 +2,8 @@
 //
 // Ternary weights, trits of one integer scale p for every channel: vpmaddubsw sums codes into int16, which holds 256
 // of them; then vpmaddwd widens the sums and multiplies them by p at once, so that p costs nothing and is exact.
-// Other weights: codes and weights are widened to int16, because two products of bytes would not fit.
+// Other weights: codes and weights are widened to int16, because two products of bytes would not fit. Where there are
+// few products and channels, as in a first layer, weights are split instead: w = 16 h + l, whose halves are small.
 #if defined(__x86_64__)
 
 #include "isa/avx2.h"
@@ -188,6 +189,80 @@ __attribute__((noinline)) void RunWordTile(const Tile& tile) {
   StoreTile(tile, sum);
 }
 
+// ---- any weights, split
+
+constexpr int kSplitRows = 6, kSplitChannels = 8, kHalfBytes = 64;
+constexpr int64_t kMostTaps = 16;  // of one lane, before int16 overflows: 16 * 8 * 255 < 2^15
+
+// Products that one of a channel's two lanes sums.
+int64_t LaneTaps(const GemmShape& s) {
+  const int64_t rest = s.length % kByteStep;
+  return s.segments * (s.length / kByteStep * 2 + (rest < 2 ? rest : 2));
+}
+
+int LowHalf(int w) { return ((w + 8) & 15) - 8; }
+
+// [step][h, l][16 lanes][4 products]
+void PackSplit(const GemmWeights& weights, PackedGemm* packed) {
+  const int64_t count = weights.shape.channels * weights.shape.Depth();
+  Buffer<int8_t> half(count), panels[2];
+  for (int i = 0; i < 2; ++i) {
+    for (int64_t k = 0; k < count; ++k) {
+      const int w = weights.integers[k], low = LowHalf(w);
+      half[k] = static_cast<int8_t>(i == 0 ? (w - low) / 16 : low);
+    }
+    GemmWeights part = weights;
+    part.integers = half.data();
+    PackPanels(part, kByteStep, kByteStep, kChannels, NarrowOrder, packed);
+    panels[i] = static_cast<Buffer<int8_t>&&>(packed->weights);
+  }
+  packed->weights = Buffer<int8_t>(2 * panels[0].count());
+  for (int64_t at = 0; at < panels[0].count(); at += kHalfBytes) {
+    for (int i = 0; i < 2; ++i)
+      __builtin_memcpy(packed->weights.data() + 2 * at + i * kHalfBytes, &panels[i][at], kHalfBytes);
+  }
+}
+
+template <int rows>
+__attribute__((noinline)) void RunSplitTile(const Tile& tile) {
+  const PackedGemm& gemm = *tile.gemm;
+  const uint8_t* x[rows];
+  DBQ_UNROLL for (int r = 0; r < rows; ++r) x[r] = tile.task->x + tile.task->x_offset[tile.pixel + r];
+  const int8_t* w = gemm.weights.data();
+  Int high[rows][1] = {}, low[rows][1] = {};
+  for (int64_t s = 0; s < gemm.shape.segments; ++s) {
+    const int64_t begin = tile.task->segment_offset[s], end = begin + gemm.steps * kByteStep;
+    for (int64_t k = begin; k < end; k += kByteStep, w += 2 * kHalfBytes) {
+      const Int h = Load(w), l = Load(w + kHalfBytes);
+      DBQ_UNROLL for (int r = 0; r < rows; ++r) {
+        const Int a = Broadcast(x[r] + k);
+        high[r][0] = AddBytes(high[r][0], a, h), low[r][0] = AddBytes(low[r][0], a, l);
+      }
+    }
+  }
+  Int sum[rows][1];
+  StartSums(tile, sum);
+  const Int sixteen = BroadcastWord(16), one = BroadcastWord(1);
+  DBQ_UNROLL for (int r = 0; r < rows; ++r) {
+    const Int both = AddInts(MultiplyPairs(high[r][0], sixteen), MultiplyPairs(low[r][0], one));
+    sum[r][0] = AddInts(sum[r][0], both);
+  }
+  StoreTile(tile, sum);
+}
+
+template <int rows>
+void RunSplitRows(const Tile& tile, int64_t count) {
+  if (count >= rows) return RunSplitTile<rows>(tile);
+  if constexpr (rows > 1) RunSplitRows<rows - 1>(tile, count);
+}
+
+void RunSplit(const GemmTask& task) {
+  if (task.first_panel == task.last_panel) return;  // there is one
+  for (int64_t pixel = 0; pixel < task.count; pixel += kSplitRows) {
+    RunSplitRows<kSplitRows>({task.gemm, 0, nullptr, &task, pixel}, task.count - pixel);
+  }
+}
+
 // ---- both
 
 // A full tile, or the largest that the pixels fill.
@@ -242,8 +317,15 @@ double TernaryCost(const GemmShape& s) {
 
 double WordCost(const GemmShape& s) { return Panels(s) * (4.0 + 1.4 * static_cast<double>(RowWords(s) / kWordStep)); }
 
+double SplitCost(const GemmShape& s) {
+  if (s.channels > kSplitChannels || LaneTaps(s) > kMostTaps) return 0;
+  return static_cast<double>(s.pixels) * (6.0 + 1.4 * static_cast<double>(s.segments * CeilDiv(s.length, kByteStep)));
+}
+
 }  // namespace
 
+const GemmKernel gemm_avx2_split_6x8c4 = {
+    "gemm_avx2_split_6x8c4", kAvx2, true, false, kSplitRows, SplitCost, NoScratch, PackSplit, RunSplit};
 const GemmKernel gemm_avx2_ternary_6x16c4 = {
     "gemm_avx2_ternary_6x16c4", kAvx2, true, true, kRows, TernaryCost, NoScratch, PackTernary, RunTernary};
 const GemmKernel gemm_avx2_6x16c2 = {"gemm_avx2_6x16c2", kAvx2,        true,      false,   kRows,

@@ -3,13 +3,14 @@
 
 #include "isa/avx512.h"
 
+#include "isa/blend_vector.h"
 #include "isa/codes.h"
 #include "isa/codes_vector.h"
 
 namespace dbq {
 
 const CodeKernels codes_avx512 = {"codes_avx512", kAvx512Vnni, AddVectorCodes, MulVectorCodes, SumCodes,
-                                  MaximumCodes,   FlipCodes,   ClampCodes,     LookUpCodes};
+                                  MaximumCodes,   FlipCodes,   ClampCodes,     LookUpCodes,    BlendBytes};
 
 }  // namespace dbq
 

@@ -2,6 +2,7 @@
 #if defined(__x86_64__)
 
 #include "isa/avx512.h"
+#include "isa/blend_vector.h"
 #include "isa/codes.h"
 #include "isa/codes_vector.h"
 
@@ -25,7 +26,7 @@ const CodeKernels codes_avx512vbmi = {"codes_avx512vbmi", kAvx512Vnni | kAvx512V
                                       AddVectorCodes,     MulVectorCodes,
                                       SumCodes,           MaximumCodes,
                                       FlipCodes,          ClampCodes,
-                                      LookUpBytes};
+                                      LookUpBytes,        BlendBytes};
 
 }  // namespace dbq
 

@@ -32,17 +32,25 @@ int64_t ChannelAt(const DepthwiseShape& s, int64_t block, int i) {
 constexpr int RowsTogether(int stride) { return stride == 1 ? 2 : 1; }
 constexpr int Groups(int kernel_h, int stride) { return (kernel_h + RowsTogether(stride) - 1 + 3) / 4; }
 
+// One tap of the channels of a block, four bytes apart.
+void PackTap(const DepthwiseWeights& weights, int64_t tap, const int64_t* channels, int8_t* to) {
+  const int8_t* from = weights.integers + tap * weights.shape.channels;
+  for (int i = 0; i < kBlockBytes; ++i) {
+    if (channels[i] >= 0) to[PackedLane(i) * 4] = from[channels[i]];
+  }
+}
+
 // [block][column][group][row][vector][16 lanes][4 taps]
 void PackBlock(const DepthwiseWeights& weights, int64_t block, int8_t* to) {
   const DepthwiseShape& s = weights.shape;
+  int64_t channels[kBlockBytes];
+  for (int i = 0; i < kBlockBytes; ++i) channels[i] = ChannelAt(s, block, i);
   for (int column = 0; column < s.kernel_w; ++column) {
     for (int group = 0; group < Groups(s.kernel_h, s.stride_h); ++group) {
       for (int row = 0; row < RowsTogether(s.stride_h); ++row, to += 256) {
-        for (int i = 0; i < 256; ++i) {
-          const int64_t channel = ChannelAt(s, block, i / 4);
-          const int tap = group * 4 + i % 4 - row;
-          if (channel < 0 || tap < 0 || tap >= s.kernel_h) continue;
-          to[PackedLane(i / 4) * 4 + i % 4] = weights.integers[(tap * s.kernel_w + column) * s.channels + channel];
+        for (int i = 0; i < 4; ++i) {
+          const int tap = group * 4 + i - row;
+          if (tap >= 0 && tap < s.kernel_h) PackTap(weights, tap * s.kernel_w + column, channels, to + i);
         }
       }
     }

@@ -59,6 +59,19 @@ void ClampCodes(const uint8_t* __restrict x, uint8_t low, uint8_t high, uint8_t*
   for (int64_t i = 0; i < count; ++i) y[i] = table[x[i]];
 }
 
+[[maybe_unused]] void BlendCodes(const BlendRow& row, uint8_t* y) {
+  constexpr int kOne = 1 << 11, kShift = 22;
+  for (int64_t pixel = 0; pixel < row.width; ++pixel, y += row.channels) {
+    const int64_t left = row.left[pixel], right = row.right[pixel];
+    const int32_t across = row.across[pixel];
+    for (int64_t c = 0; c < row.channels; ++c) {
+      const int32_t top = row.top[left + c] * (kOne - across) + row.top[right + c] * across;
+      const int32_t bottom = row.bottom[left + c] * (kOne - across) + row.bottom[right + c] * across;
+      y[c] = static_cast<uint8_t>((top * kOne + (bottom - top) * row.down + (1 << (kShift - 1))) >> kShift);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace dbq
 

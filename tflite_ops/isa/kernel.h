@@ -53,6 +53,7 @@ struct PackedGemm {
   Buffer<int16_t> factors;   // p, q: in the order of the kernel
   bool has_lowest = false;   // some weight is -128; told where a kernel has to know
   OutputStage stage;
+  int64_t Bytes() const { return weights.bytes() + bias.bytes() + multiplier.bytes() + factors.bytes(); }
 };
 
 // Pixels 0 .. count - 1 times panels first_panel .. last_panel - 1.
@@ -105,6 +106,7 @@ struct PackedDepthwise {
   Buffer<float> multiplier;
   bool has_lowest = false;  // as of a PackedGemm
   OutputStage stage;
+  int64_t Bytes() const { return weights.bytes() + bias.bytes() + multiplier.bytes(); }
 };
 
 // `rows` output rows of `width` pixels. x points to the first tap of the first output pixel; pixels are dense.
@@ -143,6 +145,15 @@ struct MulParams {
   OutputStage stage;
 };
 
+// One row of an image between two others. Behind what is read and written lie kSlackBytes.
+struct BlendRow {
+  const uint8_t *top, *bottom;
+  int32_t down;  // weight of `bottom`, of 2^11
+  int64_t width, channels;
+  const int64_t *left, *right;  // [width] bytes from the start of both rows
+  const int32_t* across;        // [width] weight of `right`, of 2^11
+};
+
 struct CodeKernels {
   const char* name;
   Features needs;
@@ -153,6 +164,8 @@ struct CodeKernels {
   void (*flip)(const void* x, void* y, int64_t count);           // int8 <-> uint8
   void (*clamp)(const uint8_t* x, uint8_t low, uint8_t high, uint8_t* y, int64_t count);
   void (*look_up)(const uint8_t* x, const uint8_t* table, uint8_t* y, int64_t count);  // table: 256
+  // The sum of four corners and their weights, by 2^22 to nearest, ties up.
+  void (*blend)(const BlendRow& row, uint8_t* y);
 };
 
 #define DBQ_GEMM_KERNEL(name) extern const GemmKernel name;

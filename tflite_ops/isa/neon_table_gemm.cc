@@ -6,7 +6,7 @@
 #if defined(__aarch64__)
 
 #include "isa/neon.h"
-#include "isa/neon_table.h"
+#include "isa/table.h"
 
 namespace dbq {
 namespace {

@@ -30,6 +30,11 @@ class GemmStep : public Step {
         output_(y.data) {}
 
   const char* Kernel() const override { return layer_->gemm_kernel->name; }
+  int64_t WeightBytes() const override {
+    int64_t bytes = 0;
+    for (const PackedGemm& gemm : layer_->gemms) bytes += gemm.Bytes();
+    return bytes;
+  }
   int64_t ScratchBytes() const override { return layer_->gemm_kernel->scratch_bytes(layer_->gemms[0].shape); }
 
   // Units are tiles of pixels; where there are too few of them to share, panels of channels.
@@ -126,12 +131,14 @@ void PackLayer(const Lowering& lowering, GemmShape shape, Node* node) {
 
 void AddPixels(const WindowGeometry& g, const Image& x, const Image& y, std::vector<int32_t>* from,
                std::vector<int32_t>* to) {
-  for (int64_t row = 0; row < y.Rows(); ++row) {
+  from->resize(y.Rows() * y.width), to->resize(y.Rows() * y.width);
+  for (int64_t row = 0, i = 0; row < y.Rows(); ++row) {
     const int64_t top = g.Top(row % y.height);
     const int64_t start = row / y.height * x.ImageBytes() + top * x.RowBytes() - g.left * x.channels;
-    for (int64_t column = 0; column < y.width; ++column) {
-      from->push_back(static_cast<int32_t>(start + column * g.stride_w * x.channels));
-      to->push_back(static_cast<int32_t>(y.Row(row) - y.data + column * y.channels));
+    const int64_t end = y.Row(row) - y.data;
+    for (int64_t column = 0; column < y.width; ++column, ++i) {
+      (*from)[i] = static_cast<int32_t>(start + column * g.stride_w * x.channels);
+      (*to)[i] = static_cast<int32_t>(end + column * y.channels);
     }
   }
 }

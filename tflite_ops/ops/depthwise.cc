@@ -20,6 +20,7 @@ class DepthwiseStep : public Step {
         y_(y) {}
 
   const char* Kernel() const override { return layer_->depthwise_kernel->name; }
+  int64_t WeightBytes() const override { return layer_->depthwise.Bytes(); }
 
   void Run(const RunContext&, int64_t begin, int64_t end) const override {
     for (int64_t row = begin; row < end;) {

@@ -38,7 +38,9 @@ struct Operator {
 };
 
 extern const Operator kConvolution, kDepthwise, kFullyConnected, kRepeat;
-extern const Operator kAdd, kMul, kLogistic, kMean, kAveragePool, kMaxPool, kPad, kConcatenation, kReshape;
+extern const Operator kAdd, kMul, kMean, kAveragePool, kMaxPool, kPad, kConcatenation, kReshape;
+extern const Operator kLogistic, kTanh, kQuantize, kLeakyRelu, kRelu, kHardSwish, kTable;
+extern const Operator kResizeBilinear, kResizeNearest;
 
 // Output rows first .. last - 1 are one unit each of a step; an operator on rows says what to do with one.
 template <typename RunRow>

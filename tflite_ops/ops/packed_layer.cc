@@ -12,26 +12,45 @@ struct ChannelSums {
 };
 
 // int32 holds them: a channel has at most kMaxDepth weights.
-ChannelSums SumChannel(const int8_t* w, int64_t count, int64_t stride) {
-  ChannelSums s;
+void Count(int32_t weight, ChannelSums* s) {
+  const int32_t magnitude = weight < 0 ? -weight : weight;
+  s->sum += weight;
+  s->magnitudes += magnitude;
+  s->largest = s->largest > magnitude ? s->largest : magnitude;
+  s->nonzero += weight != 0;
+}
+
+// Neighbouring weights, so few that int16 holds their sums: twice as many fit a vector.
+constexpr int64_t kBlock = 255;
+
+void CountBlock(const int8_t* w, int64_t count, ChannelSums* s) {
+  int16_t sum = 0, largest = 0, nonzero = 0;
+  uint16_t magnitudes = 0;
   for (int64_t k = 0; k < count; ++k) {
-    const int32_t weight = w[k * stride], magnitude = weight < 0 ? -weight : weight;
-    s.sum += weight;
-    s.magnitudes += magnitude;
-    s.largest = s.largest > magnitude ? s.largest : magnitude;
-    s.nonzero += weight != 0;
+    const int16_t weight = w[k], magnitude = static_cast<int16_t>(weight < 0 ? -weight : weight);
+    sum = static_cast<int16_t>(sum + weight);
+    magnitudes = static_cast<uint16_t>(magnitudes + magnitude);
+    largest = largest > magnitude ? largest : magnitude;
+    nonzero = static_cast<int16_t>(nonzero + (weight != 0));
   }
-  return s;
+  s->sum += sum, s->magnitudes += magnitudes, s->nonzero += nonzero;
+  s->largest = std::max<int32_t>(s->largest, largest);
 }
 
 // The channel is the slowest axis of OHWI and the fastest of 1HWM.
 std::vector<ChannelSums> SumChannels(const Layer& layer, const std::vector<int8_t>& integers) {
   const int64_t channels = layer.params.out_channels, depth = layer.params.Depth(layer.kind);
-  const bool channel_last = layer.kind == OpKind::kDepthwiseConv2D;
   std::vector<ChannelSums> sums(channels);
-  for (int64_t m = 0; m < channels; ++m) {
-    sums[m] = channel_last ? SumChannel(integers.data() + m, depth, channels)
-                           : SumChannel(integers.data() + m * depth, depth, 1);
+  const int8_t* w = integers.data();
+  if (layer.kind == OpKind::kDepthwiseConv2D) {
+    for (int64_t k = 0; k < depth; ++k) {
+      for (int64_t m = 0; m < channels; ++m) Count(*w++, &sums[m]);
+    }
+    return sums;
+  }
+  for (ChannelSums& sum : sums) {
+    for (int64_t k = 0; k < depth; k += kBlock) CountBlock(w + k, std::min(kBlock, depth - k), &sum);
+    w += depth;
   }
   return sums;
 }

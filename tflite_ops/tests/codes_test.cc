@@ -106,5 +106,34 @@ DBQ_TEST(SimpleOnes) {
   });
 }
 
+uint8_t Between(const BlendRow& row, int64_t pixel, int64_t c) {
+  const auto sum_of = [&](const uint8_t* x) {
+    const int64_t left = x[row.left[pixel] + c], right = x[row.right[pixel] + c];
+    return left * (2048 - row.across[pixel]) + right * row.across[pixel];
+  };
+  const double sum = static_cast<double>(sum_of(row.top) * (2048 - row.down) + sum_of(row.bottom) * row.down);
+  return static_cast<uint8_t>(std::floor(sum / (2048.0 * 2048.0) + 0.5));
+}
+
+DBQ_TEST(Blend) {
+  ForEach([](const CodeKernels& kernels, int64_t channels, Random* random) {
+    constexpr int64_t kPixels = 5;
+    const int64_t count = kPixels * channels;
+    const std::vector<uint8_t> top = MakeCodes(count + kSlackBytes, random);
+    const std::vector<uint8_t> bottom = MakeCodes(count + kSlackBytes, random);
+    int64_t left[kPixels], right[kPixels];
+    int32_t across[kPixels];
+    for (int64_t i = 0; i < kPixels; ++i) {
+      left[i] = random->Int(0, kPixels - 1) * channels, right[i] = random->Int(0, kPixels - 1) * channels;
+      across[i] = random->Int(0, 2048);
+    }
+    const BlendRow row{top.data(), bottom.data(), random->Int(0, 2048), kPixels, channels, left, right, across};
+    std::vector<uint8_t> y(count + 64, 0x55), expected;
+    kernels.blend(row, y.data());
+    for (int64_t i = 0; i < count; ++i) expected.push_back(Between(row, i / channels, i % channels));
+    ExpectCodes(kernels, expected, y);
+  });
+}
+
 }  // namespace
 }  // namespace dbq

@@ -1,5 +1,6 @@
 // The delegate through its C entry points, on sound and on damaged graphs.
 #include <functional>
+#include <thread>
 #include <vector>
 
 #include "core/reference.h"
@@ -243,6 +244,34 @@ DBQ_TEST(NodeErrors) {
   DBQ_EXPECT(LoadNode({0, 1, 2, 3, -1, 5}, {6}).find("bias is missing") != std::string::npos);
   DBQ_EXPECT(LoadNode({0, 1, 2, 3, 4, 5}, {0}).find("output must not be one of the inputs") != std::string::npos);
   DBQ_EXPECT(LoadNode({0, 1, 2, 3, 4, 5}, {99}).find("output is missing") != std::string::npos);
+}
+
+// One delegate, two interpreters of two threads each, run at the same time.
+DBQ_TEST(InterpretersShareADelegate) {
+  LayerShape s = Conv();
+  s.in_channels = s.out_channels = 64;
+  s.image = {1, 24, 24, 64};
+  Graph alone(s), first(s), second(s);
+  alone.Build();
+  DBQ_EXPECT(alone.Load().empty());
+  tflite::Delegate* delegate = Create({}, {});
+  for (Graph* graph : {&first, &second}) {
+    graph->Build();
+    graph->runtime.SetThreads(2);
+    DBQ_EXPECT(graph->runtime.Delegate(delegate) && graph->runtime.Prepare());
+  }
+  const auto invoke = [](Graph* graph) {
+    for (int i = 0; i < 20; ++i) DBQ_EXPECT(graph->runtime.Invoke());
+  };
+  std::thread other(invoke, &second);
+  invoke(&first);
+  other.join();
+  const tflite::Tensor& expected = *alone.runtime.tensor(alone.output);
+  for (Graph* graph : {&first, &second}) {
+    const tflite::Tensor& y = *graph->runtime.tensor(graph->output);
+    DBQ_EXPECT(std::memcmp(y.data, expected.data, expected.bytes) == 0);
+  }
+  first.delegates.emplace_back(delegate, tflite_plugin_destroy_delegate);
 }
 
 // Memory that shrank between Prepare and Eval is noticed.

@@ -80,6 +80,7 @@ class FakeRuntime {
   bool Prepare() { return Run(&tflite::Registration::prepare); }
   bool Invoke() { return Run(&tflite::Registration::invoke); }
 
+  void SetThreads(int threads) { context_.recommended_num_threads = threads; }
   tflite::Tensor* tensor(int index) { return &tensors_[index]; }
   bool delegated() const { return nodes_.size() > 1; }
   const std::string& error() const { return error_; }

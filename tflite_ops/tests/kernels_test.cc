@@ -285,35 +285,48 @@ DBQ_TEST(SelectionFollowsTheFeatures) {
   DBQ_EXPECT_EQ(SelectGemm(gemm, true, kScalar).needs, kScalar);
 }
 
-// No file holds -128 in a packed layer, but one of int8 may: two products of it and -128 pass int16.
-DBQ_TEST(LowestWeights) {
-  for (OpKind kind : {OpKind::kConv2D, OpKind::kDepthwiseConv2D}) {
-    for (int size : {1, 3, 5}) {
-      LayerShape s;
-      s.kind = kind;
-      s.kernel_h = s.kernel_w = size;
-      s.in_channels = s.out_channels = 20;
-      s.image = {1, 6, 6, 20};
-      Random random(4);
-      const FileLayer file = testing::MakeLayer(s, &random);
-      const std::vector<int8_t> x(6 * 6 * 20, -128);
-      const auto run = [&](const GemmKernel* gemm, const DepthwiseKernel* depthwise) {
-        Graph graph = testing::MakeGraph(s, file);
-        Node& node = graph.nodes.back();
-        node.layer.integers.assign(node.layer.integers.size(), -128);
-        node.packed = std::make_shared<PackedLayer>();
-        node.packed->gemm_kernel = gemm, node.packed->depthwise_kernel = depthwise;
-        return testing::RunGraph(&graph, DetectFeatures(), 1, x, x.size());
-      };
-      const std::vector<int8_t> expected = run(&gemm_scalar_1x16c1, &depthwise_scalar);
-      for (const GemmKernel* kernel : GemmKernels()) {
-        if (kind != OpKind::kConv2D || kernel->wants_trits || !Has(DetectFeatures(), kernel->needs)) continue;
-        ExpectSame(s, kernel->name, s.image, expected, run(kernel, nullptr));
-      }
-      for (const DepthwiseKernel* kernel : DepthwiseKernels()) {
-        if (kind == OpKind::kConv2D || !Has(DetectFeatures(), kernel->needs)) continue;
-        if (kernel->cost({size, size, 1, 1, 1, 1, 20}) <= 0) continue;
-        ExpectSame(s, kernel->name, s.image, expected, run(nullptr, kernel));
+// Every weight and every code the same. Exactly the integers that a file of int8 may have and a packed one has not:
+// two products of -128 and -128 pass int16; and 127 and -120, whose halves of four bits are the largest.
+void CompareEqualWeights(const LayerShape& s, int8_t weight, int8_t code) {
+  Random random(4);
+  const FileLayer file = testing::MakeLayer(s, &random);
+  const std::vector<int8_t> x(s.image.Pixels() * s.image.channels, code);
+  const ImageShape output{1, s.image.height, s.image.width, s.out_channels};
+  const auto run = [&](const GemmKernel* gemm, const DepthwiseKernel* depthwise) {
+    Graph graph = testing::MakeGraph(s, file);
+    Node& node = graph.nodes.back();
+    node.layer.integers.assign(node.layer.integers.size(), weight);
+    node.packed = std::make_shared<PackedLayer>();
+    node.packed->gemm_kernel = gemm, node.packed->depthwise_kernel = depthwise;
+    return testing::RunGraph(&graph, DetectFeatures(), 1, x, output.Pixels() * output.channels);
+  };
+  const std::vector<int8_t> expected = run(&gemm_scalar_1x16c1, &depthwise_scalar);
+  const GemmShape gemm{output.Pixels(), s.kernel_h, s.kernel_w * s.in_channels, s.out_channels};
+  const DepthwiseShape depthwise{s.kernel_h, s.kernel_w, 1, 1, 1, 1, s.out_channels};
+  for (const GemmKernel* kernel : GemmKernels()) {
+    if (s.kind != OpKind::kConv2D || kernel->wants_trits || !Has(DetectFeatures(), kernel->needs)) continue;
+    if (kernel->cost(gemm) > 0) ExpectSame(s, kernel->name, output, expected, run(kernel, nullptr));
+  }
+  for (const DepthwiseKernel* kernel : DepthwiseKernels()) {
+    if (s.kind == OpKind::kConv2D || !Has(DetectFeatures(), kernel->needs)) continue;
+    if (kernel->cost(depthwise) > 0) ExpectSame(s, kernel->name, output, expected, run(nullptr, kernel));
+  }
+}
+
+DBQ_TEST(LowestAndLargestWeights) {
+  for (int size : {1, 3, 5}) {
+    for (int weight : {-128, -120, 119, 127}) {
+      for (int code : {-128, 127}) {
+        LayerShape s;
+        s.kernel_h = s.kernel_w = size;
+        const auto compare = [&](OpKind kind, int in_channels, int out_channels) {
+          s.kind = kind;
+          s.in_channels = in_channels, s.out_channels = out_channels;
+          s.image = {1, 6, 6, in_channels};
+          CompareEqualWeights(s, static_cast<int8_t>(weight), static_cast<int8_t>(code));
+        };
+        compare(OpKind::kDepthwiseConv2D, 20, 20);
+        for (int channels : {1, 3, 20, 32}) compare(OpKind::kConv2D, channels, channels == 20 ? 20 : 8);
       }
     }
   }

@@ -64,5 +64,3 @@ int Main(int argc, char** argv) {
 
 }  // namespace testing
 }  // namespace dbq
-
-int main(int argc, char** argv) { return dbq::testing::Main(argc, argv); }

@@ -18,6 +18,7 @@ void Register(const char* name, void (*run)());
 __attribute__((format(printf, 3, 4))) void Fail(const char* file, int line, const char* format, ...);
 bool Failed();  // has the running test failed?
 uint64_t Seed();
+int Main(int argc, char** argv);  // runs the registered tests; the exit status
 
 struct Registrar {
   Registrar(const char* name, void (*run)()) { Register(name, run); }

@@ -1,8 +1,5 @@
 // Ternary weights -> offsets into tables of signed sums.
-#if defined(__aarch64__)
-
-#include "isa/neon.h"
-#include "isa/neon_table.h"
+#include "isa/table.h"
 
 namespace dbq {
 namespace {
@@ -81,6 +78,14 @@ void PackPlane(const GemmWeights& weights, int64_t m, int64_t plane, int8_t* tri
               reinterpret_cast<uint16_t*>(packed->weights.data() + offset));
 }
 
+// Codes are signed here: 128 times the sum of the weights comes back in. Sums wrap around as the kernels' do.
+int32_t SignedBias(const GemmWeights& weights, int64_t m) {
+  uint32_t sum = 0;
+  const int8_t* w = weights.integers + m * weights.shape.Depth();
+  for (int64_t k = 0; k < weights.shape.Depth(); ++k) sum += static_cast<uint32_t>(int32_t{w[k]});
+  return static_cast<int32_t>(static_cast<uint32_t>(weights.bias[m]) + sum * 128u);
+}
+
 }  // namespace
 
 void PackTable(const GemmWeights& weights, PackedGemm* packed) {
@@ -90,12 +95,10 @@ void PackTable(const GemmWeights& weights, PackedGemm* packed) {
   MakePanels(packed);
   Buffer<int8_t> trits(Groups(s) * kGroup);
   for (int64_t m = 0; m < s.channels; ++m) {
-    packed->bias[m] = weights.bias[m] + SignedShare(weights.integers + m * s.Depth(), s.Depth(), 1);
+    packed->bias[m] = SignedBias(weights, m);
     packed->multiplier[m] = weights.multiplier[m];
     for (int64_t plane = 0; plane < s.planes; ++plane) PackPlane(weights, m, plane, trits.data(), packed);
   }
 }
 
 }  // namespace dbq
-
-#endif  // defined(__aarch64__)

@@ -1,24 +1,31 @@
-// Ternary weights as offsets into tables of signed sums (neon_table_gemm.cc): their layout.
+// Ternary weights as offsets into tables of signed sums (avx2_table_gemm.cc, neon_table_gemm.cc): their layout.
 //
 // int16 sums. A chunk is at most 256 weights t of codes s = u - 128 in -128 .. 127, so that the sum is in
 // -32768 .. 32768, and 32768 needs 256 weights of -1: such a chunk is stored with its signs turned and a factor of -p.
-#ifndef DBQ_ISA_NEON_TABLE_H_
-#define DBQ_ISA_NEON_TABLE_H_
+#ifndef DBQ_ISA_TABLE_H_
+#define DBQ_ISA_TABLE_H_
 
 #include "isa/kernel.h"
 #include "isa/panels.h"
 
 namespace dbq {
 
+#if defined(__x86_64__)
+constexpr int kTablePixels = 16;     // a vector of int16
+constexpr int64_t kBlockGroups = 8;  // whose tables fit a first-level cache of 32 KiB
+constexpr int kUnroll = 1;           // groups at a time
+#else
 constexpr int kTablePixels = 8;
+constexpr int64_t kBlockGroups = 16;
+constexpr int kUnroll = 2;
+#endif
 constexpr int kOctet = 8;  // channels
 constexpr int kGroup = 4;  // weights
 constexpr int kTableRows = 81;
 constexpr int kTableRowBytes = kTablePixels * 2;
 constexpr int64_t kTableBytes = kTableRows * kTableRowBytes;
-constexpr int64_t kBlockGroups = 16, kChunkGroups = 64;
+constexpr int64_t kChunkGroups = 64;
 constexpr int64_t kIndexBytes = kOctet * 2;  // of an octet and a group
-constexpr int kUnroll = 2;                   // groups at a time
 // Offsets of rows are put into the low bits of an address.
 constexpr int64_t kTableAlignment = int64_t{1} << 15;
 static_assert(kBlockGroups * kTableBytes <= kTableAlignment && kBlockGroups % kUnroll == 0, "offsets must fit");
@@ -42,4 +49,4 @@ namespace {
 }  // namespace
 }  // namespace dbq
 
-#endif  // DBQ_ISA_NEON_TABLE_H_
+#endif  // DBQ_ISA_TABLE_H_

@@ -1,0 +1,3 @@
+#include "tests/testing.h"
+
+int main(int argc, char** argv) { return dbq::testing::Main(argc, argv); }
