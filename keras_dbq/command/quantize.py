@@ -27,6 +27,7 @@ def quantize(flags: argparse.Namespace) -> Outcome:
     from keras_dbq.keras3.files import load_model
     from keras_dbq.quantize import check, quantize_model
     from keras_dbq.training.distillation import distill
+    from keras_dbq.training.reconstruction import reconstruct
 
     float_model = load_model(flags.model)
     obstacles = check(float_model, scheme)
@@ -39,6 +40,8 @@ def quantize(flags: argparse.Namespace) -> Outcome:
     if data.count <= flags.pictures:  # too few for both
         checked = data.first(CHECKED)
     q_model = quantize_model(float_model, scheme, fitted_to)
+    if flags.reconstruct:
+        print(reconstruct(q_model, float_model, fitted_to, epochs=flags.reconstruct, seed=flags.seed), flush=True)
     if flags.distill:
         history = distill(q_model, float_model, fitted_to, epochs=flags.distill, seed=flags.seed, verbose=2)
         print(f"distilled, loss {history['loss'][0]:.4g} to {history['loss'][-1]:.4g}", flush=True)
@@ -58,20 +61,21 @@ def make_scheme(flags: argparse.Namespace) -> Any:
     Raises:
       ValueError: a flag that its scheme does not have, or a value outside its range.
     """
-    from keras_dbq.schemes import DBQScheme, FATScheme
+    from keras_dbq.schemes import DBQScheme, FATScheme, TSQScheme
 
     options: dict[str, Any] = {"on_unsupported": "skip" if flags.skip else "error"}
     overrides = dict(map(_choice, flags.set))
     if overrides:
         options["overrides"] = overrides
     if flags.scheme == "fat":
-        given = [name for name in ("branches", "init") if getattr(flags, name) is not None]
+        given = [name for name in ("branches", "init", "reconstruct") if getattr(flags, name)]
         if given:
-            raise ValueError(f"--{given[0]}: expected with --scheme dbq, got --scheme fat; leave it out")
+            raise ValueError(f"--{given[0]}: expected with --scheme dbq or tsq, got --scheme fat; leave it out")
         return FATScheme(**options)
-    if flags.init is not None:
-        options["init"] = flags.init
-    return DBQScheme(2 if flags.branches is None else flags.branches, **options)
+    options["init"] = flags.init or "two_step"
+    if flags.scheme == "tsq":
+        return TSQScheme(branches=flags.branches or 1, codes="data", **options)
+    return DBQScheme(flags.branches or 2, **options)
 
 
 def _choice(text: str) -> tuple[str, dict[str, Any]]:
@@ -140,13 +144,24 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help=".keras (of Keras 3 or 2), .h5, or a SavedModel folder")
     picture_flags.add(parser, count=1000)
     add_output(parser, required=True)
-    parser.add_argument("--scheme", choices=("dbq", "fat"), default="dbq", help="default dbq: ternary branches")
-    parser.add_argument("--branches", type=int, choices=(1, 2, 3), help="of dbq: ternary branches a weight (default 2)")
+    parser.add_argument(
+        "--scheme",
+        choices=("dbq", "fat", "tsq"),
+        default="dbq",
+        help="dbq: ternary branches, 8-bit activations (default); fat: 8 bit on trained thresholds; "
+        "tsq: ternary weights, activations of 2 bits",
+    )
+    parser.add_argument(
+        "--branches", type=int, choices=(1, 2, 3), help="ternary branches a weight (dbq: 2, tsq: 1 where not said)"
+    )
     parser.add_argument(
         "--init",
         choices=("least_error", "two_step"),
-        help="of dbq: codes near to the float weights (seconds), or those that give the float network's outputs "
-        "(minutes, better by far)",
+        help="ternary codes that give the float network's outputs (two_step: minutes, the default), "
+        "or those near to the float weights (seconds)",
+    )
+    parser.add_argument(
+        "--reconstruct", type=int, default=0, metavar="EPOCHS", help="train block by block, from the same pictures"
     )
     parser.add_argument("--distill", type=int, default=0, metavar="EPOCHS", help="train on the float model's answers")
     parser.add_argument(

@@ -47,6 +47,8 @@ def test_schemes_and_layers(folder, tmp_path, capfd):
     encodings = {}
     for name, more in {
         "dbq": ("--branches", 1),
+        "near": ("--init", "least_error"),
+        "tsq": ("--scheme", "tsq", "--reconstruct", 1),
         "fat": ("--scheme", "fat"),
         "set": ("--set", "body=8"),
         "distilled": ("--distill", 1, "--encoding", "int8"),
@@ -54,7 +56,8 @@ def test_schemes_and_layers(folder, tmp_path, capfd):
         code, out, err = run(capfd, folder, tmp_path, *more, "--range", "-1..1", "--json", output=f"{name}.tflite")
         assert code == 0, err
         encodings[name] = {row["name"]: row["encoding"] for row in json.loads(out)["export"]["layers"]}
-    assert encodings["dbq"]["body"] == "packed-1" and encodings["fat"]["body"] == encodings["set"]["body"] == "int8"
+    assert encodings["dbq"]["body"] == encodings["tsq"]["body"] == "packed-1"
+    assert encodings["near"]["body"] == "packed-2" and encodings["fat"]["body"] == encodings["set"]["body"] == "int8"
     assert encodings["distilled"]["body"] == "int8" and "distilled, loss" in err
 
 
@@ -74,7 +77,11 @@ def test_a_changed_model_fails_the_proof(folder, tmp_path, capfd):
     [
         (("--set", "body"), "--set: expected LAYER=BITS or LAYER=float"),
         (("--set", "none=8"), "none"),
-        (("--scheme", "fat", "--branches", "1"), "--branches: expected with --scheme dbq, got --scheme fat"),
+        (
+            ("--scheme", "fat", "--reconstruct", "1"),
+            "--reconstruct: expected with --scheme dbq or tsq, got --scheme fat",
+        ),
+        (("--scheme", "fat", "--branches", "1"), "--branches: expected with --scheme dbq or tsq, got --scheme fat"),
         (("--data", "/nowhere/a.npz"), "expected a file at /nowhere/a.npz"),
         (("--keep", "/nowhere/q.keras"), "existing folder"),
     ],
