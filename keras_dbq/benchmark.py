@@ -152,11 +152,11 @@ def compare(
     clock = time.thread_time if threads == 1 else time.perf_counter
     times_a, times_b = _in_turns(a.invoke, b.invoke, rounds, clock)
     loads = [(_load(ours, threads, {"isa": isa}, clock), _load(stock, threads, None, clock)) for _ in range(LOADS)]
-    medians = [statistics.median(column) for column in zip(*loads, strict=True)]
-    steps, plan = _profile(ours, threads, isa)
-    grown = [_process_growth(ours, threads, {"isa": isa}), _process_growth(stock, threads, None)]
-    memory = Memory(*plan, len(ours), len(stock), *grown)
-    report = Report(threads, rounds, times_a, times_b, *medians, memory, steps)
+    load_a, load_b = (statistics.median(column) for column in zip(*loads, strict=True))
+    steps, (arena, scratch, weights) = _profile(ours, threads, isa)
+    grown_a, grown_b = _process_growth(ours, threads, {"isa": isa}), _process_growth(stock, threads, None)
+    memory = Memory(arena, scratch, weights, len(ours), len(stock), grown_a, grown_b)
+    report = Report(threads, rounds, times_a, times_b, load_a, load_b, memory, steps)
     if peak:
         report.peak = _peak(isa)
     return report
