@@ -60,8 +60,10 @@ void RunGemm(const GemmTask& task) {
 
 int64_t NoScratch(const GemmShape&) { return 0; }
 
+// One or two pixels wait for the latency of the sums.
 double Cost(const GemmShape& s) {
-  return Panels(s) * (4.0 + 0.9 * static_cast<double>(s.segments * CeilDiv(s.length, kByteStep)));
+  const double step = s.pixels > 2 ? 0.9 : 2.4;
+  return Panels(s) * (4.0 + step * static_cast<double>(s.segments * CeilDiv(s.length, kByteStep)));
 }
 
 }  // namespace
