@@ -47,6 +47,7 @@ X86_FLAGS = {
     "avx2_depthwise.cc": ["-mavx2"],
     "avx2_gemm.cc": ["-mavx2"],
     "avx2_table_gemm.cc": ["-mavx2"],
+    "avxvnni_gemm.cc": ["-mavx2", "-mavxvnni"],
     "avx512.cc": AVX512_FLAGS,
     "avx512vbmi.cc": [*AVX512_FLAGS, "-mavx512vbmi"],
     "avx512vnni_dense.cc": AVX512_FLAGS,

@@ -1,6 +1,6 @@
 """Times our runtime beside the stock one, network by network and instruction set by instruction set.
 
-    python -m tools.runtime_speed FOLDER [--only part ...] [--isa native avx512vnni avx2] [--rounds N]
+    python -m tools.runtime_speed FOLDER [--only part ...] [--isa native avx512vnni avx2] [--rounds N] [--two-threads]
 
 Writes what is missing of the networks' files into FOLDER (random weights, lively batch norms: time does not depend on
 the numbers), then prints a table for each instruction set, in a process of its own: at "avx512vnni" and "avx2" both
@@ -54,7 +54,7 @@ def _model(name: str, *arguments: Any, **options: Any) -> Callable[[], Any]:
     return build
 
 
-# name -> (float network, branches)
+# name -> (float network, branches; 0: 8-bit weights, so that both files are int8)
 NETWORKS: dict[str, tuple[Callable[[], Any], int]] = {
     "vww_96": (_model("mobilenet_v1", (96, 96, 3), classes=2, alpha=0.25), 1),
     "vww_96, two branches": (_model("mobilenet_v1", (96, 96, 3), classes=2, alpha=0.25), 2),
@@ -71,6 +71,10 @@ NETWORKS: dict[str, tuple[Callable[[], Any], int]] = {
     "DenseNet121 96": (_application("DenseNet121", 96), 1),
     "InceptionV3 96": (_application("InceptionV3", 96), 1),
     "VGG16 96": (_application("VGG16", 96), 1),
+    "vww_96, 8-bit weights": (_model("mobilenet_v1", (96, 96, 3), classes=2, alpha=0.25), 0),
+    "MobileNetV2 96, 8-bit weights": (_application("MobileNetV2", 96), 0),
+    "EfficientNetB0 96, 8-bit weights": (_application("EfficientNetB0", 96), 0),
+    "DenseNet121 96, 8-bit weights": (_application("DenseNet121", 96), 0),
 }
 
 
@@ -82,7 +86,8 @@ def _export(name: str, folder: Path) -> None:
     build, branches = NETWORKS[name]
     model = enliven(build())
     x = np.random.default_rng(0).uniform(0, 1, (4, *model.input_shape[1:])).astype(np.float32)
-    q_model = keras_dbq.quantize_model(model, keras_dbq.DBQScheme(branches=branches), x)
+    scheme = keras_dbq.DBQScheme(branches=branches) if branches else keras_dbq.FATScheme()
+    q_model = keras_dbq.quantize_model(model, scheme, x)
     for fmt, path in zip(("packed", "int8"), _paths(name, folder), strict=True):
         keras_dbq.export_tflite(q_model, path, fmt, strict=True)
 
@@ -130,16 +135,17 @@ def _ratio(ours: list[float], stock: list[float]) -> str:
     return f"{middle:.3f} ({low:.2f}-{high:.2f})"
 
 
-def _table(folder: Path, wanted: Callable[[str], bool], rounds: int) -> Table:
-    table = Table(["network", "stock us", "packed us", "packed / stock", "int8, ours / stock", "packed, 2 threads / 1"])
+def _table(folder: Path, wanted: Callable[[str], bool], rounds: int, two_threads: bool) -> Table:
+    columns = ["network", "stock us", "packed us", "packed / stock", "int8, ours / stock"]
+    table = Table([*columns, "packed, 2 threads / 1"] if two_threads else columns)
     files = {name: _paths(name, folder) for name in NETWORKS if wanted(name)}
     contents = {name: (a.read_bytes(), b.read_bytes()) for name, (a, b) in files.items()}
     contents.update({name: pair for name, pair in _layers().items() if wanted(name)})
     for name, (packed, int8) in contents.items():
         times = _measure(packed, int8, 1, rounds)
-        threads = _two_threads(packed, max(11, rounds // 4))
+        threads = [_two_threads(packed, rounds)] if two_threads else []
         medians = [f"{statistics.median(times[key]):.1f}" for key in ("stock", "packed")]
-        table.add(name, *medians, *(_ratio(times[k], times["stock"]) for k in ("packed", "int8")), threads)
+        table.add(name, *medians, *(_ratio(times[k], times["stock"]) for k in ("packed", "int8")), *threads)
         print(".", end="", file=sys.stderr, flush=True)
     return table
 
@@ -153,11 +159,30 @@ def _two_threads(packed: bytes, rounds: int) -> str:
 
 
 def _loads(folder: Path) -> str:
-    """From the bytes to the first result, ours against stock, of the first network, without and with our file check."""
+    """From the bytes to the first result: in the runtime's own interpreter, and behind our check of the file."""
     packed, int8 = (path.read_bytes() for path in _paths("vww_96", folder))
-    pairs = [(benchmark._load(packed, 1, {}), benchmark._load(int8, 1, None)) for _ in range(31)]
-    ours, stock = (statistics.median(column) for column in zip(*pairs, strict=True))
-    return f"vww_96, file to first result: ours {ours:.2f} ms, stock {stock:.2f} ms, both behind the check of the file"
+    lines = []
+    for name, load in (("without the check of the file", _bare_load), ("with it", _checked_load)):
+        pairs = [(load(packed, {}), load(int8, None)) for _ in range(51)]
+        ours, stock = (statistics.median(column) for column in zip(*pairs, strict=True))
+        lines.append(f"vww_96, file to first result, {name}: ours {ours:.2f} ms, stock {stock:.2f} ms")
+    return "\n".join(lines)
+
+
+def _checked_load(content: bytes, delegate: dict[str, str] | None) -> float:
+    return benchmark._load(content, 1, delegate, time.thread_time)
+
+
+def _bare_load(content: bytes, delegate: dict[str, str] | None) -> float:
+    from ai_edge_litert.interpreter import Interpreter, load_delegate
+
+    start = time.thread_time()
+    delegates = [] if delegate is None else [load_delegate(str(runtime.delegate_path()), delegate)]
+    model = Interpreter(model_content=content, num_threads=1, experimental_delegates=delegates)
+    model.allocate_tensors()
+    benchmark._set_inputs(model, 0)
+    model.invoke()
+    return (time.thread_time() - start) * 1000
 
 
 # the command
@@ -169,6 +194,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="*", default=[], help="parts of the names of the wanted rows")
     parser.add_argument("--isa", nargs="*", default=list(ISAS), choices=ISAS)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--two-threads", action="store_true", help="also two against one, by the clock on the wall")
     parser.add_argument("--in-this-process", action="store_true", help="one instruction set; files have to be there")
     flags = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
@@ -185,6 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _export(name, flags.folder)
             print(f"exported {name}", file=sys.stderr, flush=True)
     common = [str(flags.folder), "--rounds", str(flags.rounds), "--in-this-process", "--only", *flags.only]
+    common += ["--two-threads"] if flags.two_threads else []
     codes = [
         subprocess.run([sys.executable, "-m", "tools.runtime_speed", *common, "--isa", isa], env=_environment(isa))
         for isa in flags.isa
@@ -204,7 +231,7 @@ def _print(flags: argparse.Namespace, wanted: Callable[[str], bool]) -> None:
         except RuntimeError as error:
             print(f"{isa}: left out; {error}")
             return
-    table = _table(flags.folder, wanted, flags.rounds)
+    table = _table(flags.folder, wanted, flags.rounds, flags.two_threads)
     print(f"\n{benchmark.cpu_name()}, {isa}, {flags.rounds} rounds in turns, outputs equal\n{table}")
     if wanted("vww_96"):
         print(_loads(flags.folder))

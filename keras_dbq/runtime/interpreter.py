@@ -59,7 +59,7 @@ class Interpreter:
         num_threads: threads for the stock and the packed operators.
         delegate: False gives the stock interpreter, without the packed operators.
         preserve_all_tensors: keep every activation of a run, so that `tensors` can read them; costs memory.
-        isa: the most that kernels may use: "auto", "scalar", "avx2", "avx512vnni", "amx"; on Arm
+        isa: the most that kernels may use: "auto", "scalar", "avx2", "avxvnni", "avx512vnni", "amx"; on Arm
             "neon", "dotprod", "i8mm". All give the same result.
 
     Raises:

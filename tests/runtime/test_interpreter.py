@@ -177,7 +177,7 @@ def test_argument_errors(tmp_path: Path) -> None:
         Interpreter(content, delegate="no")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="preserve_all_tensors: expected True or False"):
         Interpreter(content, preserve_all_tensors=1)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="isa must be auto, scalar, avx2, avx512vnni or amx, got 'sse'"):
+    with pytest.raises(ValueError, match="isa must be auto, scalar, avx2, avxvnni, avx512vnni or amx, got 'sse'"):
         Interpreter(content, isa="sse")
     with pytest.raises(ValueError, match="batch_size: expected an integer from 1"):
         Interpreter(content).predict(random_input(CASE), batch_size=0)

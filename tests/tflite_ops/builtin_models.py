@@ -264,6 +264,41 @@ def leaky_relu(seed: int) -> Example:
     return _every_code(r)
 
 
+def square(seed: int) -> Example:
+    r, operator = _one_code(seed, OP.MUL)
+    operator.inputs = [0, 0]
+    operator.builtinOptionsType, operator.builtinOptions = OPTIONS.MulOptions, schema.MulOptionsT()
+    return _every_code(r)
+
+
+def _gated(r: _Random, gate: int) -> Example:
+    """Tensor 0 times a function of it becomes tensor 1."""
+    multiply = r.builder.operator(OP.MUL, [0, gate], [1])
+    multiply.builtinOptionsType, multiply.builtinOptions = OPTIONS.MulOptions, schema.MulOptionsT()
+    r.builder.graph.tensors[1].quantization.scale = r.builder.graph.tensors[0].quantization.scale
+    return _every_code(r)
+
+
+def swish(seed: int) -> Example:
+    """x * sigmoid(x), which the delegate makes a table of."""
+    r, operator = _one_code(seed, OP.LOGISTIC)
+    gate = r.tensor("gate", tuple(r.builder.graph.tensors[0].shape), (np.float32(1 / 256), np.array([-128])))
+    operator.outputs = [gate]
+    return _gated(r, gate)
+
+
+def hard_swish_of_operators(seed: int) -> Example:
+    """x * relu6(x + 3), in additions and multiplications of numbers."""
+    r, operator = _one_code(seed, OP.ADD)
+    shape = tuple(r.builder.graph.tensors[0].shape)
+    three = r.builder.tensor("three", (), data=np.array(127, np.int8), scale=np.float32(3 / 127))
+    gate = r.tensor("gate", shape, (np.float32(6 / 255), np.array([-128])))
+    operator.inputs, operator.outputs = [0, three][:: (-1) ** seed], [gate]
+    operator.builtinOptionsType, operator.builtinOptions = OPTIONS.AddOptions, schema.AddOptionsT()
+    operator.builtinOptions.fusedActivationFunction = 3
+    return _gated(r, gate)
+
+
 def table(seed: int) -> Example:
     """CAST, CAST, GATHER, as keras_dbq.export writes a function of one number."""
     r, operator = _one_code(seed, OP.CAST)
@@ -322,6 +357,9 @@ EXAMPLES: dict[str, Callable[[int], Example]] = {
         relu6,
         leaky_relu,
         hard_swish,
+        square,
+        swish,
+        hard_swish_of_operators,
         table,
         resize_bilinear,
         resize_nearest,

@@ -23,7 +23,7 @@ from tests.tflite_ops.builtin_models import EXAMPLES, Example
 
 MODULES = {"litert": "ai_edge_litert.interpreter", "tensorflow": "tensorflow.lite.python.interpreter"}
 BREAKABLE = ("convolution", "grouped", "depthwise", "fully_connected")
-ISAS = ("scalar", "avx2", "avx512vnni", "amx")
+ISAS = ("scalar", "avx2", "avxvnni", "avx512vnni", "amx")
 
 
 def run(interpreter: Any, example: Example) -> np.ndarray:

@@ -166,7 +166,7 @@ def network(seed: int, width: int) -> bytes:
 def _instruction_sets() -> list[str]:
     """Those that this processor has."""
     found = []
-    for isa in ("auto", "avx512vnni", "avx2", "scalar"):
+    for isa in ("auto", "avx512vnni", "avxvnni", "avx2", "scalar"):
         with contextlib.suppress(ValueError):
             litert.load_delegate(str(delegate_path()), {"isa": isa})
             found.append(isa)

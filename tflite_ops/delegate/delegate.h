@@ -11,8 +11,8 @@
 extern "C" {
 
 // Options:
-//   "isa" = "auto" (default), "scalar", "avx2", "avx512vnni", "amx"; on Arm "neon", "dotprod", "i8mm": the most that
-//     kernels may use; the environment variable KERAS_DBQ_ISA lowers it further.
+//   "isa" = "auto" (default), "scalar", "avx2", "avxvnni", "avx512vnni", "amx"; on Arm "neon", "dotprod", "i8mm": the
+//     most that kernels may use; the environment variable KERAS_DBQ_ISA lowers it further.
 //   "partition" = "graph" (default), or "op": packed operators only, each on its own, so that the runtime sees every
 //     activation.
 //   "builtins" = "faster" (default: builtin int8 operators where our kernels are faster than the runtime's), "all" that

@@ -33,8 +33,22 @@ namespace {
   }
 }
 
-void SumCodes(const uint8_t* __restrict x, int32_t* __restrict sums, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) sums[i] += x[i];
+// Some channels at a time, whose sums stay in registers; uint16 holds 257 codes.
+void SumCodes(const uint8_t* __restrict x, int64_t pixels, int32_t* __restrict sums, int64_t count) {
+  constexpr int kTogether = 64;
+  constexpr int64_t kMostPixels = 257;
+  for (int64_t c = 0; c < count; c += kTogether) {
+    const int64_t used = count - c < kTogether ? count - c : kTogether;
+    for (int64_t first = 0; first < pixels; first += kMostPixels) {
+      const int64_t last = pixels - first < kMostPixels ? pixels : first + kMostPixels;
+      uint16_t words[kTogether] = {};
+      for (int64_t pixel = first; pixel < last; ++pixel) {
+        const uint8_t* codes = x + pixel * count + c;
+        for (int i = 0; i < kTogether; ++i) words[i] = static_cast<uint16_t>(words[i] + codes[i]);
+      }
+      for (int64_t i = 0; i < used; ++i) sums[c + i] += words[i];
+    }
+  }
 }
 
 void MaximumCodes(const uint8_t* __restrict x, uint8_t* __restrict y, int64_t count) {

@@ -27,10 +27,11 @@ constexpr Named kNames[] = {{"auto", kScalar, kEverything},
                             {"dotprod", kNeon | kDotProd, kNeon | kDotProd},
                             {"i8mm", kEverything, kEverything}};
 #else
-constexpr Features kAvx512 = kAvx2 | kAvx512Vnni | kAvx512Vbmi, kEverything = kAvx512 | kAmxInt8;
+constexpr Features kAvx512 = kAvx2 | kAvx512Vnni | kAvx512Vbmi, kEverything = kAvx512 | kAvxVnni | kAmxInt8;
 constexpr Named kNames[] = {{"auto", kScalar, kEverything},
                             {"scalar", kScalar, kScalar},
                             {"avx2", kAvx2, kAvx2},
+                            {"avxvnni", kAvx2 | kAvxVnni, kAvx2 | kAvxVnni},
                             {"avx512vnni", kAvx2 | kAvx512Vnni, kAvx512},
                             {"amx", kAvx2 | kAvx512Vnni | kAmxInt8, kEverything}};
 #endif
@@ -40,6 +41,12 @@ bool HasAvx512Vnni() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
          __builtin_cpu_supports("avx512vnni");
+}
+
+bool HasAvxVnni() {
+  constexpr unsigned kBit = 1u << 4;
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & kBit) != 0;
 }
 
 // A process has to ask Linux for the tile registers; the answer holds for its threads and children.
@@ -59,6 +66,7 @@ bool HasAmxInt8() {
 Features Detect() {
   Features found = kScalar;
   if (__builtin_cpu_supports("avx2")) found |= kAvx2;
+  if (Has(found, kAvx2) && HasAvxVnni()) found |= kAvxVnni;
   if (HasAvx512Vnni()) found |= kAvx512Vnni;
   if (Has(found, kAvx512Vnni) && __builtin_cpu_supports("avx512vbmi")) found |= kAvx512Vbmi;
   if (Has(found, kAvx512Vnni) && HasAmxInt8()) found |= kAmxInt8;
@@ -98,7 +106,7 @@ bool ParseIsa(const char* name, Features* needed, Features* allowed) {
 #if defined(__aarch64__)
 const char* IsaNames() { return "auto, scalar, neon, dotprod or i8mm"; }
 #else
-const char* IsaNames() { return "auto, scalar, avx2, avx512vnni or amx"; }
+const char* IsaNames() { return "auto, scalar, avx2, avxvnni, avx512vnni or amx"; }
 #endif
 
 }  // namespace dbq

@@ -15,6 +15,7 @@ constexpr Features kAmxInt8 = 1 << 3;     // granted by the operating system, to
 constexpr Features kNeon = 1 << 4;        // every aarch64
 constexpr Features kDotProd = 1 << 5;     // SDOT, Armv8.2
 constexpr Features kI8mm = 1 << 6;        // USMMLA, Armv8.6
+constexpr Features kAvxVnni = 1 << 7;     // of 256 bits, where AVX-512 need not be
 
 // Of this processor.
 Features DetectFeatures();

@@ -159,7 +159,8 @@ struct CodeKernels {
   Features needs;
   void (*add)(const AddParams& p, const uint8_t* a, const uint8_t* b, uint8_t* y, int64_t count);
   void (*mul)(const MulParams& p, const uint8_t* a, const uint8_t* b, uint8_t* y, int64_t count);
-  void (*sum)(const uint8_t* x, int32_t* sums, int64_t count);   // sums += x
+  // sums += the codes of `pixels` dense pixels of `count` channels; behind the last lie kSlackBytes.
+  void (*sum)(const uint8_t* x, int64_t pixels, int32_t* sums, int64_t count);
   void (*maximum)(const uint8_t* x, uint8_t* y, int64_t count);  // y = max(y, x)
   void (*flip)(const void* x, void* y, int64_t count);           // int8 <-> uint8
   void (*clamp)(const uint8_t* x, uint8_t low, uint8_t high, uint8_t* y, int64_t count);

@@ -44,9 +44,9 @@ class MeanStep : public Step {
     int32_t* sums = reinterpret_cast<int32_t*>(context.scratch);
     for (int64_t n = begin; n < end; ++n) {
       std::fill_n(sums, x_.channels, 0);
-      for (int64_t row = n * x_.height; row < (n + 1) * x_.height; ++row) {
-        for (int64_t i = 0; i < x_.width; ++i) codes_.sum(x_.Row(row) + i * x_.channels, sums, x_.channels);
-      }
+      // Without a border the rows are one.
+      const int64_t rows = x_.IsDense() ? 1 : x_.height, pixels = x_.height * x_.width / rows;
+      for (int64_t row = 0; row < rows; ++row) codes_.sum(x_.Row(n * x_.height + row), pixels, sums, x_.channels);
       uint8_t* y = y_.Row(n);  // a row is an image: height is 1
       for (int64_t c = 0; c < x_.channels; ++c) y[c] = Finish(params_, sums[c]);
     }

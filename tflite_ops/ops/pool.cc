@@ -113,9 +113,7 @@ class AverageStep : public Step {
     const Span rows = pool_.Rows(row), columns = pool_.Columns(column);
     std::fill_n(sums, pool_.x.channels, 0);
     for (int64_t i = rows.begin; i < rows.end; ++i) {
-      for (int64_t j = columns.begin; j < columns.end; ++j) {
-        pool_.codes->sum(pool_.Pixel(row, i, j), sums, pool_.x.channels);
-      }
+      pool_.codes->sum(pool_.Pixel(row, i, columns.begin), columns.Size(), sums, pool_.x.channels);
     }
     uint8_t* y = pool_.y.Row(row) + column * pool_.y.channels;
     const int64_t count = rows.Size() * columns.Size();

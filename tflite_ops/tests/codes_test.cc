@@ -85,19 +85,22 @@ DBQ_TEST(SimpleOnes) {
     const std::vector<uint8_t> x = MakeCodes(count, random), table = MakeCodes(256, random);
     std::vector<uint8_t> flipped(count + 64, 0x55), found(count + 64, 0x55), clamped(count + 64, 0x55);
     std::vector<uint8_t> largest = MakeCodes(count, random), before = largest;
-    std::vector<int32_t> sums(count, 7);
+    const int64_t pixels = random->Int(0, 3) == 0 ? 600 : random->Int(1, 5);
+    const std::vector<uint8_t> image = MakeCodes(pixels * count + kSlackBytes, random);
+    std::vector<int32_t> sums(count, 7), expected(count, 7);
     kernels.flip(x.data(), flipped.data(), count);
     kernels.look_up(x.data(), table.data(), found.data(), count);
     kernels.clamp(x.data(), 40, 200, clamped.data(), count);
     kernels.maximum(x.data(), largest.data(), count);
-    kernels.sum(x.data(), sums.data(), count);
+    kernels.sum(image.data(), pixels, sums.data(), count);
+    for (int64_t i = 0; i < pixels * count; ++i) expected[i % count] += image[i];
     std::vector<uint8_t> e[4];
     for (int64_t i = 0; i < count; ++i) {
       e[0].push_back(static_cast<uint8_t>(x[i] ^ 128));
       e[1].push_back(table[x[i]]);
       e[2].push_back(x[i] < 40 ? 40 : x[i] > 200 ? 200 : x[i]);
       e[3].push_back(x[i] > before[i] ? x[i] : before[i]);
-      DBQ_EXPECT_EQ(sums[i], 7 + x[i]);
+      DBQ_EXPECT_EQ(sums[i], expected[i]);
     }
     ExpectCodes(kernels, e[0], flipped);
     ExpectCodes(kernels, e[1], found);
