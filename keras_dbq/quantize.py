@@ -79,7 +79,8 @@ def quantize_model(
       calibration: how activation ranges follow from the data: "max", "moving_average", "percentile", "mse", or one of
         `keras_dbq.calibration` with its arguments, such as Percentile(99.9).
       recalibrate_batch_norm: see `initialize`.
-      verbose: print the reconstruction error of each layer, and a progress bar (as on any terminal).
+      verbose: print the reconstruction error of each layer, with init="two_step" also that of its output before and
+        after, and a progress bar (as on any terminal).
 
     Returns:
       The quantized model. `keras_dbq.summary` and `explain` say what was done to which layer.
@@ -115,7 +116,9 @@ def quantize_model(
         verbose=verbose,
     )
     if two_step:
-        solve_in_place(quantized, calibration_data, calibration=calibration, progress=verbose or None)
+        solved = solve_in_place(quantized, calibration_data, calibration=calibration, progress=verbose or None)
+        if verbose:
+            print(solved)
     return quantized
 
 

@@ -23,9 +23,9 @@ TASK = Task(
     pad=4,
     hparams={
         "alpha": 0.25,  # width of VGG-small
-        "learning_rate": 0.1,  # of step 1, at the start of the cosine
+        "learning_rate": 0.01,  # of step 1, at the start of the cosine
         "weight_decay": 5e-4,  # of step 1
-        "tune_learning_rate": 0.01,
+        "tune_learning_rate": 0.001,
         "calibration": 1000,  # pictures of step 2
     },
 )

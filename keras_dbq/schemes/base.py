@@ -186,7 +186,8 @@ class LayoutTransform(QuantizeLayoutTransform):
         given = _given(layer_quantize_map, rewritten)
         wanted |= {new for new, origin in rewritten.origin.items() if origin.layer in wanted}
         planned = plan(rewritten.model, wanted)
-        sizes = [*obstacles.of_sizes(model), *self.scheme.obstacles(rewritten.model, planned)]
+        own = [_of_user(o, rewritten) for o in self.scheme.obstacles(rewritten.model, planned) if o.layer in wanted]
+        sizes = [*obstacles.of_sizes(model), *own]
         found = _obstacles([s for s in planned.steps if s.layer.name in wanted - set(given)], rewritten)
         return Layout(rewritten, planned, wanted, given, Obstacles([*sizes, *found]))
 
@@ -236,6 +237,12 @@ def _obstacles(steps: list[Step], rewritten: Rewritten) -> list[Obstacle]:
             name, kind = (origin.layer, origin.type) if origin else (step.layer.name, type(step.layer).__name__)
             found.append(Obstacle(name, kind, why, advice, step.meaning.fatal))
     return found
+
+
+def _of_user(obstacle: Obstacle, rewritten: Rewritten) -> Obstacle:
+    """The obstacle by the layer's name in the user's model."""
+    origin = rewritten.origin.get(obstacle.layer)
+    return obstacle if origin is None else obstacle._replace(layer=origin.layer, type=origin.type)
 
 
 def _obstacle(step: Step) -> tuple[str, str]:

@@ -98,7 +98,7 @@ class TSQScheme(DBQScheme):
         return None
 
     def _has_codes(self, step: Step) -> bool:
-        return step.meaning.role == roles.RELU and not step.last and step.layer.name not in self._eight_bit
+        return _is_relu(step) and not step.last and step.layer.name not in self._eight_bit
 
     def obstacles(self, model: keras.Model, plan: Plan) -> list[Obstacle]:
         """The ReLUs whose input is not normalised, for codes="gaussian"; where such are skipped, they keep 8 bits."""
@@ -127,9 +127,15 @@ class TSQScheme(DBQScheme):
 _CODES = ("gaussian", "data")
 
 
+def _is_relu(step: Step) -> bool:
+    """Whether a layer is a ReLU, or ends in one."""
+    activation = roles.activation_name(getattr(step.layer, "activation", None))
+    return step.meaning.role == roles.RELU or (step.meaning.role == roles.WEIGHTS and activation in ("relu", "relu6"))
+
+
 def _why_not_normalised(chains: Chains, node: Any) -> str:
     """Why what a ReLU reads is no normalised Gaussian; empty where it may be one."""
-    before = chains.graph.only_source(node)
+    before = None if chains.role(node) == roles.WEIGHTS else chains.graph.only_source(node)
     while before is not None and isinstance(before.layer, keras.layers.MaxPooling2D):
         before = chains.graph.only_source(before)
     if before is None or not is_batch_norm(before.layer):

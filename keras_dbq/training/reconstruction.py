@@ -49,7 +49,7 @@ def reconstruct(
     *,
     blocks: Sequence[str] | None = None,
     epochs: int = 8,
-    learning_rate: float = 0.01,
+    learning_rate: float = 0.02,
     batch_size: int = 32,
     copies: int = 3,
     mirror: bool = True,
@@ -93,7 +93,7 @@ def reconstruct(
       TypeError: not a model.  ValueError: not quantized, several inputs, another network, too few pictures, a name at
         which the network cannot be cut, a value outside its range, a workdir of another run.
     """
-    wrappers.check_quantized(q_model, "reconstruct")
+    _check_model(q_model)
     settings = block_training.Settings(
         epochs=_checks.integer("epochs", epochs, 1, 2**31 - 1),
         learning_rate=_checks.number("learning_rate", learning_rate, 1e-9, 1e9),
@@ -102,18 +102,10 @@ def reconstruct(
         seed=_checks.integer("seed", seed, 0, 2**31 - 1),
     )
     copies = _checks.integer("copies", copies, 0, 1000)
-    _checks.number("held_back", held_back, 1e-9, 0.9)
-    if len(q_model.inputs) != 1:
-        raise ValueError(f"reconstruct: expected a model of one input, got {len(q_model.inputs)}")
     graph, targets = Graph(q_model), Targets(as_tf_keras(float_model), q_model)
     found = find_blocks(graph, lambda node: naming.is_quantized(node) and targets.has(node), blocks)
     batches = Batches(data, q_model, progress=False)
-    kept = round(held_back * batches.pictures)
-    if not 0 < kept < batches.pictures:
-        raise ValueError(
-            f"reconstruct: expected pictures to train on and to hold back, got {batches.pictures}, of which "
-            f"held_back={held_back} are {kept}; give about 1,000"
-        )
+    kept = _held_back(held_back, batches.pictures)
     run = {
         **settings._asdict(),
         **{"copies": copies, "mirror": mirror, "held_back": held_back, "pictures": batches.pictures},
@@ -123,6 +115,23 @@ def reconstruct(
     with tempfile.TemporaryDirectory(prefix="keras_dbq_") as folder:
         work = _Work(graph, targets, settings, Finished(workdir, run, "reconstruct"), Path(folder))
         return work.train(found, pictures, progress)
+
+
+def _check_model(q_model: keras.Model) -> None:
+    wrappers.check_quantized(q_model, "reconstruct")
+    if len(q_model.inputs) != 1:
+        raise ValueError(f"reconstruct: expected a model of one input, got {len(q_model.inputs)}")
+
+
+def _held_back(share: float, pictures: int) -> int:
+    """Number of pictures held back."""
+    kept = round(_checks.number("held_back", share, 1e-9, 0.9) * pictures)
+    if not 0 < kept < pictures:
+        raise ValueError(
+            f"reconstruct: expected pictures to train on and to hold back, got {pictures}, of which held_back={share} "
+            f"are {kept}; give about 1,000"
+        )
+    return kept
 
 
 class _Pictures(NamedTuple):

@@ -117,6 +117,21 @@ def test_a_network_that_is_not_normalised(model, why):
     assert not any(isinstance(t.quantizer, CodeQuantizer) for t in tensors)
 
 
+def test_an_obstacle_has_the_name_of_the_users_layer():
+    inputs = keras.Input((12, 12, 3))
+    x = L.Conv2D(4, 3, activation="relu", name="whole")(inputs)
+    model = keras.Model(inputs, L.Conv2D(2, 1, name="last")(x))
+    with pytest.raises(ValueError, match="layer 'whole' of type Conv2D .* there is none"):
+        keras_dbq.quantize_model(model, keras_dbq.TSQScheme(), calibration_data=X)
+    for sparsity, name in ((None, "whole"), (0.7, "whole_codes")):
+        scheme = keras_dbq.TSQScheme(sparsity=sparsity, codes="data", init="least_error")
+        q_model = keras_dbq.quantize_model(model, scheme, calibration_data=X)
+        tensors = [t for layer in q_model.layers if (t := wrappers.quantized_output(layer))]
+        assert [t.layer_name for t in tensors if isinstance(t.quantizer, CodeQuantizer)] == [name]
+        report = keras_dbq.export_tflite(q_model, None, strict=True)
+        assert keras_dbq.verify(q_model, report.data, X[:20], top1_threshold=0).passed
+
+
 def test_options_are_kept_and_checked():
     config = keras_dbq.TSQScheme(3, 0.7, branches=0, codes="data").get_config()
     assert {k: config[k] for k in ("activation_bits", "sparsity", "branches", "codes", "init")} == {

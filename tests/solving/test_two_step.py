@@ -42,12 +42,13 @@ def test_nearer_to_the_float_network_than_the_fit(branches, norm):
         assert keras_dbq.verify(solved, report.data, X[:20], top1_threshold=0).passed
 
 
-def test_of_a_model_whatever_was_done_to_it():
-    """The same as from `quantize_model`, and the same twice; the float network stays as it is."""
+def test_of_a_model_whatever_was_done_to_it(capsys):
+    """The same as from `quantize_model`, which prints it, and the same twice; the float network stays as it is."""
     model = network()
     before = model.get_weights()
     scheme = keras_dbq.DBQScheme(2, init="two_step")
-    wanted = keras_dbq.quantize_model(model, scheme, calibration_data=X).get_weights()
+    wanted = keras_dbq.quantize_model(model, scheme, calibration_data=X, verbose=True).get_weights()
+    assert "error after" in capsys.readouterr().out
     q_model = keras_dbq.quantize_model(model, keras_dbq.DBQScheme(2), calibration_data=X)
     for weight in q_model.trainable_variables:
         if "kernel" in weight.name:
