@@ -12,6 +12,7 @@ matplotlib.use("Agg")  # no screen needed
 import matplotlib.pyplot as plt  # noqa: E402
 
 import keras_dbq  # noqa: E402
+from keras_dbq.reporting.plots import level_shares, staircase  # noqa: E402
 
 
 def ternary_layers(q_model: Any) -> list[Any]:
@@ -24,21 +25,6 @@ def ternary_layers(q_model: Any) -> list[Any]:
             continue
         found.append(layer)
     return found
-
-
-def staircase(scales: np.ndarray, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Corners of one channel's staircase: float weight -> quantized weight.
-
-    Args:
-      scales: float [B], one per branch.  thresholds: float [3**B - 1], ascending.
-    Returns:
-      x, y, float [2 * 3**B]: the line through these points is the staircase, a little beyond the outer thresholds.
-    """
-    codes = np.stack(np.meshgrid(*[[-1, 0, 1]] * len(scales), indexing="ij"), -1).reshape(-1, len(scales))
-    levels = np.sort(codes @ scales)
-    reach = 1.5 * max(np.abs(thresholds).max(), np.abs(levels).max())
-    edges = np.concatenate([[-reach], np.repeat(thresholds, 2), [reach]])
-    return edges, np.repeat(levels, 2)
 
 
 def write_all(q_model: Any, out: Path) -> list[Path]:
@@ -74,12 +60,8 @@ def _staircases(layers: list[Any], path: Path, channels: int = 4) -> Path:
 
 
 def _levels(layers: list[Any], path: Path) -> Path:
-    figure, panels = _panels(layers, "Weights per code, branches read as digits of a balanced base-3 number")
+    figure, panels = _panels(layers, "Weights by their codes, the last branch fastest")
     for layer, panel in zip(layers, panels, strict=False):
-        codes = keras_dbq.get_ternary_weights(layer).codes
-        digits = 3 ** np.arange(len(codes))[::-1]
-        index = np.tensordot(digits, codes.astype(int) + 1, 1).ravel()
-        count = 3 ** len(codes)
-        panel.bar(np.arange(count) - count // 2, np.bincount(index, minlength=count) / index.size)
+        panel.bar(*level_shares(keras_dbq.get_ternary_weights(layer).codes))
         panel.set(title=layer.name, xlabel="code", ylabel="share of weights")
     return _save(figure, path)
