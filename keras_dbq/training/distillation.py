@@ -13,10 +13,11 @@ import numpy as np
 
 from keras_dbq import _checks
 from keras_dbq.compat import keras, tf
+from keras_dbq.keras3 import as_tf_keras
 from keras_dbq.training.callbacks import BestEpoch, CosineAnnealing, LastGoodEpoch
 from keras_dbq.training.distiller import Distiller
 from keras_dbq.training.losses import LOSSES, hidden_loss, logits_loss
-from keras_dbq.training.outputs import HiddenModels, hidden_models, logits_model
+from keras_dbq.training.outputs import HiddenModels, has_hidden_pairs, hidden_models, logits_model
 from keras_dbq.training.parts import PARTS, has_thresholds, trained_variables
 
 
@@ -65,7 +66,8 @@ def distill(
       q_model, float_model: see `Distiller`.
       data: float32 pictures [N, ...], or a tf.data.Dataset of batches of known length (labels, if any, are ignored).
       train: see `Distiller`; None: "thresholds" where the model has trained ones, else "all".
-      loss, hidden_weight: see `Distiller`; None: `DEFAULTS` of what is trained.
+      loss, hidden_weight: see `Distiller`; None: `DEFAULTS` of what is trained, and no hidden activations where the two
+        networks have none in common.
       epochs: over the data.
       cycle_epochs: epochs of one cosine cycle, at whose end the rate is 0; None: one cycle.
       learning_rate: of Adam, at the start of each cycle; None: `DEFAULTS` of what is trained.
@@ -90,6 +92,9 @@ def distill(
     _checks.integer("seed", seed, -(2**31), 2**31 - 1)
     _checks.boolean("keep_best", keep_best)
     train = default_part(q_model) if train is None else _checks.one_of("train", train, PARTS)
+    float_model = as_tf_keras(float_model)
+    if hidden_weight is None and not has_hidden_pairs(q_model, float_model):
+        hidden_weight = 0.0
     settings = _settings(train, loss, hidden_weight, learning_rate)
     distiller = Distiller(q_model, float_model, train, settings.loss, settings.hidden_weight)
     distiller.compile(keras.optimizers.Adam(settings.learning_rate, jit_compile=False))

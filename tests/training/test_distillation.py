@@ -129,7 +129,9 @@ def test_a_loss_that_is_no_number_puts_the_last_good_state_back():
                 head.set_weights([w * np.nan for w in head.get_weights()])
 
     with pytest.warns(UserWarning, match="epoch 2: the loss is not finite; the weights of the last good epoch"):
-        history = keras_dbq.distill(q_model, model, x, epochs=3, batch_size=16, callbacks=[Break()], verbose=0)
+        history = keras_dbq.distill(
+            q_model, model, x, epochs=3, batch_size=16, keep_best=False, callbacks=[Break()], verbose=0
+        )
     assert len(history["loss"]) == 2
     for a, b in zip(good["weights"], q_model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -172,7 +174,7 @@ def test_errors():
     ternary, _ = pair(scheme=keras_dbq.DBQScheme())
     endless = tf.data.Dataset.from_tensor_slices(x).batch(4).repeat()
     for given, data, options, message in (
-        (ternary, x, {}, "expected trained thresholds in the model, got none"),
+        (ternary, x, {"train": "thresholds"}, "expected trained thresholds in the model, got none"),
         (q_model, x, {"train": "biases"}, "train: expected one of 'thresholds', 'pointwise', 'all'"),
         (q_model, x, {"loss": "l2"}, "loss: expected one of"),
         (q_model, x, {"epochs": 0}, "epochs: expected an integer from 1"),
@@ -192,6 +194,17 @@ def test_what_is_trained_where_nothing_is_said():
     for part, settings in distillation.DEFAULTS.items():
         assert distillation._settings(part, None, None, None) == settings
         assert distillation._settings(part, "smooth_l1", 3.0, 0.5) == ("smooth_l1", 3.0, 0.5)
+
+
+def test_networks_without_a_hidden_activation_in_common_learn_the_answers_alone():
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, keras.layers.Dense(3, name="only")(inputs))
+    x = np.random.default_rng(0).normal(size=(32, 6)).astype(np.float32)
+    scheme = keras_dbq.DBQScheme(branches=1, ternary_first=True, ternary_last=True)
+    q_model = keras_dbq.quantize_model(model, scheme, calibration_data=x)
+    assert len(keras_dbq.distill(q_model, model, x, epochs=1, verbose=0)["loss"]) == 1
+    with pytest.raises(ValueError, match="hidden_models: expected layers matching"):
+        keras_dbq.distill(q_model, model, x, epochs=1, hidden_weight=1.0, verbose=0)
 
 
 @pytest.mark.parametrize("rate", [1e-4, 10.0])

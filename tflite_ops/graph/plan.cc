@@ -7,10 +7,11 @@
 namespace dbq {
 namespace {
 
-// Less work than this, in cycles, does not pay for a second thread: handing over a chunk costs hundreds of them.
-constexpr double kCyclesPerSlot = 4000;
+// Less work than this, in cycles, does not pay for a second thread: the lines that one core wrote have to come to the
+// other. Measured (tools/runtime_speed --two-threads): with half of it EfficientNetB0 at 96 gets slower.
+constexpr double kCyclesPerSlot = 20000;
 // Less than this in the whole plan does not pay for waking threads up.
-constexpr double kCyclesPerPlan = 60000;
+constexpr double kCyclesPerPlan = 300000;
 
 int SlotsFor(const Step& step, int threads) {
   const double worth = std::min(step.cost() / kCyclesPerSlot, static_cast<double>(step.units()));

@@ -62,6 +62,7 @@ class Plan {
   int64_t arena_bytes() const { return arena_.bytes(); }      // activations
   int64_t scratch_bytes() const { return scratch_.bytes(); }  // of all threads
   int64_t weight_bytes() const;
+  int slots() const { return slots_; }  // the most threads that a step uses
 
  private:
   friend Status Compile(Graph* graph, Features features, int threads, std::unique_ptr<Plan>* plan);
