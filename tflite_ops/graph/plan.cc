@@ -12,6 +12,8 @@ namespace {
 constexpr double kCyclesPerSlot = 20000;
 // Less than this in the whole plan does not pay for waking threads up.
 constexpr double kCyclesPerPlan = 300000;
+// Where less than this share of the work is cut, the steps between read what two cores wrote, and lose more than is won.
+constexpr double kLeastShare = 0.5;
 
 int SlotsFor(const Step& step, int threads) {
   const double worth = std::min(step.cost() / kCyclesPerSlot, static_cast<double>(step.units()));
@@ -33,14 +35,15 @@ void RunChunk(const Step& step, const RunContext& context, int64_t chunk) {
 }  // namespace
 
 void Plan::Finish(int threads) {
-  double parallel = 0;
+  double parallel = 0, total = 0;
   for (const auto& step : steps_) {
     step->slots = SlotsFor(*step, threads);
+    total += step->cost();
     if (step->slots > 1) parallel += step->cost();
     scratch_stride_ = std::max(scratch_stride_, RoundUp(step->ScratchBytes(), kCacheLine) + kSlackBytes);
   }
   for (const auto& step : steps_) {
-    if (parallel < kCyclesPerPlan) step->slots = 1;
+    if (parallel < kCyclesPerPlan || parallel < kLeastShare * total) step->slots = 1;
     slots_ = std::max(slots_, step->slots);
     // Two chunks a thread, so that one that comes late leaves less to wait for.
     step->chunks = step->slots == 1 ? 1 : std::min<int64_t>(step->units(), 2 * step->slots);
