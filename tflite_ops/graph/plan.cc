@@ -12,7 +12,8 @@ namespace {
 constexpr double kCyclesPerSlot = 20000;
 // Less than this in the whole plan does not pay for waking threads up.
 constexpr double kCyclesPerPlan = 300000;
-// Where less than this share of the work is cut, the steps between read what two cores wrote, and lose more than is won.
+// Where less than this share of the work is cut, the steps between read what two cores wrote: that costs more than is
+// won.
 constexpr double kLeastShare = 0.5;
 
 int SlotsFor(const Step& step, int threads) {
