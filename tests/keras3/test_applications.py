@@ -32,6 +32,11 @@ def built(name, size):
     return model
 
 
+# With random weights one rounding of the input changes Keras 3's own class, which the test asserts; so answers cannot
+# be compared, and `from_keras3`'s comparison of each layer is what holds.
+CHAOTIC = {"EfficientNetV2M"}
+
+
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.slow if n in IN_CI else pytest.mark.survey) for n in sorted(BUILDERS)]
 )
@@ -41,7 +46,10 @@ def test_converts_to_the_same_network(name):
     new = keras_dbq.from_keras3(model)
     x = nets.pictures(2, shape=(size, size, 3)) * 40 + 100
     a, b = answers(model, x)[0], answers(new, x)[0]
-    np.testing.assert_allclose(a, b, atol=1e-2)  # of softmax; rounding adds up here, `from_keras3` compares layers
+    if name in CHAOTIC:
+        assert np.abs(answers(model, (x * (1 + 2e-7)).astype(np.float32))[0] - a).max() > 0.5
+    else:
+        np.testing.assert_allclose(a, b, atol=1e-2)  # of softmax; rounding adds up here, `from_keras3` compares layers
     old_names = {layer.name for layer in model.layers}
     assert old_names <= {layer.name for layer in new.layers} and model.count_params() == new.count_params()
     if hasattr(keras.applications, name):
