@@ -12,15 +12,6 @@ namespace {
 
 // ---- tables
 
-// Where the next group's codes are.
-struct Position {
-  int64_t segment = 0, step = 0;
-};
-
-struct Pixels {
-  const uint8_t* x[kTablePixels];
-};
-
 // Four codes of each of eight pixels -> bytes, eight of a code side by side.
 DBQ_INLINE Int LoadEight(const uint8_t* const* x, int64_t offset) {
   int32_t codes[8];
@@ -83,6 +74,8 @@ DBQ_INLINE void AddFour(const uint16_t* index, const uint8_t* rows, Int* sum) {
   sum[3] = _mm256_add_epi16(sum[3], Load(rows + (four >> 48)));
 }
 
+using TableIndex = uint16_t;
+
 // sums [octets * 8][16 pixels] += rows of the tables; the first block of a chunk starts at zero.
 __attribute__((noinline)) void AddRows(const uint16_t* index, int64_t octets, int64_t groups, const int16_t* tables,
                                        int16_t* sums, bool first) {
@@ -98,50 +91,7 @@ __attribute__((noinline)) void AddRows(const uint16_t* index, int64_t octets, in
   }
 }
 
-// What a thread works with.
-struct Scratch {
-  int16_t *tables, *sums;  // [group of a block][81][16 pixels], [panel][plane][64][16 pixels]
-  int32_t* totals;         // of earlier chunks: [channel][16 pixels, in the order of Widen]
-};
-
-int64_t PaddedChannels(const GemmShape& s) { return RoundUp(s.channels, kPanelChannels); }
-
-// Without planes the kernel is not asked for, but its memory may be.
-int64_t Planes(const GemmShape& s) { return s.planes > 1 ? s.planes : 1; }
-
-int64_t SumLanes(const GemmShape& s) { return Planes(s) * PaddedChannels(s) * kTablePixels; }
-
-int64_t ScratchBytes(const GemmShape& s) {
-  const int64_t sums = SumLanes(s) * static_cast<int64_t>(sizeof(int16_t));
-  const int64_t totals = PaddedChannels(s) * kTablePixels * static_cast<int64_t>(sizeof(int32_t));
-  return kBlockGroups * kTableBytes + sums + totals;
-}
-
-Scratch Cut(const GemmShape& s, uint8_t* bytes) {
-  auto* sums = reinterpret_cast<int16_t*>(bytes + kBlockGroups * kTableBytes);
-  return {reinterpret_cast<int16_t*>(bytes), sums, reinterpret_cast<int32_t*>(sums + SumLanes(s))};
-}
-
 // ---- the way out
-
-// A panel's channels after a chunk. Sums and factors of a plane lie behind those of the one before.
-struct Lanes {
-  const int16_t *sums, *factors;
-  int64_t factors_plane;
-  int32_t* totals;
-  const int32_t* bias;
-  const float* multiplier;
-};
-
-Lanes LanesOf(const PackedGemm& gemm, int64_t panel, int64_t chunk, const Scratch& scratch) {
-  const int64_t m = panel * kPanelChannels, chunks = Chunks(gemm.shape), planes = Planes(gemm.shape);
-  return {scratch.sums + m * planes * kTablePixels,
-          gemm.factors.data() + (panel * planes * chunks + chunk) * kPanelChannels,
-          chunks * kPanelChannels,
-          scratch.totals + m * kTablePixels,
-          gemm.bias.data() + m,
-          gemm.multiplier.data() + m};
-}
 
 // Channel c: the chunk's sums times their factors, on top of the bias or of the earlier chunks' total. Pixels 0-3, 8-11
 // and 4-7, 12-15: vpmaddwd takes the sums of both planes, or zeros, as pairs.
@@ -211,67 +161,13 @@ void StorePanel(const GemmTask& task, const Lanes& lanes, const Panel& panel, in
   }
 }
 
-// ---- all together
+}  // namespace
+}  // namespace dbq
 
-// Adds a block of groups to the sums of a panel, in all of its planes.
-void AddBlock(const PackedGemm& gemm, int64_t index, int64_t group, int64_t count, const Scratch& scratch) {
-  const Panel& panel = gemm.panels[index];
-  const int64_t octets = Octets(panel), planes = Planes(gemm.shape);
-  const int8_t* rows = gemm.weights.data() + panel.weights_offset + group * octets * kIndexBytes;
-  int16_t* sums = scratch.sums + index * planes * kPanelChannels * kTablePixels;
-  for (int64_t plane = 0; plane < planes; ++plane) {
-    AddRows(reinterpret_cast<const uint16_t*>(rows), octets, count, scratch.tables, sums, group % kChunkGroups == 0);
-    rows += octets * StoredGroups(gemm.shape) * kIndexBytes, sums += kPanelChannels * kTablePixels;
-  }
-}
+#include "isa/table_run.h"
 
-// Sums of a chunk, for all panels of the task. Codes of the patch are read once, from front to back.
-void RunChunk(const GemmTask& task, const Pixels& pixels, int64_t chunk, const Scratch& scratch, Position* position) {
-  const int64_t groups = Groups(task.gemm->shape), end = (chunk + 1) * kChunkGroups;
-  const int64_t last = end < groups ? end : groups;
-  for (int64_t group = chunk * kChunkGroups; group < last; group += kBlockGroups) {
-    const int64_t count = GroupsOfBlock(groups, group / kBlockGroups);
-    BuildTables(task, pixels, count, position, scratch.tables);
-    for (int64_t i = task.first_panel; i < task.last_panel; ++i) AddBlock(*task.gemm, i, group, count, scratch);
-  }
-}
-
-template <bool first, int planes>
-void FinishChunk(const GemmTask& task, int64_t chunk, int64_t pixel, const Scratch& scratch) {
-  const PackedGemm& gemm = *task.gemm;
-  const bool last = chunk + 1 == Chunks(gemm.shape);
-  for (int64_t i = task.first_panel; i < task.last_panel; ++i) {
-    const Lanes lanes = LanesOf(gemm, i, chunk, scratch);
-    if (last) {
-      StorePanel<first, planes>(task, lanes, gemm.panels[i], pixel);
-    } else {
-      KeepPanel<first, planes>(lanes, gemm.panels[i].channels);
-    }
-  }
-}
-
-template <int planes>
-void RunPixels(const GemmTask& task, int64_t pixel, const Scratch& scratch) {
-  Pixels pixels;
-  for (int64_t i = 0; i < kTablePixels; ++i) {
-    pixels.x[i] = task.x + task.x_offset[pixel + i < task.count ? pixel + i : task.count - 1];
-  }
-  Position position;
-  const int64_t chunks = Chunks(task.gemm->shape);
-  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-    RunChunk(task, pixels, chunk, scratch, &position);
-    chunk == 0 ? FinishChunk<true, planes>(task, chunk, pixel, scratch)
-               : FinishChunk<false, planes>(task, chunk, pixel, scratch);
-  }
-}
-
-void RunTable(const GemmTask& task) {
-  const Scratch scratch = Cut(task.gemm->shape, task.scratch);
-  const bool two = Planes(task.gemm->shape) == 2;
-  for (int64_t pixel = 0; pixel < task.count; pixel += kTablePixels) {
-    two ? RunPixels<2>(task, pixel, scratch) : RunPixels<1>(task, pixel, scratch);
-  }
-}
+namespace dbq {
+namespace {
 
 // In the unit of the other AVX2 kernels' costs: a group's table, eight look-ups, eight channels' way out. Measured on
 // an Intel Xeon, where look-ups wait for loads: two branches pay from 192 channels, one hardly ever beside vpmaddubsw.

@@ -13,15 +13,6 @@ namespace {
 
 // ---- tables
 
-// Where the next group's codes are.
-struct Position {
-  int64_t segment = 0, step = 0;
-};
-
-struct Pixels {
-  const uint8_t* x[kTablePixels];
-};
-
 // Four codes of each of eight pixels -> signed words, [code][pixel].
 DBQ_INLINE void LoadGroup(const Pixels& pixels, int64_t offset, int16x8_t (&words)[kGroup]) {
   uint32x4_t rows[2] = {vdupq_n_u32(0), vdupq_n_u32(0)};
@@ -138,6 +129,8 @@ void BuildTables(const GemmTask& task, const Pixels& pixels, int64_t count, Posi
       : [groups] "r"(groups), [tables] "r"(tables)                                                      \
       : "memory", "cc", "x4", "x5", "x6", "x7", "x8", "x9", "x10", "x11", "x12", "x13", "v0", "v1", "v2", "v3", "v4",\
         "v5", "v6", "v7", "v16", "v17", "v18", "v19", "v20", "v21", "v22", "v23")
+using TableIndex = uint8_t;
+
 // The first block of a chunk starts at zero.
 __attribute__((noinline)) void AddRows(const uint8_t* index, int64_t octets, int64_t groups, const int16_t* tables,
                                        int16_t* sums, bool first) {
@@ -150,51 +143,7 @@ __attribute__((noinline)) void AddRows(const uint8_t* index, int64_t octets, int
 }
 // clang-format on
 
-// What a thread works with.
-struct Scratch {
-  int16_t *tables, *sums;  // [group of a block][81][8 pixels], [panel][plane][64][8 pixels]
-  int32_t* totals;         // of earlier chunks: [channel][8 pixels]
-};
-
-int64_t PaddedChannels(const GemmShape& s) { return RoundUp(s.channels, kPanelChannels); }
-
-// Without planes the kernel is not asked for, but its memory may be.
-int64_t Planes(const GemmShape& s) { return s.planes > 1 ? s.planes : 1; }
-
-int64_t SumLanes(const GemmShape& s) { return Planes(s) * PaddedChannels(s) * kTablePixels; }
-
-int64_t ScratchBytes(const GemmShape& s) {
-  const int64_t sums = SumLanes(s) * static_cast<int64_t>(sizeof(int16_t));
-  const int64_t totals = PaddedChannels(s) * kTablePixels * static_cast<int64_t>(sizeof(int32_t));
-  return kTableAlignment + kBlockGroups * kTableBytes + sums + totals;
-}
-
-Scratch Cut(const GemmShape& s, uint8_t* bytes) {
-  bytes += -reinterpret_cast<uintptr_t>(bytes) % kTableAlignment;
-  auto* sums = reinterpret_cast<int16_t*>(bytes + kBlockGroups * kTableBytes);
-  return {reinterpret_cast<int16_t*>(bytes), sums, reinterpret_cast<int32_t*>(sums + SumLanes(s))};
-}
-
 // ---- the way out
-
-// A panel's channels after a chunk. Sums and factors of a plane lie behind those of the one before.
-struct Lanes {
-  const int16_t *sums, *factors;
-  int64_t factors_plane;
-  int32_t* totals;
-  const int32_t* bias;
-  const float* multiplier;
-};
-
-Lanes LanesOf(const PackedGemm& gemm, int64_t panel, int64_t chunk, const Scratch& scratch) {
-  const int64_t m = panel * kPanelChannels, chunks = Chunks(gemm.shape), planes = Planes(gemm.shape);
-  return {scratch.sums + m * planes * kTablePixels,
-          gemm.factors.data() + (panel * planes * chunks + chunk) * kPanelChannels,
-          chunks * kPanelChannels,
-          scratch.totals + m * kTablePixels,
-          gemm.bias.data() + m,
-          gemm.multiplier.data() + m};
-}
 
 // Channel c: the chunk's sums times their factors, on top of the bias or of the earlier chunks' total.
 template <bool first, int planes>
@@ -259,68 +208,13 @@ void StorePanel(const GemmTask& task, const Lanes& lanes, const Panel& panel, in
   }
 }
 
-// ---- all together
+}  // namespace
+}  // namespace dbq
 
-// Adds a block of groups to the sums of a panel, in all of its planes.
-void AddBlock(const PackedGemm& gemm, int64_t index, int64_t group, int64_t count, const Scratch& scratch) {
-  const Panel& panel = gemm.panels[index];
-  const int64_t octets = Octets(panel), planes = Planes(gemm.shape);
-  const int8_t* rows = gemm.weights.data() + panel.weights_offset + group * octets * kIndexBytes;
-  int16_t* sums = scratch.sums + index * planes * kPanelChannels * kTablePixels;
-  for (int64_t plane = 0; plane < planes; ++plane) {
-    AddRows(reinterpret_cast<const uint8_t*>(rows), octets, RoundUp(count, kUnroll), scratch.tables, sums,
-            group % kChunkGroups == 0);
-    rows += octets * StoredGroups(gemm.shape) * kIndexBytes, sums += kPanelChannels * kTablePixels;
-  }
-}
+#include "isa/table_run.h"
 
-// Sums of a chunk, for all panels of the task. Codes of the patch are read once, from front to back.
-void RunChunk(const GemmTask& task, const Pixels& pixels, int64_t chunk, const Scratch& scratch, Position* position) {
-  const int64_t groups = Groups(task.gemm->shape), end = (chunk + 1) * kChunkGroups;
-  const int64_t last = end < groups ? end : groups;
-  for (int64_t group = chunk * kChunkGroups; group < last; group += kBlockGroups) {
-    const int64_t count = GroupsOfBlock(groups, group / kBlockGroups);
-    BuildTables(task, pixels, count, position, scratch.tables);
-    for (int64_t i = task.first_panel; i < task.last_panel; ++i) AddBlock(*task.gemm, i, group, count, scratch);
-  }
-}
-
-template <bool first, int planes>
-void FinishChunk(const GemmTask& task, int64_t chunk, int64_t pixel, const Scratch& scratch) {
-  const PackedGemm& gemm = *task.gemm;
-  const bool last = chunk + 1 == Chunks(gemm.shape);
-  for (int64_t i = task.first_panel; i < task.last_panel; ++i) {
-    const Lanes lanes = LanesOf(gemm, i, chunk, scratch);
-    if (last) {
-      StorePanel<first, planes>(task, lanes, gemm.panels[i], pixel);
-    } else {
-      KeepPanel<first, planes>(lanes, gemm.panels[i].channels);
-    }
-  }
-}
-
-template <int planes>
-void RunPixels(const GemmTask& task, int64_t pixel, const Scratch& scratch) {
-  Pixels pixels;
-  for (int64_t i = 0; i < kTablePixels; ++i) {
-    pixels.x[i] = task.x + task.x_offset[pixel + i < task.count ? pixel + i : task.count - 1];
-  }
-  Position position;
-  const int64_t chunks = Chunks(task.gemm->shape);
-  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-    RunChunk(task, pixels, chunk, scratch, &position);
-    chunk == 0 ? FinishChunk<true, planes>(task, chunk, pixel, scratch)
-               : FinishChunk<false, planes>(task, chunk, pixel, scratch);
-  }
-}
-
-void RunTable(const GemmTask& task) {
-  const Scratch scratch = Cut(task.gemm->shape, task.scratch);
-  const bool two = Planes(task.gemm->shape) == 2;
-  for (int64_t pixel = 0; pixel < task.count; pixel += kTablePixels) {
-    two ? RunPixels<2>(task, pixel, scratch) : RunPixels<1>(task, pixel, scratch);
-  }
-}
+namespace dbq {
+namespace {
 
 // In cycles of a Cortex-A53 (llvm-mca): a group's table, eight look-ups, eight channels' way out.
 double TableCost(const GemmShape& s) {
