@@ -2,6 +2,8 @@
 
 # The largest int8 weight; the branch scales of a channel sum to it.
 TOP_LEVEL = 127
+# Codes of a ternary branch in one byte of the packed file.
+TRITS_PER_BYTE = 5
 # The largest magnitude of an int32 bias.
 BIAS_LIMIT = 2**31 - 1
 # A multiplier that takes every sum but 0 past the end of int8, whatever the zero point.

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-TRITS_PER_BYTE = 5  # of a ternary branch in the packed file
+from keras_dbq.limits import TRITS_PER_BYTE
+
 SCALE_BITS = 8  # of a branch scale
 # Bytes of a layer's constants in the file (docs/packing.md), beside its codes.
 _PARAMS = 4 * 16

@@ -8,6 +8,7 @@ import numpy as np
 from keras_dbq.compat import keras
 from keras_dbq.inspection import cost
 from keras_dbq.inspection.cost import Cost, Kernel
+from keras_dbq.limits import TRITS_PER_BYTE
 from keras_dbq.network import kernels
 from keras_dbq.network.graph import Graph, inputs, output
 from keras_dbq.wrapping import wrappers
@@ -149,7 +150,7 @@ def _quantized_kernel(plain: Any, weight: wrappers.QuantizedWeight, calls: _Call
     return found | {
         "ternary": True,
         "sparsity": [1 - share for share in kernel.density],
-        "weight_bytes": kernel.branches * -(-kernel.weights // cost.TRITS_PER_BYTE),
+        "weight_bytes": kernel.branches * -(-kernel.weights // TRITS_PER_BYTE),
     }
 
 

@@ -11,9 +11,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from keras_dbq.limits import TOP_LEVEL
+from keras_dbq.limits import TOP_LEVEL, TRITS_PER_BYTE
 
-TRITS_PER_BYTE = 5
 LARGEST_CODE = 3**TRITS_PER_BYTE - 1  # 242
 _POWERS = 3 ** np.arange(TRITS_PER_BYTE)
 _NOT_A_LEVEL = 99
