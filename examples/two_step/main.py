@@ -24,6 +24,9 @@ flags.DEFINE_integer("tune_epochs", 5, "Of the fine-tuning behind step 2, and of
 flags.DEFINE_string("scheme", "", "TSQScheme settings, e.g. activation_bits=2,sparsity=0.75.")
 flags.DEFINE_integer("branches", 1, "Ternary branches of step 2; 0 stops after step 1.")
 flags.DEFINE_bool("twn", False, "Also train ternary weights straight from their fit, for as many epochs (TWN).")
+flags.DEFINE_bool(
+    "ablation", False, "Also the float network and other sparsities; step 1 with float weights in all rows."
+)
 flags.DEFINE_integer("seed", 0, "Of initialisation, order of pictures and augmentation.")
 flags.DEFINE_string("hparams", "", f"Any of {', '.join(pipeline.TASK.defaults)} as name=value,...")
 
@@ -32,7 +35,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"expected flags only, got {argv[1:]}")
     logging.set_verbosity(logging.ERROR)  # the converter's advice is not for users of this program
-    names = ("epochs", "tune_epochs", "scheme", "branches", "twn", "seed", "hparams")
+    names = ("epochs", "tune_epochs", "scheme", "branches", "twn", "ablation", "seed", "hparams")
     pipeline.run(FLAGS.data, Path(FLAGS.workdir), **{name: FLAGS[name].value for name in names})
 
 

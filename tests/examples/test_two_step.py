@@ -4,12 +4,14 @@ import json
 
 import pytest
 
-from examples.two_step import pipeline
+from examples.two_step import pipeline, steps
+from keras_dbq.compat import keras
 
 FLAGS = {
     "epochs": 1,
     "tune_epochs": 1,
     "twn": True,
+    "ablation": True,
     "hparams": "alpha=0.0625,calibration=64,batch_size=64,weight_decay=0.0",
 }
 
@@ -22,10 +24,12 @@ def test_every_stage_and_again(tmp_path, capsys):
     assert len(list((tmp_path / "step_2").glob("part_*.npz"))) == 5
     assert results["packed_differs_from_int8"] == 0 and results["packed_accuracy"] == results["int8_accuracy"]
     assert all(after < before for before, after in results["code_errors"].values())
+    names = ["float", *(f"sparsity_{s}" for s in (50, 56.25, 68.75, 75)), "step_1", "fitted", "step_2", "tuned", "twn"]
+    assert [name for name in results if name.endswith("_accuracy")][: len(names)] == [f"{n}_accuracy" for n in names]
     assert json.loads((tmp_path / "results.json").read_text())["step_1_accuracy"] == results["step_1_accuracy"]
     printed = capsys.readouterr().out
-    for row in pipeline._ROWS.values():
-        assert row in printed
+    for name, row in pipeline._ROWS.items():
+        assert (row in printed) == (name != "sparsity_62.5")
     again = pipeline.run("digits", tmp_path, **FLAGS)
     assert {k: v for k, v in again.items() if k != "code_errors"} == {
         k: v for k, v in results.items() if k != "code_errors"
@@ -46,6 +50,21 @@ def test_a_run_that_cannot_end_does_not_begin(tmp_path, flags, message):
         pipeline.run("digits", tmp_path, **flags)
 
 
+@pytest.mark.slow
+def test_step_1_with_float_weights(tmp_path):
+    """The ablation's step 1 has float weights, in training and when it is measured."""
+    flags = {**FLAGS, "twn": False, "tune_epochs": 0, "branches": 0}
+    for ablation in (False, True):
+        pipeline.run("digits", tmp_path / str(ablation), **{**flags, "ablation": ablation})
+    assert (_logits(tmp_path / "False") != _logits(tmp_path / "True")).any()
+
+
+def _logits(workdir):
+    """The trained kernel of the last layer."""
+    weights = keras.models.load_model(workdir / "step_1.keras", compile=False).weights
+    return next(v.numpy() for v in weights if v.name == "logits/kernel:0")
+
+
 def test_plot(tmp_path):
-    pipeline.plot({"a": (0.5, 0.25), "b": (0.3, 0.1)}, tmp_path / "plot.png")
+    steps.plot({"a": (0.5, 0.25), "b": (0.3, 0.1)}, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes()[1:4] == b"PNG"
