@@ -56,13 +56,16 @@ def test_step_1_with_float_weights(tmp_path):
     flags = {**FLAGS, "twn": False, "tune_epochs": 0, "branches": 0}
     for ablation in (False, True):
         pipeline.run("digits", tmp_path / str(ablation), **{**flags, "ablation": ablation})
-    assert (_logits(tmp_path / "False") != _logits(tmp_path / "True")).any()
+    for eight_bit, exact in zip(*(_kernels(tmp_path / str(ablation)) for ablation in (False, True)), strict=True):
+        assert (eight_bit != exact).any()
 
 
-def _logits(workdir):
-    """The trained kernel of the last layer."""
-    weights = keras.models.load_model(workdir / "step_1.keras", compile=False).weights
-    return next(v.numpy() for v in weights if v.name == "logits/kernel:0")
+def _kernels(workdir):
+    """The trained kernels of the convolutions."""
+    weights = keras.models.load_model(workdir / "step_1.keras", compile=False).get_weights()
+    kernels = [w for w in weights if w.ndim == 4]
+    assert len(kernels) == 6
+    return kernels
 
 
 def test_plot(tmp_path):
