@@ -29,7 +29,7 @@ def test_inputs_of_every_call(tmp_path):
         wanted = keras.Model(model.inputs, first)(x, training=False).numpy()
         got = np.concatenate(list(walk.inputs()))
         np.testing.assert_allclose(got, wanted, atol=1e-5)
-    assert sorted(path.name for path in (tmp_path / "walk").iterdir()) == ["0.npz", "1.npz"]
+    assert {path.name.split("_")[0] for path in (tmp_path / "walk").iterdir()} == {"0", "1"}
 
 
 def test_what_nothing_reads_any_more_is_dropped(tmp_path):
@@ -37,5 +37,4 @@ def test_what_nothing_reads_any_more_is_dropped(tmp_path):
     x = [np.zeros((2, 6, 6, 3), np.float32)] * 2
     walk = Walk(model, Batches(x, model), tmp_path / "walk")
     walk.advance(len(walk.nodes) - 1)
-    with np.load(tmp_path / "walk" / "0.npz") as stored:
-        assert len(stored.files) <= 2
+    assert 1 <= len(list((tmp_path / "walk").iterdir())) <= 2
