@@ -20,6 +20,7 @@ _PUBLIC = {
     "DBQScheme": "keras_dbq.schemes",
     "FATScheme": "keras_dbq.schemes",
     "TSQScheme": "keras_dbq.schemes",
+    "TernaryRuleScheme": "keras_dbq.schemes",
     "check": "keras_dbq.quantize",
     "quantize_model": "keras_dbq.quantize",
     "quantize_scope": "keras_dbq.quantize",

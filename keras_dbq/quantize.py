@@ -140,16 +140,17 @@ def initialize(
 ) -> dict[str, float]:
     """Fits quantizers to the float weights and calibrates activation ranges; repeatable (nothing is drawn).
 
-    Steps: (1) every weight quantizer is fitted to its kernel; (2) when asked, batch norm statistics are measured again
-    with the quantized weights, because ternary weights change the scale of what batch norm sees; the kernel layers of
-    a network without batch norm get the float output's mean and deviation (`calibration.match_outputs`); (3) activation
-    ranges follow from the data.
+    Steps: (1) every weight quantizer is fitted to its kernel; (2) batch norm statistics are measured again with the
+    quantized weights, because ternary weights change the scale of what batch norm sees; the kernel layers of a network
+    without batch norm get the float output's mean, and with ternary weights its deviation
+    (`calibration.match_outputs`); (3) activation ranges follow from the data.
 
     Args:
       q_model: result of `quantize_model` or of tfmot's quantize_apply with our scheme.
       data: pictures, as for `quantize_model`, read one batch at a time; None fits the weights only.
       calibration: as for `quantize_model`.
-      recalibrate_batch_norm: None does it when some layer is ternary and there are at least 64 pictures.
+      recalibrate_batch_norm: False never does step 2, True always. None: with at least 64 pictures; where no layer is
+        ternary, only kernel layers without batch norm are corrected.
       verbose: print the reconstruction error of each layer, and a progress bar.
 
     Returns:
@@ -191,8 +192,10 @@ def _calibrate(q_model: keras.Model, batches: Batches, method: RangeEstimator, b
     """Batch norm statistics or output moments where asked for, then activation ranges."""
     quantizers = [w.quantizer for layer in wrappers.all_layers(q_model) for w in wrappers.quantized_weights(layer)]
     ternary = any(getattr(quantizer, "branches", 0) for quantizer in quantizers)
-    measure = ternary and batches.pictures >= 64 if batch_norm is None else batch_norm
-    if measure and not measure_batch_norm(q_model, batches):
+    measure = batches.pictures >= 64 if batch_norm is None else batch_norm
+    # 8-bit weights hardly change a deviation, so that batch norm's statistics may stay; means do change.
+    measured = measure and (ternary or bool(batch_norm)) and measure_batch_norm(q_model, batches)
+    if measure and not measured:
         match_outputs(q_model, batches)
     observe_ranges(q_model, batches, method, float_weights=ternary and not measure)
 

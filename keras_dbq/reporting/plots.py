@@ -71,15 +71,18 @@ def staircase(scales: np.ndarray, thresholds: np.ndarray) -> tuple[np.ndarray, n
     """Corners of one channel's staircase, float weight -> quantized weight.
 
     Args:
-      scales: float [B].  thresholds: float [3**B - 1], ascending.
+      scales: float [B].  thresholds: float [3**B - 1], ascending; infinite where a level is never reached.
 
     Returns:
-      x, y, float [2 * 3**B], a little beyond the outer thresholds.
+      x, y, float [2 * levels that are reached], a little beyond the outer thresholds.
     """
     codes = np.stack(np.meshgrid(*[[-1, 0, 1]] * len(scales), indexing="ij"), -1).reshape(-1, len(scales))
     levels = np.sort(codes @ scales)
-    reach = 1.5 * max(np.abs(thresholds).max(), np.abs(levels).max())
-    return np.concatenate([[-reach], np.repeat(thresholds, 2), [reach]]), np.repeat(levels, 2)
+    finite = np.isfinite(thresholds)
+    reach = 1.5 * max(np.abs(thresholds[finite]).max(), np.abs(levels).max())
+    first, last = np.flatnonzero(finite)[[0, -1]]
+    corners = np.repeat(thresholds[first : last + 1], 2)
+    return np.concatenate([[-reach], corners, [reach]]), np.repeat(levels[first : last + 2], 2)
 
 
 def level_shares(codes: np.ndarray) -> tuple[list[str], np.ndarray]:

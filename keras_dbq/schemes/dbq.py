@@ -40,7 +40,7 @@ class DBQScheme(LayerwiseScheme):
       ValueError, TypeError: a value outside its range, an unknown option in overrides.
     """
 
-    choices = ("branches", "bits", "skip", "forward", "thresholds", "per_channel", "temperature")
+    choices: tuple[str, ...] = ("branches", "bits", "skip", "forward", "thresholds", "per_channel", "temperature")
 
     def __init__(
         self,

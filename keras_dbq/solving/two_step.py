@@ -241,6 +241,8 @@ def _off(model: keras.Model, activations: bool) -> Any:
 def _why_left(layer: keras.layers.Layer, graph: Graph) -> str:
     if len(graph.calls(layer)) > 1:
         return "called several times"
+    if not hasattr(wrappers.quantized_weights(layer)[0].quantizer, "assign"):
+        return "its weights follow a rule"
     if not wrappers.quantized_weights(layer)[0].quantizer.per_channel:
         return "one scale for all channels"
     return ""
