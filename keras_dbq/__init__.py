@@ -53,6 +53,7 @@ _SUBMODULES = {
     "callbacks",
     "distillation",
     "export",
+    "interpreter",
     "quantize_configs",
     "quantizers",
     "reference",
