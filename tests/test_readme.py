@@ -165,7 +165,7 @@ def test_calls_of_this_package_have_names_and_arguments_that_exist(document):
                 keywords = {k.arg: None for k in node.keywords if k.arg}
                 inspect.signature(function).bind(*node.args, **keywords)
                 called += 1
-    assert called
+    assert called or "keras_dbq" not in "".join(python_blocks(document))
 
 
 def _of_this_package(name: str):

@@ -14,6 +14,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "keras_dbq"
+# Of classes from these the constructor alone is for users, as in tests/api/interface.py.
+PROTOCOLS = ("keras_dbq.quantizers.", "keras_dbq.wrapping.", "keras_dbq.schemes.")
 REQUEST = re.compile(r"^::: keras_dbq\.(\w+)$", re.MULTILINE)
 
 
@@ -63,6 +65,8 @@ def _requests(name: str) -> str:
 
 
 def _request(path: str, heading: str, level: int, *more: str) -> str:
+    if path.startswith(PROTOCOLS) and not more:
+        more = ("members: false",)
     options = "".join(f"\n        {line}" for line in (f"heading: {heading}", f"heading_level: {level}", *more))
     return f"::: {path}\n    options:{options}"
 
