@@ -18,7 +18,12 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 # Text that a page takes for given, by document and number of its Python block; the text around it says the same.
 GIVEN = {("README.md", 1): "x = x_train[:96].astype('float32')"}
 # Trainings and data are cut down: the page's own numbers are not looked at.
-FEWER = ((r"\bepochs=\d+", "epochs=1"), (r"--(distill|reconstruct) \d+", r"--\1 1"), (r"--rounds \d+", "--rounds 3"))
+FEWER = (
+    (r"\bdata\.([xy])_train\b", r"data.\1_train[:256]"),
+    (r"\bepochs=\d+", "epochs=1"),
+    (r"--(distill|reconstruct) \d+", r"--\1 1"),
+    (r"--rounds \d+", "--rounds 3"),
+)
 
 # Runs the steps [kind, text] of standard input, and prints what each has printed as a list.
 DRIVER = """
