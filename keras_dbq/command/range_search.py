@@ -23,10 +23,10 @@ def find_range(model: keras.Model, pictures: np.ndarray) -> str | None:
     """The range of pictures that a network was trained on; None where it does not show.
 
     A quantized network has the range of its input in its input's quantizer: it is the one that the pictures fill best.
-    A float network whose first layer is Rescaling or Normalization takes 0..255. Else the first trained batch norm tells:
-    its mean and variance were measured in training, and each range gives other ones. derived: the distance of a range is
-    the median over channels of the divergence of two normal distributions, (v/V + (m - M)^2/V - 1 - log(v/V)) / 2, with
-    m, v of the pictures and M, V of the batch norm.
+    A float network whose first layer is Rescaling or Normalization takes 0..255. Else the first trained batch norm
+    tells: its mean and variance were measured in training, and each range gives other ones. derived: the distance of a
+    range is the median over channels of the divergence of two normal distributions, (v/V + (m - M)^2/V - 1 -
+    log(v/V)) / 2, with m, v of the pictures and M, V of the batch norm.
 
     Args:
       model: tf_keras model of one input, float or quantized.
