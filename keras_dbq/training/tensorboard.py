@@ -29,8 +29,8 @@ class TensorBoardQuantization(keras.callbacks.Callback):
       channels in units of the float kernel; `LAYER/zeros_branch_j`, the share of zero codes;
     * linear weights: `LAYER/scale`, the mean weight of one integer step; `LAYER/threshold`, that of the largest
       integer; `LAYER/zeros`, the share of zeros;
-    * both: `LAYER/flips`, how many weights have another code than when it was written last (at first: than when `fit`
-      began), in whatever branch; `LAYER/flip_ratio`, their share; a histogram `LAYER/scales` over channels;
+    * both: `LAYER/flips`, how many weights have another code than when it was written last (at first: than when the
+      first epoch began), in whatever branch; `LAYER/flip_ratio`, their share; a histogram `LAYER/scales` over channels;
     * ternary weights also: a histogram `LAYER/thresholds`, and a picture `LAYER/staircases`;
     * outputs: `LAYER/range_low` and `LAYER/range_high`, in units of the activation.
 
@@ -69,8 +69,13 @@ class TensorBoardQuantization(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         wrappers.check_quantized(self.model, "TensorBoardQuantization")
-        self._codes = {name: _looked_at(weight).codes for name, weight in self._weights().items()}
+        self._weights()  # what is wrong with `layers` shows before anything is trained
+        self._codes = {}
         self._writer = tf.summary.create_file_writer(str(Path(self.log_dir) / RUN))
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        if not self._codes:  # not when training begins: BackupAndRestore may put other weights there meanwhile
+            self._codes = {name: _looked_at(weight).codes for name, weight in self._weights().items()}
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if (epoch + 1) % self.update_freq:

@@ -119,6 +119,18 @@ def test_flips_are_counted_exactly(run):
     assert shares == {epoch: np.float32(n / codes.ternary[0][0].size) for epoch, n in enumerate(flips)}
 
 
+def test_flips_are_counted_from_the_weights_that_a_backup_puts_back(tmp_path):
+    class Restored(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            kernel = wrappers.quantized_weights(self.model.get_layer("quant_pointwise"))[0].variable
+            kernel.assign(-kernel)
+
+    q_model, _ = small.pair(keras_dbq.DBQScheme())
+    q_model.compile(keras.optimizers.SGD(0.0), "sparse_categorical_crossentropy")
+    q_model.fit(*small.data(8), verbose=0, callbacks=[TensorBoardQuantization(tmp_path, pictures=False), Restored()])
+    assert written(events(tmp_path), "pointwise/flips") == {0: 0}
+
+
 def test_staircases_are_pictures_that_are_not_empty(run):
     from io import BytesIO
 
