@@ -10,7 +10,7 @@ SOURCES := setup.py pyproject.toml $(shell find keras_dbq -name '*.py') \
            $(shell find tflite_ops -name 'build*' -prune -o \( -name '*.cc' -o -name '*.h' -o -name '*.map' -o -name '*.inc' \) -print)
 CXX_FILES := $(shell find tflite_ops -name 'build*' -prune -o \( -name '*.cc' -o -name '*.h' \) -print)
 
-.PHONY: demo test test-slow lint test-cpp test-tsan test-arm wheel-test clean
+.PHONY: demo test test-slow lint docs test-cpp test-tsan test-arm wheel-test clean
 
 demo: $(VENV)/.examples
 	$(BIN)/python examples/demo/main.py --out out/demo $(ARGS)
@@ -28,6 +28,10 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	clang-format --dry-run --Werror $(CXX_FILES)
+
+# The documents as a site, out/site/index.html; any warning ends the run.
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 # The C++ tests with address and undefined-behaviour sanitizers; any finding ends the run.
 test-cpp:

@@ -65,6 +65,14 @@ FLAGS_OF_MACHINE = {"x86_64": X86_FLAGS, "AMD64": X86_FLAGS, "aarch64": ARM_FLAG
 
 EXAMPLES = ["pillow", "scikit-learn", "tensorboard"]
 # dill is what tfds.testing needs.
+# ruff formats the signatures of the API pages.
+DOCS = [
+    "mkdocs==1.6.1",
+    "mkdocs-material==9.8.2",
+    "mkdocstrings[python]==1.0.8",
+    "mkdocstrings-python==2.0.11",
+    "ruff==0.17.5",
+]
 TEST = [*EXAMPLES, "dill", "hypothesis", "pytest-xdist", "pytest", "pytest-timeout"]
 
 
@@ -145,7 +153,8 @@ setup(
     extras_require={
         "examples": EXAMPLES,
         "test": TEST,
-        "dev": [*TEST, "mypy==2.4.1", "ruff==0.17.5"],
+        "docs": DOCS,
+        "dev": [*TEST, *DOCS, "mypy==2.4.1"],
     },
     zip_safe=False,
 )

@@ -54,6 +54,7 @@ _SUBMODULES = {
     "callbacks",
     "distillation",
     "export",
+    "interpreter",
     "quantize_configs",
     "quantizers",
     "reference",

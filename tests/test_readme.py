@@ -1,4 +1,6 @@
-"""What the documents say to type works: Python blocks run; programs, flags and targets of commands exist."""
+"""What the documents say to type exists: names and arguments of Python blocks, programs, flags, targets. test_docs.py
+runs the blocks.
+"""
 
 import ast
 import functools
@@ -16,12 +18,9 @@ from tests.conftest import REPOSITORY
 
 DOCUMENTS = sorted(
     str(path.relative_to(REPOSITORY))
-    for pattern in ("*.md", "docs/*.md", "examples/*/README.md", "tflite_ops/README.md")
+    for pattern in ("*.md", "docs/**/*.md", "examples/*/README.md", "tflite_ops/README.md")
     for path in REPOSITORY.glob(pattern)
 )
-# What a block takes for given, by document and number of the block; the text around it says the same.
-GIVEN = {("README.md", 1): "x = x_train[:96].astype('float32')"}
-FEWER_EPOCHS = (r"\bepochs=\d+", "epochs=1")
 
 
 def text_of(document: str) -> str:
@@ -166,7 +165,7 @@ def test_calls_of_this_package_have_names_and_arguments_that_exist(document):
                 keywords = {k.arg: None for k in node.keywords if k.arg}
                 inspect.signature(function).bind(*node.args, **keywords)
                 called += 1
-    assert called
+    assert called or "keras_dbq" not in "".join(python_blocks(document))
 
 
 def _of_this_package(name: str):
@@ -178,20 +177,6 @@ def _of_this_package(name: str):
     for part in rest:
         value = getattr(value, part)
     return value
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("document", WITH_PYTHON)
-def test_python_blocks_run(document, tmp_path):
-    """All blocks of a document, one after the other, with one epoch in place of many."""
-    blocks = [GIVEN.get((document, i), "") + "\n" + block for i, block in enumerate(python_blocks(document))]
-    (tmp_path / "blocks.py").write_text(re.sub(*FEWER_EPOCHS, "\n".join(blocks)))
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*filter(None, sys.path)])}
-    done = subprocess.run([sys.executable, "blocks.py"], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    if document == "README.md":
-        accuracy = [line for line in done.stdout.splitlines() if re.fullmatch(r"[01]\.\d+", line.strip())][-1]
-        assert 0.05 < float(accuracy) <= 1 and (tmp_path / "int8.tflite").is_file() and "passed" in done.stdout
 
 
 @pytest.mark.parametrize("document", [d for d in DOCUMENTS if re.search(r"^keras-dbq ", text_of(d), re.MULTILINE)])

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from examples.common import stages
+from keras_dbq.callbacks import TensorBoardQuantization
 from keras_dbq.compat import keras, tf
+from keras_dbq.wrapping import lookup
 
 MOMENTUM = 0.9
 OPTIMIZERS = ("sgd", "adam")
@@ -189,11 +191,28 @@ def fit(
             epochs=last,
             steps_per_epoch=settings.steps_per_epoch,
             validation_data=test,
-            callbacks=[Seconds(), FiniteLoss(), *precision, *callbacks, *_files(stage, settings, monitor, past)],
+            callbacks=[
+                Seconds(),
+                FiniteLoss(),
+                *precision,
+                *callbacks,
+                *_board(model, stage, settings),
+                *_files(stage, settings, monitor, past),
+            ],
             verbose=1 if sys.stdout.isatty() else 2,
         )
     if settings.patience and tf.train.latest_checkpoint(str(stage.file("_best"))):
         model.load_weights(str(stage.file("_best") / "weights")).expect_partial()
+
+
+def _board(model: Any, stage: stages.Stage, settings: Settings) -> list[Any]:
+    """What writes for TensorBoard: Keras' figures, and of a quantized model its scales, zeros and flips."""
+    if not settings.tensorboard:
+        return []
+    folder = str(stage.file("_tensorboard"))
+    quantized = any(lookup.quantized_weights(layer) for layer in lookup.all_layers(model))
+    ours = [TensorBoardQuantization(folder)] if quantized else []
+    return [keras.callbacks.TensorBoard(folder), *ours]
 
 
 def _files(stage: stages.Stage, settings: Settings, monitor: str, past: list[float]) -> list[Any]:
@@ -201,8 +220,6 @@ def _files(stage: stages.Stage, settings: Settings, monitor: str, past: list[flo
     kinds = keras.callbacks
     best = str(stage.file("_best") / "weights")
     written: list[Any] = [kinds.CSVLogger(str(stage.file(".csv")), append=True)] if stage.writes else []
-    if settings.tensorboard:
-        written.append(kinds.TensorBoard(str(stage.file("_tensorboard"))))
     if settings.patience:
         written.append(_early_stopping(monitor, settings.patience, past))
     return [

@@ -33,8 +33,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, TypeError, RuntimeError, OSError, ImportError, MemoryError) as error:
         print(f"keras-dbq {flags.command}: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
         return 1
-    print(json.dumps(outcome.data, indent=1) if flags.json else outcome.text)
+    _show(json.dumps(outcome.data, indent=1) if flags.json else outcome.text)
     return 0 if outcome.good else 1
+
+
+def _show(text: str) -> None:
+    """Prints it; a reader that has gone, as `head` does, is no error."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the end of Python
 
 
 def _parser() -> argparse.ArgumentParser:

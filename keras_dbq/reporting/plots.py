@@ -6,14 +6,12 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
+from keras_dbq.inspection.staircases import draw
 from keras_dbq.quantizers import TernaryWeights
 from keras_dbq.reporting.errors import Error
 
 _ROW_INCHES = 0.22
 _WIDTH = 7.5
-_STAIRCASES = 4  # channels
 
 
 def bytes_by_layer(names: Sequence[str], sizes: Sequence[int], kinds: Sequence[str]) -> str:
@@ -59,38 +57,8 @@ def times(names: Sequence[str], microseconds: Sequence[float]) -> str:
 def ternary(name: str, weights: TernaryWeights) -> str:
     """Staircases of the first channels of a layer, and how many weights each level has."""
     figure, (left, right) = _plots().subplots(1, 2, figsize=(_WIDTH, 3), layout="constrained")
-    for channel in range(min(_STAIRCASES, weights.scales.shape[1])):
-        left.plot(*staircase(weights.scales[:, channel], weights.thresholds[:, channel]))
-    left.set(title="staircases of the first channels", xlabel="float weight", ylabel="quantized weight")
-    right.bar(*level_shares(weights.codes))
-    right.set(title="weights by their codes", ylabel="share")
+    draw(left, right, weights)
     return _svg(figure, name)
-
-
-def staircase(scales: np.ndarray, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Corners of one channel's staircase, float weight -> quantized weight.
-
-    Args:
-      scales: float [B].  thresholds: float [3**B - 1], ascending; infinite where a level is never reached.
-
-    Returns:
-      x, y, float [2 * levels that are reached], a little beyond the outer thresholds.
-    """
-    codes = np.stack(np.meshgrid(*[[-1, 0, 1]] * len(scales), indexing="ij"), -1).reshape(-1, len(scales))
-    levels = np.sort(codes @ scales)
-    finite = np.isfinite(thresholds)
-    reach = 1.5 * max(np.abs(thresholds[finite]).max(), np.abs(levels).max())
-    first, last = np.flatnonzero(finite)[[0, -1]]
-    corners = np.repeat(thresholds[first : last + 1], 2)
-    return np.concatenate([[-reach], corners, [reach]]), np.repeat(levels[first : last + 2], 2)
-
-
-def level_shares(codes: np.ndarray) -> tuple[list[str], np.ndarray]:
-    """(names such as "+0", share of weights) of all codes [B, ...], from all -1 to all +1."""
-    branches = len(codes)
-    index = np.tensordot(3 ** np.arange(branches)[::-1], codes.astype(int) + 1, 1).ravel()
-    names = ["".join("-0+"[number // 3**b % 3] for b in reversed(range(branches))) for number in range(3**branches)]
-    return names, np.bincount(index, minlength=3**branches) / index.size
 
 
 def _plots() -> Any:

@@ -17,6 +17,7 @@ from keras_dbq.compat import keras, tf
 from keras_dbq.inspection.saturation import warn_of_saturation
 from keras_dbq.inspection.weights import forward_modes, sparsity
 from keras_dbq.training.schedules import Exponential
+from keras_dbq.training.tensorboard import TensorBoardQuantization
 from keras_dbq.wrapping.temperature import set_temperature
 
 
@@ -270,3 +271,14 @@ class SparsityLogger(keras.callbacks.Callback):
         if logs is not None:
             for branch, share in enumerate(sparsity(self.model)):
                 logs[f"sparsity_branch_{branch + 1}"] = share
+
+
+__all__ = [
+    "BestEpoch",
+    "CosineAnnealing",
+    "LastGoodEpoch",
+    "RangeCheck",
+    "SparsityLogger",
+    "TemperatureSchedule",
+    "TensorBoardQuantization",
+]

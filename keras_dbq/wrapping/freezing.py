@@ -9,6 +9,7 @@ from typing import Any
 
 from keras_dbq.compat import QuantizeWrapper, keras
 from keras_dbq.wrapping import lookup
+from keras_dbq.wrapping.trainable import INNER_FROZEN
 
 _BUILT = "_weights_as_built"
 
@@ -53,6 +54,7 @@ def freeze(
     for layer in _chosen(q_model, layers):
         if batch_norm and isinstance(lookup.inner(layer), keras.layers.BatchNormalization):
             lookup.inner(layer).trainable = False  # the ranges that the wrapper carries go on
+            object.__setattr__(layer, INNER_FROZEN, True)
         _freeze_parts(layer, parts)
     _forget_compiled(q_model)
     return q_model
@@ -102,7 +104,9 @@ def _arrange(layer: keras.layers.Layer) -> None:
     kernels = {id(weight.variable) for weight in lookup.quantized_weights(layer)}
     held = {} if inner is layer else {id(v): v for v in built.inner[0] if id(v) not in kernels}
     frozen = _frozen(layer, held)
-    elsewhere = set() if inner.trainable else set(held)  # batch norm that does not train lists its own
+    # A batch norm that does not train alone lists its own.
+    alone = getattr(layer, INNER_FROZEN, False) or (layer.trainable and not inner.trainable)
+    elsewhere = set(held) if alone else set()
     moved = {id(v): v for v in built.outer[0] if id(v) in frozen and id(v) not in held}
     order = sorted(moved, key=lambda key: frozen[key] != "ranges")  # stable
     layer._trainable_weights[:] = [v for v in built.outer[0] if id(v) not in frozen and id(v) not in elsewhere]

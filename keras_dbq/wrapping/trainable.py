@@ -15,6 +15,10 @@ from typing import Any
 
 from keras_dbq.compat import OutputOnlyConfig, QuantizeWrapper, QuantizeWrapperV2, keras, tf, with_autograph
 
+_FROZEN = "frozen"  # in a wrapper's config, and on a loaded wrapper until its first call
+_TRAINED = "_trained_when_built"
+INNER_FROZEN = "_inner_frozen"  # on a wrapper whose layer inside was frozen alone
+
 
 def follow_keras(config_class: type) -> None:
     """Makes the wrappers with a QuantizeConfig of this class keep Keras' rule."""
@@ -25,6 +29,7 @@ def follow_keras(config_class: type) -> None:
 
     for wrapper_class in (QuantizeWrapper, QuantizeWrapperV2):
         _keras_rule(wrapper_class, ours)
+    _saved_as_built(ours)
     _call_as_written(QuantizeWrapper, ours)
 
 
@@ -37,9 +42,45 @@ def _call_as_written(wrapper_class: Any, ours: Callable[[Any], bool]) -> None:
     @tf.autograph.experimental.do_not_convert
     def call(self: Any, inputs: Any, training: Any = None, **kwargs: Any) -> Any:
         function = original if ours(self) else with_autograph(original)
-        return function(self, inputs, training=training, **kwargs)
+        outputs = function(self, inputs, training=training, **kwargs)
+        if self.__dict__.pop(_FROZEN, False):
+            self.trainable = False
+        return outputs
 
     wrapper_class.call = call
+
+
+def _saved_as_built(ours: Callable[[Any], bool]) -> None:
+    """Makes a layer that was frozen after it had been built load as it was saved.
+
+    The order of a wrapper's weights, which is the order in files, depends on what trained when it was built. So the
+    config of such a layer says that it trains, and beside that that it is frozen; a loaded one is frozen when it has
+    been called, behind what `freeze` did.
+    """
+    build, get_config, from_config = QuantizeWrapper.build, QuantizeWrapper.get_config, QuantizeWrapper.from_config
+
+    def build_and_note(self: Any, input_shape: Any) -> None:
+        build(self, input_shape)
+        object.__setattr__(self, _TRAINED, self._trainable)  # past Keras, which would track it
+
+    def config_as_built(self: Any) -> dict[str, Any]:
+        config = get_config(self)
+        if ours(self) and not self._trainable and getattr(self, _TRAINED, False):
+            config |= {"trainable": True, _FROZEN: True}
+            config["layer"]["config"]["trainable"] = not getattr(self, INNER_FROZEN, False)
+        return config
+
+    def from_config_as_built(cls: Any, config: dict[str, Any]) -> Any:
+        config = dict(config)
+        frozen = config.pop(_FROZEN, False)
+        wrapper = from_config.__func__(cls, config)
+        if frozen:
+            wrapper.__dict__[_FROZEN] = True
+            wrapper.__dict__[INNER_FROZEN] = not wrapper.layer.trainable
+        return wrapper
+
+    QuantizeWrapper.build, QuantizeWrapper.get_config = build_and_note, config_as_built
+    QuantizeWrapper.from_config = classmethod(from_config_as_built)
 
 
 def _keras_rule(wrapper_class: Any, ours: Callable[[Any], bool]) -> None:

@@ -49,3 +49,12 @@ def test_as_a_module_without_tensorflow(tmp_path):
     module = [sys.executable, "-m", "keras_dbq", "inspect", str(tmp_path / "none.tflite")]
     done = subprocess.run(module, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 1 and done.stderr.startswith("keras-dbq inspect: ")
+
+
+def test_a_reader_that_has_gone_is_no_error():
+    """As `keras-dbq inspect FILE | head` leaves it."""
+    file = next((REPOSITORY / "tests" / "fuzz" / "corpus").glob("*.tflite"))
+    module = [sys.executable, "-m", "keras_dbq", "inspect", str(file)]
+    with subprocess.Popen(module, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == "" and process.wait() == 0

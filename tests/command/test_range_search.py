@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+import keras_dbq
 from keras_dbq.command.range_search import find_range
-from keras_dbq.command.ranges import RANGES
+from keras_dbq.command.ranges import RANGES, scaled
 from keras_dbq.compat import keras
+from keras_dbq.network import graph
 from tests.command import networks
 
 L = keras.layers
@@ -46,3 +48,19 @@ def test_dead_channels_say_nothing():
     norm.set_weights([gamma, beta, mean, variance])
     assert find_range(model, networks.photos()) == "-1..1"
     assert np.count_nonzero(variance < 1e-9) == 5
+
+
+@pytest.mark.parametrize("name", RANGES)
+@pytest.mark.parametrize("scheme", [keras_dbq.DBQScheme, keras_dbq.FATScheme])
+def test_a_quantized_network_has_it_in_its_input(scheme, name):
+    """Without a batch norm, and with other pictures than those of the calibration."""
+    model = keras.Sequential([keras.Input((16, 16, 3)), L.Conv2D(4, 3), L.GlobalAveragePooling2D(), L.Dense(2)])
+    photos = networks.photos()
+    q_model = keras_dbq.quantize_model(model, scheme(), scaled(photos[: len(photos) // 2], name))
+    assert find_range(graph.flat_copy(q_model), photos[len(photos) // 2 :]) == name
+
+
+def test_a_range_that_no_pictures_fill():
+    model = keras.Sequential([keras.Input((16, 16, 3)), L.Conv2D(4, 3), L.Flatten()])
+    x = 20 * scaled(networks.photos(), "-1..1")  # between 0..1 and 0..255
+    assert find_range(keras_dbq.quantize_model(model, keras_dbq.DBQScheme(), x), networks.photos()) is None

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+import keras_dbq
 from examples.common import training
 from keras_dbq.compat import keras, tf
 from tests.examples.test_resume import load_worker, same_weights
@@ -136,3 +137,11 @@ def test_patience_counts_on_after_a_resume(tmp_path):
 def test_tensorboard_logs(tmp_path):
     worker.train(worker.model(), tmp_path, epochs=1, tensorboard=True)
     assert list(tmp_path.glob("small_tensorboard/train/events*"))
+    assert not list(tmp_path.glob("small_tensorboard/quantization/events*"))  # a float model has nothing to write there
+
+
+@pytest.mark.filterwarnings("ignore:keras_dbq. no calibration data")
+def test_tensorboard_logs_of_a_quantized_model(tmp_path):
+    q_model = keras_dbq.quantize_model(worker.model(), keras_dbq.DBQScheme(ternary_first=True))
+    worker.train(q_model, tmp_path, epochs=1, tensorboard=True)
+    assert list(tmp_path.glob("small_tensorboard/quantization/events*"))

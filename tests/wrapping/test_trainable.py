@@ -118,6 +118,38 @@ def test_it_survives_saving(ending, tmp_path):
     assert not moved(loaded) & BASE
 
 
+def _frozen(q_model, name):
+    q_model.get_layer(name).trainable = False
+
+
+FROZEN_LATER = {
+    "a layer": lambda q: _frozen(q, "quant_sep"),
+    "everything": lambda q: setattr(q, "trainable", False),
+    "a layer, then its scales": lambda q: (_frozen(q, "quant_sep"), keras_dbq.freeze(q, scales=True)),
+    "weights, then a layer": lambda q: (keras_dbq.freeze(q, weights=True), _frozen(q, "quant_sep")),
+    "batch norm, then everything": lambda q: (keras_dbq.freeze(q, batch_norm=True), setattr(q, "trainable", False)),
+}
+
+
+@pytest.mark.parametrize("ending", ["keras", "h5"])
+@pytest.mark.parametrize("what", FROZEN_LATER)
+def test_what_was_frozen_after_quantization_survives_saving(what, ending, tmp_path):
+    _, model = model_with_base()
+    q_model = keras_dbq.quantize_model(model, SCHEMES["trained ranges"](), nets.pictures(16))
+    FROZEN_LATER[what](q_model)
+    q_model.save(tmp_path / f"m.{ending}")
+    loaded = keras.models.load_model(tmp_path / f"m.{ending}")
+    assert [v.shape for v in loaded.trainable_weights] == [v.shape for v in q_model.trainable_weights]
+    assert not loaded.get_layer("quant_sep").trainable
+    for old, new in zip(q_model.layers, loaded.layers, strict=True):
+        for a, b in zip(old.get_weights(), new.get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
+    loaded.save(tmp_path / f"again.{ending}")
+    again = keras.models.load_model(tmp_path / f"again.{ending}")
+    for a, b in zip(q_model.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_frozen_batch_norm_leaves_the_ranges_free():
     _, model = model_with_base()
     q_model = keras_dbq.freeze(
