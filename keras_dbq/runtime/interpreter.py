@@ -17,10 +17,9 @@ import numpy as np
 
 from keras_dbq import _checks
 from keras_dbq.reference.rounding import input_codes
-from keras_dbq.structure import check_file
+from keras_dbq.runtime.library import check, library
 from keras_dbq.tflite import signature
 
-_LIBRARY = "libdbq_delegate.so"
 _OP_PREFIX = b"Dbq"
 
 
@@ -30,14 +29,10 @@ def delegate_path() -> Path:
     Raises:
         FileNotFoundError: the shared object was not built.
     """
-    path = _library()
+    path = library()
     if not path.is_file():
         raise FileNotFoundError(f"delegate: expected {path}, got no file; build it with `pip install .`")
     return path
-
-
-def _library() -> Path:
-    return Path(__file__).resolve().parents[1] / _LIBRARY
 
 
 def _runtime() -> Any:
@@ -240,7 +235,7 @@ def read(model: str | os.PathLike[str] | bytes) -> bytes:
 
 def _is_useful(content: bytes) -> bool:
     """Whether the delegate is loaded: where there is one, and where the file cannot do without it."""
-    return _OP_PREFIX in content or _library().is_file()
+    return _OP_PREFIX in content or library().is_file()
 
 
 def open_runtime(content: bytes, num_threads: int, delegate: dict[str, str] | None, **arguments: Any) -> Any:
@@ -257,7 +252,7 @@ def open_runtime(content: bytes, num_threads: int, delegate: dict[str, str] | No
     """
     runtime = _runtime()
     delegates = [] if delegate is None else [_load_delegate(runtime, delegate)]
-    check_file(content)
+    check(content)
     with warnings.catch_warnings():
         # Both say what the caller knows: TF's interpreter is deprecated, preserving tensors costs memory.
         warnings.simplefilter("ignore")

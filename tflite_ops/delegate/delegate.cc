@@ -13,6 +13,7 @@
 #include "delegate/import_table.h"
 #include "delegate/partition.h"
 #include "delegate/tflite_options.h"
+#include "structure/check.h"
 
 namespace dbq {
 namespace {
@@ -199,4 +200,12 @@ dbq::tflite::Delegate* tflite_plugin_create_delegate(const char* const* keys, co
 
 void tflite_plugin_destroy_delegate(dbq::tflite::Delegate* delegate) {
   delete reinterpret_cast<dbq::DbqDelegate*>(delegate);
+}
+
+int dbq_file_is_whole(const uint8_t* data, size_t size) {
+  try {
+    return dbq::structure::IsWhole(data, static_cast<int64_t>(size));
+  } catch (const std::exception&) {  // no memory
+    return 0;
+  }
 }
