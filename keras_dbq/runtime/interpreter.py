@@ -17,7 +17,7 @@ import numpy as np
 
 from keras_dbq import _checks
 from keras_dbq.reference.rounding import input_codes
-from keras_dbq.runtime.library import check, library
+from keras_dbq.runtime import library
 from keras_dbq.tflite import signature
 
 _OP_PREFIX = b"Dbq"
@@ -29,10 +29,9 @@ def delegate_path() -> Path:
     Raises:
         FileNotFoundError: the shared object was not built.
     """
-    path = library()
-    if not path.is_file():
-        raise FileNotFoundError(f"delegate: expected {path}, got no file; build it with `pip install .`")
-    return path
+    if not library.is_built():
+        raise FileNotFoundError(f"delegate: expected {library.PATH}, got no file; build it with `pip install .`")
+    return Path(library.PATH)
 
 
 def _runtime() -> Any:
@@ -91,7 +90,9 @@ class Interpreter:
             )
             self._ends = signature.read_content(content)
         self._preserve_all_tensors = preserve_all_tensors
-        self._file_batch = int(self.input_details[0]["shape"][0]) if len(self.input_details[0]["shape"]) else 1
+        self._read_details()
+        shape = self._inputs[0]["shape"]
+        self._file_batch = int(shape[0]) if len(shape) else 1
         self._batch_is_fixed = False
 
     @property
@@ -134,7 +135,7 @@ class Interpreter:
             TypeError: x is neither float nor of the input's own dtype.
         """
         _checks.integer("batch_size", batch_size, 1, 2**31 - 1)
-        details = self.input_details
+        details = self._inputs
         checked = [_check_input(np.asarray(a), d) for a, d in zip(self._ends.arrays(x), details, strict=True)]
         sizes = {len(a) for a in checked}
         if len(sizes) != 1 or 0 in sizes:
@@ -144,7 +145,7 @@ class Interpreter:
         parts = [self._run(chunk) for chunk in self._chunks(codes, batch_size)]
         outputs = [np.concatenate(column) for column in zip(*parts, strict=True)]
         if not raw:
-            outputs = [_dequantize(y, d) for y, d in zip(outputs, self.output_details, strict=True)]
+            outputs = [_dequantize(y, d) for y, d in zip(outputs, self._outputs, strict=True)]
         return self._ends.structured(outputs)
 
     def tensors(self) -> dict[str, np.ndarray]:
@@ -172,11 +173,11 @@ class Interpreter:
             ValueError: a size under 1, or the runtime refuses the file.
         """
         _checks.integer("size", size, 1, 2**31 - 1)
-        return self._fit_batch(size, [tuple(int(n) for n in d["shape"][1:]) for d in self.input_details])
+        return self._fit_batch(size, [tuple(int(n) for n in d["shape"][1:]) for d in self._inputs])
 
     def _activation_indices(self) -> list[int]:
         """Graph inputs and everything that an operator writes, in the order of execution."""
-        indices = [int(d["index"]) for d in self.input_details]
+        indices = [int(d["index"]) for d in self._inputs]
         for op in self._interpreter._get_ops_details():
             indices.extend(int(i) for i in op["outputs"])
         return list(dict.fromkeys(indices))
@@ -196,7 +197,7 @@ class Interpreter:
         if not self._batch_is_fixed:
             with contextlib.suppress(RuntimeError, ValueError):
                 self._set_shapes([(size, *shape) for shape in example_shapes])
-                if size == self._file_batch or all(d["shape"][:1] == size for d in self.output_details):
+                if size == self._file_batch or all(d["shape"][:1] == size for d in self._outputs):
                     return size
             self._batch_is_fixed = True
         with _refusals():
@@ -205,18 +206,25 @@ class Interpreter:
 
     def _set_shapes(self, shapes: list[tuple[int, ...]]) -> None:
         """Resizes only where something changes: allocation prepares every operator again."""
-        if all(tuple(d["shape"]) == shape for d, shape in zip(self.input_details, shapes, strict=True)):
+        if all(tuple(d["shape"]) == shape for d, shape in zip(self._inputs, shapes, strict=True)):
             return
-        for detail, shape in zip(self.input_details, shapes, strict=True):
+        for detail, shape in zip(self._inputs, shapes, strict=True):
             self._interpreter.resize_tensor_input(detail["index"], shape)
-        self._interpreter.allocate_tensors()
+        try:
+            self._interpreter.allocate_tensors()
+        finally:
+            self._read_details()
+
+    def _read_details(self) -> None:
+        """Describes inputs and outputs as they are now: asking the runtime each time would take most of a small run."""
+        self._inputs, self._outputs = self.input_details, self.output_details
 
     def _run(self, codes: list[np.ndarray]) -> list[np.ndarray]:
         with _refusals():
-            for detail, value in zip(self.input_details, codes, strict=True):
+            for detail, value in zip(self._inputs, codes, strict=True):
                 self._interpreter.set_tensor(detail["index"], value)
             self._interpreter.invoke()
-            return [self._interpreter.get_tensor(d["index"]) for d in self.output_details]
+            return [self._interpreter.get_tensor(d["index"]) for d in self._outputs]
 
 
 def read(model: str | os.PathLike[str] | bytes) -> bytes:
@@ -235,7 +243,7 @@ def read(model: str | os.PathLike[str] | bytes) -> bytes:
 
 def _is_useful(content: bytes) -> bool:
     """Whether the delegate is loaded: where there is one, and where the file cannot do without it."""
-    return _OP_PREFIX in content or library().is_file()
+    return library.is_built() or _OP_PREFIX in content
 
 
 def open_runtime(content: bytes, num_threads: int, delegate: dict[str, str] | None, **arguments: Any) -> Any:
@@ -251,11 +259,9 @@ def open_runtime(content: bytes, num_threads: int, delegate: dict[str, str] | No
         ValueError, RuntimeError: the file is damaged, or the delegate refuses an option.
     """
     runtime = _runtime()
-    delegates = [] if delegate is None else [_load_delegate(runtime, delegate)]
-    check(content)
-    with warnings.catch_warnings():
-        # Both say what the caller knows: TF's interpreter is deprecated, preserving tensors costs memory.
-        warnings.simplefilter("ignore")
+    delegates = [] if delegate is None else [_load_delegate(delegate)]
+    library.check(content)
+    with _without_warnings(runtime, arguments):
         interpreter = runtime.Interpreter(
             model_content=content, num_threads=num_threads, experimental_delegates=delegates, **arguments
         )
@@ -263,11 +269,24 @@ def open_runtime(content: bytes, num_threads: int, delegate: dict[str, str] | No
     return interpreter
 
 
-def _load_delegate(runtime: Any, options: dict[str, str]) -> Any:
-    path = delegate_path()
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _without_warnings(runtime: Any, arguments: dict[str, Any]) -> contextlib.AbstractContextManager[None]:
+    """Hides what the caller knows: TF's interpreter is deprecated, preserving tensors costs memory."""
+    warns = runtime.__name__.startswith("tensorflow") or arguments.get("experimental_preserve_all_tensors")
+    return _quietly() if warns else contextlib.nullcontext()
+
+
+def _load_delegate(options: dict[str, str]) -> library.Delegate:
     try:
-        return runtime.load_delegate(str(path), options)
-    except (ValueError, OSError) as error:
+        return library.Delegate(options)
+    except (ValueError, OSError, AttributeError) as error:
+        path = delegate_path()  # another error where there is none
         raise ValueError(f"delegate: expected {path} to load, got: {_one_line(error)}") from None
 
 

@@ -201,7 +201,7 @@ def test_damaged_layer_is_one_line_that_names_it() -> None:
 
 
 def test_missing_delegate_says_how_to_build_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(library, "_NAME", "libmissing.so")
+    monkeypatch.setattr(library, "PATH", library.PATH + ".missing")
     with pytest.raises(FileNotFoundError, match="got no file; build it with `pip install .`"):
         Interpreter(packed_model(CASE))
     assert Interpreter(int8_model(CASE), delegate=False).predict(random_input(CASE)).dtype == np.int8

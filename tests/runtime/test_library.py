@@ -4,6 +4,7 @@ import ctypes.util
 
 import numpy as np
 import pytest
+from ai_edge_litert import interpreter as litert
 
 from keras_dbq.runtime import library
 from keras_dbq.structure import check_file
@@ -114,13 +115,40 @@ def test_what_is_wrong_is_said_by_python():
 
 def test_python_decides_where_there_is_no_shared_object(monkeypatch):
     whole = packed_models.packed_model(CASES[0])
-    monkeypatch.setattr(library, "_NAME", "libmissing.so")
+    monkeypatch.setattr(library, "PATH", library.PATH + ".missing")
     assert not library.is_surely_whole(whole)
     library.check(whole)
     with pytest.raises(ValueError, match="the file is damaged"):
         library.check(whole[:-40])
 
 
-def test_an_older_shared_object_has_no_say():
+def test_an_older_shared_object_has_no_say(monkeypatch):
     """Any library without the function."""
-    assert library._question(ctypes.util.find_library("c")) is None
+    monkeypatch.setattr(library, "PATH", ctypes.util.find_library("c"))
+    assert not library.is_surely_whole(packed_models.packed_model(CASES[0]))
+
+
+def test_the_delegate_is_that_of_load_delegate():
+    content = packed_models.packed_model(CASES[0])
+    x = packed_models.random_input(CASES[0])
+    results = []
+    for delegate in (library.Delegate({"isa": "scalar"}), litert.load_delegate(library.PATH, {"isa": "scalar"})):
+        interpreter = litert.Interpreter(model_content=content, experimental_delegates=[delegate])
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
+        interpreter.invoke()
+        results.append(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]))
+    np.testing.assert_array_equal(*results)
+
+
+def test_what_the_delegate_refuses_is_said():
+    with pytest.raises(ValueError, match="^unknown option 'colour', expected isa, partition, builtins or profile$"):
+        library.Delegate({"colour": "red"})
+
+
+def test_delegates_are_given_back():
+    """Each is destroyed once, also one that was refused: the sanitizers of tests/tflite_ops see the other side."""
+    for _ in range(100):
+        library.Delegate({})
+        with pytest.raises(ValueError, match="isa must be"):
+            library.Delegate({"isa": "none"})

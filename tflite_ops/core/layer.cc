@@ -101,26 +101,39 @@ OutputStage MakeOutputStage(Activation activation, float scale, int32_t zero_poi
 
 namespace {
 
-// integers += trits * scale, one scale for all or one for each. In loops that the compiler can make vectors of.
-void AddTrits(const int8_t* __restrict trits, const uint8_t* __restrict scale, int64_t count, bool each,
-              int8_t* __restrict integers) {
-  if (each) {
-    for (int64_t i = 0; i < count; ++i) integers[i] = static_cast<int8_t>(integers[i] + trits[i] * scale[i]);
-  } else {
-    const int8_t factor = static_cast<int8_t>(*scale);
-    for (int64_t i = 0; i < count; ++i) integers[i] = static_cast<int8_t>(integers[i] + trits[i] * factor);
-  }
+// A trit times a scale of at most 127.
+int8_t Scaled(int8_t trit, int8_t scale) {
+  return static_cast<int8_t>((trit > 0 ? scale : 0) | (trit < 0 ? -scale : 0));
 }
 
-// The output channel is the slowest axis of OHWI and the fastest of 1HWM.
-void AddBranch(const std::vector<int8_t>& trits, const uint8_t* scale, int64_t channels, bool channel_last,
-               std::vector<int8_t>* integers) {
-  const int64_t rows = channel_last ? static_cast<int64_t>(trits.size()) / channels : channels;
-  const int64_t columns = static_cast<int64_t>(trits.size()) / rows;
-  for (int64_t row = 0; row < rows; ++row) {
-    AddTrits(trits.data() + row * columns, channel_last ? scale : scale + row, columns, channel_last,
-             integers->data() + row * columns);
+// Trits become integers in their place. All loops are such that the compiler makes vectors of them.
+void ScaleRow(int8_t* row, uint8_t scale, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) row[i] = Scaled(row[i], static_cast<int8_t>(scale));
+}
+
+void ScaleRowByEach(int8_t* row, const uint8_t* __restrict scale, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) row[i] = static_cast<int8_t>(row[i] * scale[i]);
+}
+
+// integers += trits
+void AddRow(const int8_t* __restrict trits, int64_t count, int8_t* __restrict integers) {
+  for (int64_t i = 0; i < count; ++i) integers[i] = static_cast<int8_t>(integers[i] + trits[i]);
+}
+
+// One branch. The output channel is the slowest axis of OHWI and the fastest of 1HWM.
+std::vector<int8_t> DecodeBranch(const uint8_t* codes, const uint8_t* scale, int64_t weights, int64_t channels,
+                                 bool channel_last) {
+  std::vector<int8_t> integers(weights);
+  DecodePlane(codes, weights, integers.data());
+  const int64_t columns = channel_last ? channels : weights / channels;
+  for (int64_t first = 0, row = 0; first < weights; first += columns, ++row) {
+    if (channel_last) {
+      ScaleRowByEach(integers.data() + first, scale, columns);
+    } else {
+      ScaleRow(integers.data() + first, scale[row], columns);
+    }
   }
+  return integers;
 }
 
 }  // namespace
@@ -128,10 +141,12 @@ void AddBranch(const std::vector<int8_t>& trits, const uint8_t* scale, int64_t c
 std::vector<int8_t> DecodeIntegers(OpKind kind, const LayerParams& params, const uint8_t* codes,
                                    const uint8_t* branch_scales) {
   const int64_t channels = params.out_channels, weights = params.WeightCount(kind);
-  std::vector<int8_t> trits(weights), integers(weights, 0);
-  for (int branch = 0; branch < params.branches; ++branch) {
-    DecodePlane(codes + branch * PlaneBytes(weights), weights, trits.data());
-    AddBranch(trits, branch_scales + branch * channels, channels, kind == OpKind::kDepthwiseConv2D, &integers);
+  const bool channel_last = kind == OpKind::kDepthwiseConv2D;
+  std::vector<int8_t> integers = DecodeBranch(codes, branch_scales, weights, channels, channel_last);
+  if (params.branches == 2) {
+    const uint8_t* second = codes + PlaneBytes(weights);
+    const std::vector<int8_t> rest = DecodeBranch(second, branch_scales + channels, weights, channels, channel_last);
+    AddRow(rest.data(), weights, integers.data());
   }
   return integers;
 }

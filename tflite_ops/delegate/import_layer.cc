@@ -24,12 +24,13 @@ Status ReadScales(const char* name, const tflite::Tensor& tensor, int channels, 
   for (int i = 0; i < q->zero_point->size; ++i) {
     if (q->zero_point->data[i] != 0) return Status::Error("%s must have zero point 0", name);
   }
-  for (int i = 0; i < channels; ++i) {
-    const float scale = q->scale->data[q->scale->size == 1 ? 0 : i];
-    if (!(scale > 0) || !std::isnormal(scale))
+  scales->assign(q->scale->data, q->scale->data + q->scale->size);
+  for (float scale : *scales) {
+    if (!(scale > 0) || !std::isnormal(scale)) {
       return Status::Error("%s must have scales that are normal numbers", name);
-    scales->push_back(scale);
+    }
   }
+  scales->resize(channels, scales->front());
   return Status::Ok();
 }
 

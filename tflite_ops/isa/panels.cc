@@ -20,19 +20,39 @@ void MakePanels(int panel_channels, PackedGemm* packed, int64_t depth_bytes) {
   packed->weights = Buffer<int8_t>(offset);
 }
 
+// Whole steps of a segment, each `stride` bytes behind the last.
+template <int64_t depth_step>
+void CopySteps(const int8_t* from, int64_t steps, int64_t stride, int8_t* to) {
+  for (int64_t i = 0; i < steps; ++i) std::memcpy(to + i * stride, from + i * depth_step, depth_step);
+}
+
+using CopyFunction = void (*)(const int8_t* from, int64_t steps, int64_t stride, int8_t* to);
+
+// The depth steps that kernels have.
+CopyFunction CopyFor(int depth_step) {
+  switch (depth_step) {
+    case 1:
+      return CopySteps<1>;
+    case 2:
+      return CopySteps<2>;
+    case 4:
+      return CopySteps<4>;
+    case 8:
+      return CopySteps<8>;
+    default:
+      return CopySteps<16>;
+  }
+}
+
 // One channel into its lane; `to` is the panel. The last step of a segment may be short.
 void PackChannel(const int8_t* integers, const PackedGemm& packed, int depth_step, int lane, int lanes, int8_t* to) {
+  const CopyFunction copy = CopyFor(depth_step);
+  const int64_t length = packed.shape.length, whole = length / depth_step, rest = length % depth_step;
+  const int64_t stride = int64_t{lanes} * depth_step;
   to += lane * depth_step;
-  for (int64_t s = 0; s < packed.shape.segments; ++s) {
-    for (int64_t left = packed.shape.length, step = 0; step < packed.steps; ++step, to += lanes * depth_step) {
-      const int64_t count = std::min<int64_t>(left, depth_step);
-      if (count == 4 && depth_step == 4) {
-        std::memcpy(to, integers, 4);  // nearly all of them
-      } else {
-        for (int64_t k = 0; k < count; ++k) to[k] = integers[k];
-      }
-      integers += count, left -= count;
-    }
+  for (int64_t s = 0; s < packed.shape.segments; ++s, integers += length, to += packed.steps * stride) {
+    copy(integers, whole, stride, to);
+    if (rest > 0) std::memcpy(to + whole * stride, integers + length - rest, rest);
   }
 }
 

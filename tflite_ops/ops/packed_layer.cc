@@ -64,7 +64,61 @@ bool IsTernary(const std::vector<ChannelSums>& sums) {
 
 }  // namespace
 
+namespace {
+
+// One branch of an operator of ours: ternary without a look at the weights.
+bool IsOneBranch(const Node& node) { return node.load_branches != nullptr && node.layer.params.branches == 1; }
+
+// In loops that the compiler makes vectors of; int16 holds the sum of a block.
+int32_t SumWeights(const int8_t* w, int64_t count) {
+  int32_t total = 0;
+  for (int64_t k = 0; k < count; k += kBlock) {
+    int16_t sum = 0;
+    for (int64_t i = k; i < std::min(count, k + kBlock); ++i) sum = static_cast<int16_t>(sum + w[i]);
+    total += sum;
+  }
+  return total;
+}
+
+std::vector<int32_t> SumsOnly(const Layer& layer, const std::vector<int8_t>& integers) {
+  const int64_t channels = layer.params.out_channels, depth = layer.params.Depth(layer.kind);
+  std::vector<int32_t> sums(channels);
+  const int8_t* w = integers.data();
+  if (layer.kind != OpKind::kDepthwiseConv2D) {
+    for (int64_t m = 0; m < channels; ++m) sums[m] = SumWeights(w + m * depth, depth);
+    return sums;
+  }
+  for (int64_t k = 0; k < depth; ++k, w += channels) {
+    for (int64_t m = 0; m < channels; ++m) sums[m] += w[m];
+  }
+  return sums;
+}
+
+// |acc * multiplier| < 2^31, where the weights of channel m add up to at most `magnitudes`.
+bool IsBounded(const Layer& layer, int64_t m, double magnitudes) {
+  const double largest = std::abs(static_cast<double>(layer.bias[m])) + 255.0 * magnitudes;
+  return largest * static_cast<double>(layer.multiplier[m]) < 2147483000.0;
+}
+
+// Whatever the weights are.
+bool IsSurelyBounded(const Layer& layer) {
+  for (int64_t m = 0; m < layer.params.out_channels; ++m) {
+    if (!IsBounded(layer, m, 128.0 * static_cast<double>(layer.params.Depth(layer.kind)))) return false;
+  }
+  return true;
+}
+
 // Sums wrap around as the kernels' do: only the whole sum has to fit.
+void SetBias(const Layer& layer, const std::vector<int32_t>& sums, StoredLayer* stored) {
+  stored->bias.resize(sums.size());
+  for (size_t m = 0; m < sums.size(); ++m) {
+    const int64_t share = int64_t{sums[m]} * (layer.params.input_zero_point + 128);
+    stored->bias[m] = static_cast<int32_t>(static_cast<uint32_t>(layer.bias[m] - share));
+  }
+}
+
+}  // namespace
+
 void LoadStored(Node* node, StoredLayer* stored) {
   const Layer& layer = node->layer;
   // Decoded with the checks at first; from then on only kernels keep them.
@@ -73,19 +127,22 @@ void LoadStored(Node* node, StoredLayer* stored) {
   stored->stage = layer.stage;
   stored->stage.zero_point += 128;
   stored->bounded = true;
+  if (IsOneBranch(*node) && IsSurelyBounded(layer)) {  // most layers: the rest would be a good part of a load
+    stored->planes = 1;
+    return SetBias(layer, SumsOnly(layer, stored->integers), stored);
+  }
   const std::vector<ChannelSums> sums = SumChannels(layer, stored->integers);
   stored->planes = IsTernary(sums) ? 1 : node->load_branches ? layer.params.branches : 0;
+  std::vector<int32_t> totals;
   for (size_t m = 0; m < sums.size(); ++m) {
-    const int64_t share = int64_t{sums[m].sum} * (layer.params.input_zero_point + 128);
-    stored->bias.push_back(static_cast<int32_t>(static_cast<uint32_t>(layer.bias[m] - share)));
-    const double largest =
-        std::abs(static_cast<double>(layer.bias[m])) + 255.0 * static_cast<double>(sums[m].magnitudes);
-    if (!(largest * static_cast<double>(layer.multiplier[m]) < 2147483000.0)) stored->bounded = false;
+    totals.push_back(sums[m].sum);
+    if (!IsBounded(layer, static_cast<int64_t>(m), sums[m].magnitudes)) stored->bounded = false;
   }
+  SetBias(layer, totals, stored);
 }
 
 Branches LoadBranches(const Node& node, const StoredLayer& stored) {
-  if (stored.planes > 1) return node.load_branches();
+  if (stored.planes > 1 || IsOneBranch(node)) return node.load_branches();
   Branches branches;
   branches.planes = 1;
   for (int8_t w : stored.integers) branches.trits.push_back(static_cast<int8_t>((w > 0) - (w < 0)));
