@@ -7,6 +7,7 @@ external delegate that `pip install .` builds (tflite_ops/), see `delegate_path`
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -88,7 +89,8 @@ class Interpreter:
                 options if delegate and _is_useful(content) else None,
                 experimental_preserve_all_tensors=preserve_all_tensors,
             )
-            self._ends = signature.read_content(content)
+            self._gives_dict = signature.gives_dict(content)
+        self._content = content
         self._preserve_all_tensors = preserve_all_tensors
         self._read_details()
         shape = self._inputs[0]["shape"]
@@ -136,17 +138,19 @@ class Interpreter:
         """
         _checks.integer("batch_size", batch_size, 1, 2**31 - 1)
         details = self._inputs
-        checked = [_check_input(np.asarray(a), d) for a, d in zip(self._ends.arrays(x), details, strict=True)]
+        checked = [_check_input(np.asarray(a), d) for a, d in zip(self._arrays(x), details, strict=True)]
         sizes = {len(a) for a in checked}
         if len(sizes) != 1 or 0 in sizes:
             raise ValueError(f"x: expected one batch size of at least 1 in all inputs, got {sorted(sizes)}")
         raw = _given_as_codes(checked, details)
         codes = [_quantize(a, d) for a, d in zip(checked, details, strict=True)]
         parts = [self._run(chunk) for chunk in self._chunks(codes, batch_size)]
-        outputs = [np.concatenate(column) for column in zip(*parts, strict=True)]
+        outputs = parts[0] if len(parts) == 1 else [np.concatenate(column) for column in zip(*parts, strict=True)]
         if not raw:
             outputs = [_dequantize(y, d) for y, d in zip(outputs, self._outputs, strict=True)]
-        return self._ends.structured(outputs)
+        if self._gives_dict:
+            return self._ends.structured(outputs)
+        return outputs[0] if len(outputs) == 1 else outputs
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Activations of the last run by tensor name: raw codes where quantized, float32 elsewhere.
@@ -174,6 +178,16 @@ class Interpreter:
         """
         _checks.integer("size", size, 1, 2**31 - 1)
         return self._fit_batch(size, [tuple(int(n) for n in d["shape"][1:]) for d in self._inputs])
+
+    @functools.cached_property
+    def _ends(self) -> signature.Ends:
+        """Names of inputs and outputs; read when they are asked for, which one array in and out is not."""
+        return signature.read_content(self._content)
+
+    def _arrays(self, x: Any) -> list[Any]:
+        if len(self._inputs) == 1 and not isinstance(x, (dict, list, tuple)):
+            return [x]
+        return self._ends.arrays(x)
 
     def _activation_indices(self) -> list[int]:
         """Graph inputs and everything that an operator writes, in the order of execution."""
@@ -318,7 +332,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _is_quantized(detail: dict[str, Any]) -> bool:
-    return bool(np.issubdtype(detail["dtype"], np.integer)) and len(detail["quantization_parameters"]["scales"]) == 1
+    return np.dtype(detail["dtype"]).kind in "iu" and len(detail["quantization_parameters"]["scales"]) == 1
 
 
 def _scale_and_zero_point(detail: dict[str, Any]) -> tuple[np.float32, int]:
@@ -329,10 +343,10 @@ def _scale_and_zero_point(detail: dict[str, Any]) -> tuple[np.float32, int]:
 def _check_input(x: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
     """x as float32 or in the input's own dtype, of the input's shape but for the batch and unknown axes."""
     expected = [int(n) for n in detail["shape_signature"]]
-    shown = f"[{', '.join(['N', *('?' if n < 0 else str(n) for n in expected[1:])])}]"
     fits = x.ndim == len(expected) and all(n in (-1, m) for n, m in zip(expected[1:], x.shape[1:], strict=True))
     if not fits or not expected:
-        raise ValueError(f"x for input {detail['name']!r}: expected shape {shown}, got {list(x.shape)}")
+        shown = ", ".join(["N", *("?" if n < 0 else str(n) for n in expected[1:])])
+        raise ValueError(f"x for input {detail['name']!r}: expected shape [{shown}], got {list(x.shape)}")
     if x.dtype == detail["dtype"]:
         return x
     float_is_fine = _is_quantized(detail) or detail["dtype"] == np.float32

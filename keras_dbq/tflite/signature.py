@@ -56,7 +56,8 @@ def read(model: Any) -> Ends:
     if signature is not None:
         parts = (signature.inputs, signature.outputs)
         given = [[(int(entry.tensorIndex), fb.text(entry.name)) for entry in part or []] for part in parts]
-    return Ends(*map(_names, own, given), metadata.read(model).get(_OUTPUTS) == _DICT)
+    inputs, outputs = map(_names, own, given)
+    return Ends(inputs, outputs, metadata.read(model).get(_OUTPUTS) == _DICT)
 
 
 def read_content(content: bytes) -> Ends:
@@ -70,7 +71,17 @@ def read_content(content: bytes) -> Ends:
     if signature is not None:
         parts = (signature.get("inputs"), signature.get("outputs"))
         given = [[(entry.get("tensor"), _text(entry)) for entry in part or ()] for part in parts]
-    return Ends(*map(_names, own, given), metadata.parse(_metadata(model)).get(_OUTPUTS) == _DICT)
+    inputs, outputs = map(_names, own, given)
+    return Ends(inputs, outputs, gives_dict(content))
+
+
+def gives_dict(content: bytes) -> bool:
+    """Whether the outputs form a dict, of a file that is known to be whole.
+
+    Raises:
+      ValueError: our metadata entry is no JSON object.
+    """
+    return metadata.parse(_metadata(View("Model", content))).get(_OUTPUTS) == _DICT
 
 
 def _text(view: View) -> str:

@@ -1,5 +1,6 @@
 #include "core/layer.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 
@@ -106,31 +107,50 @@ int8_t Scaled(int8_t trit, int8_t scale) {
   return static_cast<int8_t>((trit > 0 ? scale : 0) | (trit < 0 ? -scale : 0));
 }
 
-// Trits become integers in their place. All loops are such that the compiler makes vectors of them.
+// All loops here are such that the compiler makes vectors of them.
+int32_t SumTrits(const int8_t* trits, int64_t count) {
+  constexpr int64_t kBlock = 112;  // so many fit int8, and are whole vectors
+  int32_t total = 0;
+  for (int64_t first = 0; first < count; first += kBlock) {
+    const int64_t last = std::min(count, first + kBlock);
+    int8_t sum = 0;
+    for (int64_t i = first; i < last; ++i) sum = static_cast<int8_t>(sum + trits[i]);
+    total += sum;
+  }
+  return total;
+}
+
+// Trits become integers in their place.
 void ScaleRow(int8_t* row, uint8_t scale, int64_t count) {
   for (int64_t i = 0; i < count; ++i) row[i] = Scaled(row[i], static_cast<int8_t>(scale));
+}
+
+void AddRow(const int8_t* __restrict row, int64_t count, int32_t* __restrict sums) {
+  for (int64_t i = 0; i < count; ++i) sums[i] += row[i];
 }
 
 void ScaleRowByEach(int8_t* row, const uint8_t* __restrict scale, int64_t count) {
   for (int64_t i = 0; i < count; ++i) row[i] = static_cast<int8_t>(row[i] * scale[i]);
 }
 
-// integers += trits
-void AddRow(const int8_t* __restrict trits, int64_t count, int8_t* __restrict integers) {
-  for (int64_t i = 0; i < count; ++i) integers[i] = static_cast<int8_t>(integers[i] + trits[i]);
+void AddIntegers(const int8_t* __restrict more, int64_t count, int8_t* __restrict integers) {
+  for (int64_t i = 0; i < count; ++i) integers[i] = static_cast<int8_t>(integers[i] + more[i]);
 }
 
-// One branch. The output channel is the slowest axis of OHWI and the fastest of 1HWM.
+// One branch in the layout of a kernel: the output channel is the slowest axis of OHWI and the fastest of 1HWM.
 std::vector<int8_t> DecodeBranch(const uint8_t* codes, const uint8_t* scale, int64_t weights, int64_t channels,
-                                 bool channel_last) {
+                                 bool channel_last, std::vector<int32_t>* sums) {
   std::vector<int8_t> integers(weights);
   DecodePlane(codes, weights, integers.data());
   const int64_t columns = channel_last ? channels : weights / channels;
   for (int64_t first = 0, row = 0; first < weights; first += columns, ++row) {
+    int8_t* w = integers.data() + first;
     if (channel_last) {
-      ScaleRowByEach(integers.data() + first, scale, columns);
+      ScaleRowByEach(w, scale, columns);
+      if (sums != nullptr) AddRow(w, columns, sums->data());
     } else {
-      ScaleRow(integers.data() + first, scale[row], columns);
+      if (sums != nullptr) (*sums)[row] += SumTrits(w, columns) * scale[row];
+      ScaleRow(w, scale[row], columns);
     }
   }
   return integers;
@@ -139,14 +159,16 @@ std::vector<int8_t> DecodeBranch(const uint8_t* codes, const uint8_t* scale, int
 }  // namespace
 
 std::vector<int8_t> DecodeIntegers(OpKind kind, const LayerParams& params, const uint8_t* codes,
-                                   const uint8_t* branch_scales) {
+                                   const uint8_t* branch_scales, std::vector<int32_t>* sums) {
   const int64_t channels = params.out_channels, weights = params.WeightCount(kind);
   const bool channel_last = kind == OpKind::kDepthwiseConv2D;
-  std::vector<int8_t> integers = DecodeBranch(codes, branch_scales, weights, channels, channel_last);
+  if (sums != nullptr) sums->assign(channels, 0);
+  std::vector<int8_t> integers = DecodeBranch(codes, branch_scales, weights, channels, channel_last, sums);
   if (params.branches == 2) {
     const uint8_t* second = codes + PlaneBytes(weights);
-    const std::vector<int8_t> rest = DecodeBranch(second, branch_scales + channels, weights, channels, channel_last);
-    AddRow(rest.data(), weights, integers.data());
+    const std::vector<int8_t> more =
+        DecodeBranch(second, branch_scales + channels, weights, channels, channel_last, sums);
+    AddIntegers(more.data(), weights, integers.data());
   }
   return integers;
 }
@@ -165,7 +187,7 @@ Status DecodeLayer(OpKind kind, const ConstantTensors& t, Layer* layer) {
   DBQ_RETURN_IF_ERROR(ComputeMultipliers(t, layer));
   layer->stage = MakeOutputStage(p.activation, layer->output_scale, p.output_zero_point);
   layer->bias.assign(t.bias, t.bias + t.bias_count);
-  layer->integers = DecodeIntegers(kind, p, t.codes, t.branch_scales);
+  layer->integers = DecodeIntegers(kind, p, t.codes, t.branch_scales, &layer->sums);
   return Status::Ok();
 }
 

@@ -31,14 +31,15 @@ struct Layer {
   LayerParams params;
   float input_scale = 0, output_scale = 0;
   std::vector<int8_t> integers;   // p*b1 + q*b2; [M, K] (OHWI), depthwise [kernel_h * kernel_w, M] (1HWM)
+  std::vector<int32_t> sums;      // [M] of a channel's integers; empty where they were not added up with the decoding
   std::vector<int32_t> bias;      // [M]
   std::vector<float> multiplier;  // [M] float32(float32(input_scale * weight_scale) / output_scale)
   OutputStage stage;
 };
 
-// integers = p*b1 + q*b2 of checked tensors.
+// integers = p*b1 + q*b2 of checked tensors, and with `sums` what they add up to in every channel.
 std::vector<int8_t> DecodeIntegers(OpKind kind, const LayerParams& params, const uint8_t* codes,
-                                   const uint8_t* branch_scales);
+                                   const uint8_t* branch_scales, std::vector<int32_t>* sums = nullptr);
 
 // Zero point and bounds of an int8 output.
 OutputStage MakeOutputStage(Activation activation, float scale, int32_t zero_point);

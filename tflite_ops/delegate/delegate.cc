@@ -34,14 +34,14 @@ tflite::Status GetNode(tflite::Context* context, int index, NodeView* view) {
   return context->GetNodeAndRegistration(context, index, &view->node, &view->registration);
 }
 
-bool IsOurs(const tflite::Context* context, const NodeView& view, const Settings& settings) {
+// `importer` makes nothing that is used: it says what it can import.
+bool IsOurs(const NodeView& view, const Settings& settings, Importer* importer) {
   OpKind kind;
   // A damaged packed operator is ours, too: nobody else could say what is wrong with it.
   if (IsPacked(*view.registration, &kind)) return true;
   const int32_t code = view.registration->builtin_code;
   if (!TakesBuiltins(settings) || code == tflite::kCast || code == tflite::kGather) return false;
-  Graph graph;
-  return Importer(context, &graph).Add(*view.node, *view.registration).ok();
+  return importer->Add(*view.node, *view.registration).ok();
 }
 
 bool IsOurs(tflite::Context* context, const TableChain& chain) {
@@ -58,6 +58,7 @@ bool IsOurs(tflite::Context* context, const TableChain& chain) {
 // `found`, in the order of `plan`, and the nodes of the chains.
 std::vector<int> WithTables(const std::vector<int>& plan, std::vector<int> found,
                             const std::vector<TableChain>& chains) {
+  if (chains.empty()) return found;
   for (const TableChain& chain : chains) found.insert(found.end(), chain.nodes, chain.nodes + 3);
   std::sort(found.begin(), found.end());
   std::vector<int> ordered;
@@ -81,12 +82,17 @@ tflite::Status FindNodes(tflite::Context* context, const Settings& settings, std
   tflite::IntArray* array = nullptr;
   if (context->GetExecutionPlan(context, &array) != tflite::kOk) return tflite::kError;
   const std::vector<int> plan(array->data, array->data + array->size);
+  Graph graph;
+  graph.nodes.reserve(plan.size());
+  Importer importer(context, &graph);
+  bool has_tables = false;
   for (int index : plan) {
     NodeView view;
     if (GetNode(context, index, &view) != tflite::kOk) return tflite::kError;
-    if (IsOurs(context, view, settings)) found->push_back(index);
+    has_tables = has_tables || view.registration->builtin_code == tflite::kGather;
+    if (IsOurs(view, settings, &importer)) found->push_back(index);
   }
-  *found = WithTables(plan, *found, FindOurTables(context, plan, *found, settings));
+  if (has_tables) *found = WithTables(plan, *found, FindOurTables(context, plan, *found, settings));
   return tflite::kOk;
 }
 

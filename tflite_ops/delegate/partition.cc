@@ -53,6 +53,7 @@ Partition::~Partition() {
 
 Status Partition::Import(tflite::Context* context, const tflite::DelegateParams& params) {
   Importer importer(context, &graph_);
+  graph_.nodes.reserve(params.nodes_to_replace->size);
   for (int i = 0; i < params.nodes_to_replace->size; ++i) {
     tflite::Node* node = nullptr;
     tflite::Registration* registration = nullptr;

@@ -11,17 +11,8 @@ struct ChannelSums {
   int32_t largest = 0, nonzero = 0;  // magnitude, weights
 };
 
-// int32 holds them: a channel has at most kMaxDepth weights.
-void Count(int32_t weight, ChannelSums* s) {
-  const int32_t magnitude = weight < 0 ? -weight : weight;
-  s->sum += weight;
-  s->magnitudes += magnitude;
-  s->largest = s->largest > magnitude ? s->largest : magnitude;
-  s->nonzero += weight != 0;
-}
-
-// Neighbouring weights, so few that int16 holds their sums: twice as many fit a vector.
-constexpr int64_t kBlock = 255;
+// Neighbouring weights, so few that int16 holds their sums (twice as many fit a vector), and whole vectors of them.
+constexpr int64_t kBlock = 240;
 
 void CountBlock(const int8_t* w, int64_t count, ChannelSums* s) {
   int16_t sum = 0, largest = 0, nonzero = 0;
@@ -37,15 +28,40 @@ void CountBlock(const int8_t* w, int64_t count, ChannelSums* s) {
   s->largest = std::max<int32_t>(s->largest, largest);
 }
 
+// Weights of many channels, one after the other, so that vectors are of channels; int32 holds the sums: a channel has
+// at most kMaxDepth weights.
+class ColumnSums {
+ public:
+  explicit ColumnSums(int64_t channels)
+      : sum_(channels), magnitudes_(channels), largest_(channels), nonzero_(channels) {}
+
+  void Add(const int8_t* w) {
+    int32_t *sum = sum_.data(), *magnitudes = magnitudes_.data(), *largest = largest_.data(),
+            *nonzero = nonzero_.data();
+    const int64_t channels = static_cast<int64_t>(sum_.size());
+    for (int64_t m = 0; m < channels; ++m) sum[m] += w[m];
+    for (int64_t m = 0; m < channels; ++m) nonzero[m] += w[m] != 0;
+    for (int64_t m = 0; m < channels; ++m) {
+      const int32_t weight = w[m], magnitude = weight < 0 ? -weight : weight;
+      magnitudes[m] += magnitude;
+      largest[m] = largest[m] > magnitude ? largest[m] : magnitude;
+    }
+  }
+  ChannelSums At(size_t m) const { return {sum_[m], magnitudes_[m], largest_[m], nonzero_[m]}; }
+
+ private:
+  std::vector<int32_t> sum_, magnitudes_, largest_, nonzero_;
+};
+
 // The channel is the slowest axis of OHWI and the fastest of 1HWM.
 std::vector<ChannelSums> SumChannels(const Layer& layer, const std::vector<int8_t>& integers) {
   const int64_t channels = layer.params.out_channels, depth = layer.params.Depth(layer.kind);
   std::vector<ChannelSums> sums(channels);
   const int8_t* w = integers.data();
   if (layer.kind == OpKind::kDepthwiseConv2D) {
-    for (int64_t k = 0; k < depth; ++k) {
-      for (int64_t m = 0; m < channels; ++m) Count(*w++, &sums[m]);
-    }
+    ColumnSums columns(channels);
+    for (int64_t k = 0; k < depth; ++k) columns.Add(w + k * channels);
+    for (size_t m = 0; m < sums.size(); ++m) sums[m] = columns.At(m);
     return sums;
   }
   for (ChannelSums& sum : sums) {
@@ -68,31 +84,6 @@ namespace {
 
 // One branch of an operator of ours: ternary without a look at the weights.
 bool IsOneBranch(const Node& node) { return node.load_branches != nullptr && node.layer.params.branches == 1; }
-
-// In loops that the compiler makes vectors of; int16 holds the sum of a block.
-int32_t SumWeights(const int8_t* w, int64_t count) {
-  int32_t total = 0;
-  for (int64_t k = 0; k < count; k += kBlock) {
-    int16_t sum = 0;
-    for (int64_t i = k; i < std::min(count, k + kBlock); ++i) sum = static_cast<int16_t>(sum + w[i]);
-    total += sum;
-  }
-  return total;
-}
-
-std::vector<int32_t> SumsOnly(const Layer& layer, const std::vector<int8_t>& integers) {
-  const int64_t channels = layer.params.out_channels, depth = layer.params.Depth(layer.kind);
-  std::vector<int32_t> sums(channels);
-  const int8_t* w = integers.data();
-  if (layer.kind != OpKind::kDepthwiseConv2D) {
-    for (int64_t m = 0; m < channels; ++m) sums[m] = SumWeights(w + m * depth, depth);
-    return sums;
-  }
-  for (int64_t k = 0; k < depth; ++k, w += channels) {
-    for (int64_t m = 0; m < channels; ++m) sums[m] += w[m];
-  }
-  return sums;
-}
 
 // |acc * multiplier| < 2^31, where the weights of channel m add up to at most `magnitudes`.
 bool IsBounded(const Layer& layer, int64_t m, double magnitudes) {
@@ -129,7 +120,7 @@ void LoadStored(Node* node, StoredLayer* stored) {
   stored->bounded = true;
   if (IsOneBranch(*node) && IsSurelyBounded(layer)) {  // most layers: the rest would be a good part of a load
     stored->planes = 1;
-    return SetBias(layer, SumsOnly(layer, stored->integers), stored);
+    return SetBias(layer, layer.sums, stored);
   }
   const std::vector<ChannelSums> sums = SumChannels(layer, stored->integers);
   stored->planes = IsTernary(sums) ? 1 : node->load_branches ? layer.params.branches : 0;

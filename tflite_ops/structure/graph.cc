@@ -93,6 +93,13 @@ bool FileGraph::CheckOrder() const {
   return true;
 }
 
+// As the signature says it, where there is one.
+Shape FileGraph::SaidShape(const Tensor& tensor) const {
+  Shape said = tensor.shape;
+  for (int64_t i = 0; i < tensor.signature.count; ++i) said.size[i] = Index(tensor.signature, i);
+  return said;
+}
+
 // `known` as signatures say it. A file with other numbers than 1 where its inputs are open is taken by them.
 bool FileGraph::OpenShapes() {
   const auto is_open = [](const Shape& said, const Shape& shape) {
@@ -104,10 +111,10 @@ bool FileGraph::OpenShapes() {
   bool taken = false;
   for (int64_t i = 0; i < inputs_.count; ++i) {
     const Tensor& input = tensors_[Index(inputs_, i)];
-    taken = taken || is_open(input.signature, input.shape);
+    taken = taken || is_open(SaidShape(input), input.shape);
   }
   for (Tensor& tensor : tensors_) {
-    tensor.known = taken || tensor.constant ? tensor.shape : tensor.signature;
+    tensor.known = taken || tensor.constant ? tensor.shape : SaidShape(tensor);
     if (is_open(tensor.known, tensor.shape)) return false;
   }
   return true;
@@ -134,8 +141,8 @@ bool FileGraph::Agree(const Node& node, const Shape& found, Tensor* tensor) cons
   if (tensor->Bytes() > kLeastRoomUnknown + kRoomPerByteUnknown * reader_->size()) return false;
   // A slimmed file has no signatures inside: any 1 may be an open size.
   const bool is_open =
-      !tensor->has_signature && std::any_of(node.inputs.begin(), node.inputs.end(),
-                                            [](const Tensor* x) { return x != nullptr && !x->known.IsKnown(); });
+      tensor->signature.count == 0 && std::any_of(node.inputs.begin(), node.inputs.end(),
+                                                  [](const Tensor* x) { return x != nullptr && !x->known.IsKnown(); });
   for (int i = 0; i < found.rank; ++i) {
     if (found.size[i] == kAny) tensor->known.size[i] = said.size[i] == 1 && is_open ? kAny : said.size[i];
   }

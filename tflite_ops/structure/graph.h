@@ -28,6 +28,7 @@ class FileGraph {
   int Index(const Span& indices, int64_t i) const { return reader_->Element<int32_t>(indices, i); }
 
   bool CheckOrder() const;
+  Shape SaidShape(const Tensor& tensor) const;
   bool OpenShapes();
   bool CheckShapes();
   bool CheckMemory() const;

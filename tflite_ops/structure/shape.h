@@ -12,7 +12,7 @@ namespace structure {
 constexpr int64_t kOpen = -1, kAny = -2;
 
 struct Shape {
-  static constexpr int kMostAxes = 8;
+  static constexpr int kMostAxes = 6;
   // So that products of sizes fit, with room for what is multiplied with them.
   static constexpr int64_t kLargestSize = INT64_C(1) << 31, kMostElements = INT64_C(1) << 40;
 

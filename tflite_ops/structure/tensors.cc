@@ -50,14 +50,12 @@ bool ReadShape(const Reader& reader, const Span& sizes, Shape* shape) {
 }
 
 // The shape signature says of every size what it is, or -1 where it is open.
-bool ReadSignature(const Reader& reader, const Span& sizes, Tensor* tensor) {
-  tensor->signature = tensor->shape;
-  tensor->has_signature = sizes.count > 0;
-  if (!tensor->has_signature) return true;
-  tensor->signature = Shape{};
-  if (!ReadShape(reader, sizes, &tensor->signature) || tensor->signature.rank != tensor->shape.rank) return false;
-  for (int i = 0; i < tensor->shape.rank; ++i) {
-    if (tensor->signature.size[i] != kOpen && tensor->signature.size[i] != tensor->shape.size[i]) return false;
+bool CheckSignature(const Reader& reader, const Tensor& tensor) {
+  if (tensor.signature.count == 0) return true;
+  if (tensor.signature.count != tensor.shape.rank) return false;
+  for (int i = 0; i < tensor.shape.rank; ++i) {
+    const int32_t said = reader.Element<int32_t>(tensor.signature, i);
+    if (said != kOpen && said != tensor.shape.size[i]) return false;
   }
   return true;
 }
@@ -121,7 +119,8 @@ bool ReadTensor(Reader* reader, const Table& table, const std::vector<Span>& buf
   if (Bits(tensor->type) == 0 || external || buffer >= static_cast<int64_t>(buffers.size())) return false;
   if (!ReadShape(*reader, table.fields[0], &tensor->shape)) return false;
   if (tensor->shape.Smallest() < 0 || !tensor->shape.IsModest()) return false;
-  if (!ReadSignature(*reader, table.fields[7], tensor)) return false;
+  tensor->signature = table.fields[7];
+  if (!CheckSignature(*reader, *tensor)) return false;
   if (!ReadPlace(buffer == 0 ? Span{} : buffers[buffer], tensor)) return false;
   const Span& quantization = table.fields[4];
   return quantization.start < 0 || ReadQuantization(reader, quantization.start, tensor);

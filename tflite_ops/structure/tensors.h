@@ -26,9 +26,8 @@ enum Type : int8_t {
 struct Tensor {
   Type type = kFloat32;
   Shape shape;
-  Shape known;  // as the operators say it
-  bool has_signature = false;
-  Shape signature;  // the shape where there is none
+  Shape known;     // as the operators say it
+  Span signature;  // int32, as many as the shape has, or none
   bool constant = false, variable = false;
   Span place;  // bytes of a constant
   Span scales;

@@ -73,7 +73,7 @@ DBQ_TEST(ShapesKeepProductsSmall) {
   DBQ_EXPECT(!MakeShape({1 << 20, 1 << 20, 2}).IsModest());
   DBQ_EXPECT(!MakeShape({INT64_C(1) << 32}).IsModest());
   DBQ_EXPECT(!MakeShape({0, INT64_C(1) << 31, INT64_C(1) << 31}).IsModest());
-  Shape full = MakeShape({1, 1, 1, 1, 1, 1, 1, 1});
+  Shape full = MakeShape({1, 1, 1, 1, 1, 1});
   DBQ_EXPECT(!full.Append(1));
 }
 
