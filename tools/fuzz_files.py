@@ -27,7 +27,7 @@ import numpy as np
 from keras_dbq._table import Table
 from keras_dbq.reference import Engine
 from keras_dbq.runtime.interpreter import Interpreter
-from keras_dbq.runtime.library import is_surely_whole
+from keras_dbq.runtime.library import look
 from keras_dbq.structure import check_file
 from keras_dbq.tflite.pack import pack_bytes
 from keras_dbq.tflite.unpack import unpack_tflite
@@ -119,7 +119,7 @@ def through_pack(data: bytes) -> None:
 
 def through_checks(data: bytes) -> None:
     """Both checks of a file: the shared object vouches for no file that Python refuses."""
-    sure = is_surely_whole(data)
+    sure = look(data).whole
     try:
         check_file(data)
     except ValueError:

@@ -83,13 +83,14 @@ class Interpreter:
         # One operator a partition: activations inside of a larger one are never written.
         options = {"isa": isa, "partition": "op" if preserve_all_tensors else "graph"}
         with _errors(content, delegate):
-            self._interpreter = open_runtime(
+            look = library.check(content)
+            self._interpreter = _open(
                 content,
                 num_threads,
                 options if delegate and _is_useful(content) else None,
                 experimental_preserve_all_tensors=preserve_all_tensors,
             )
-            self._gives_dict = signature.gives_dict(content)
+            self._gives_dict = look.names_outputs and signature.gives_dict(content)
         self._content = content
         self._preserve_all_tensors = preserve_all_tensors
         self._read_details()
@@ -272,9 +273,13 @@ def open_runtime(content: bytes, num_threads: int, delegate: dict[str, str] | No
     Raises:
         ValueError, RuntimeError: the file is damaged, or the delegate refuses an option.
     """
+    library.check(content)
+    return _open(content, num_threads, delegate, **arguments)
+
+
+def _open(content: bytes, num_threads: int, delegate: dict[str, str] | None, **arguments: Any) -> Any:
     runtime = _runtime()
     delegates = [] if delegate is None else [_load_delegate(delegate)]
-    library.check(content)
     with _without_warnings(runtime, arguments):
         interpreter = runtime.Interpreter(
             model_content=content, num_threads=num_threads, experimental_delegates=delegates, **arguments

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
-from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from keras_dbq.structure import check_file
 
@@ -18,19 +18,27 @@ _TEXTS = ctypes.POINTER(ctypes.c_char_p)
 
 def is_built() -> bool:
     """Whether the shared object is there."""
-    return os.path.isfile(PATH)
+    return PATH in _loaded or os.path.isfile(PATH)
 
 
-@lru_cache(maxsize=4)
+_loaded: dict[str, ctypes.CDLL] = {}
+
+
 def _library(path: str) -> ctypes.CDLL:
     """The functions of tflite_ops/delegate/delegate.h; OSError where there is no such file."""
+    if path not in _loaded:
+        _loaded[path] = _load(path)
+    return _loaded[path]
+
+
+def _load(path: str) -> ctypes.CDLL:
     library = ctypes.CDLL(path)
     library.tflite_plugin_create_delegate.argtypes = [_TEXTS, _TEXTS, ctypes.c_int, _REPORT]
     library.tflite_plugin_create_delegate.restype = ctypes.c_void_p
     library.tflite_plugin_destroy_delegate.argtypes = [ctypes.c_void_p]
     library.tflite_plugin_destroy_delegate.restype = None
-    library.dbq_file_is_whole.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
-    library.dbq_file_is_whole.restype = ctypes.c_int
+    library.dbq_look_at_file.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
+    library.dbq_look_at_file.restype = ctypes.c_int
     return library
 
 
@@ -67,7 +75,26 @@ class Delegate:
         return self._pointer
 
 
-def check(content: bytes) -> None:
+class Look(NamedTuple):
+    """What the shared object says of a file."""
+
+    whole: bool  # False: not sure
+    names_outputs: bool  # whether its metadata may say what the outputs form; True where that is not sure
+
+
+_NOT_SURE = Look(False, True)
+
+
+def look(content: bytes) -> Look:
+    """The shared object's quick look; not sure where it is not there, or an older one."""
+    try:
+        answer = _library(PATH).dbq_look_at_file(content, len(content))
+    except (OSError, AttributeError):
+        return _NOT_SURE
+    return Look(True, answer > 1) if answer else _NOT_SURE
+
+
+def check(content: bytes) -> Look:
     """Refuses a damaged file, as `structure.check_file` does, in a hundredth of its time for most whole files.
 
     The shared object says of most whole files that they are whole (tflite_ops/structure/check.h). Of all others
@@ -76,13 +103,7 @@ def check(content: bytes) -> None:
     Raises:
         ValueError: one line: what, expected, got.
     """
-    if not is_surely_whole(content):
+    found = look(content)
+    if not found.whole:
         check_file(content)
-
-
-def is_surely_whole(content: bytes) -> bool:
-    """True where the shared object is there and vouches for the file; `check_file` would take it."""
-    try:
-        return _library(PATH).dbq_file_is_whole(content, len(content)) == 1
-    except (OSError, AttributeError):  # none, or an older one without the function
-        return False
+    return found

@@ -125,55 +125,50 @@ void ScaleRow(int8_t* row, uint8_t scale, int64_t count) {
   for (int64_t i = 0; i < count; ++i) row[i] = Scaled(row[i], static_cast<int8_t>(scale));
 }
 
-void AddRow(const int8_t* __restrict row, int64_t count, int32_t* __restrict sums) {
-  for (int64_t i = 0; i < count; ++i) sums[i] += row[i];
-}
-
 void ScaleRowByEach(int8_t* row, const uint8_t* __restrict scale, int64_t count) {
   for (int64_t i = 0; i < count; ++i) row[i] = static_cast<int8_t>(row[i] * scale[i]);
 }
 
-void AddIntegers(const int8_t* __restrict more, int64_t count, int8_t* __restrict integers) {
-  for (int64_t i = 0; i < count; ++i) integers[i] = static_cast<int8_t>(integers[i] + more[i]);
+template <typename Sum, typename T>
+void AddTo(Sum* __restrict sums, const T* __restrict values, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) sums[i] = static_cast<Sum>(sums[i] + values[i]);
 }
 
-// One branch in the layout of a kernel: the output channel is the slowest axis of OHWI and the fastest of 1HWM.
-std::vector<int8_t> DecodeBranch(const uint8_t* codes, const uint8_t* scale, int64_t weights, int64_t channels,
-                                 bool channel_last, std::vector<int32_t>* sums) {
-  std::vector<int8_t> integers(weights);
-  DecodePlane(codes, weights, integers.data());
+// One branch. The output channel is the slowest axis of OHWI and the fastest of 1HWM.
+Integers DecodeBranch(const uint8_t* codes, const uint8_t* scale, int64_t weights, int64_t channels,
+                      bool channel_last) {
+  Integers decoded{std::vector<int8_t>(weights), std::vector<int32_t>(channels)};
+  DecodePlane(codes, weights, decoded.values.data());
   const int64_t columns = channel_last ? channels : weights / channels;
   for (int64_t first = 0, row = 0; first < weights; first += columns, ++row) {
-    int8_t* w = integers.data() + first;
+    int8_t* w = decoded.values.data() + first;
     if (channel_last) {
       ScaleRowByEach(w, scale, columns);
-      if (sums != nullptr) AddRow(w, columns, sums->data());
+      AddTo(decoded.sums.data(), w, columns);
     } else {
-      if (sums != nullptr) (*sums)[row] += SumTrits(w, columns) * scale[row];
+      decoded.sums[row] = SumTrits(w, columns) * scale[row];
       ScaleRow(w, scale[row], columns);
     }
   }
-  return integers;
+  return decoded;
 }
 
 }  // namespace
 
-std::vector<int8_t> DecodeIntegers(OpKind kind, const LayerParams& params, const uint8_t* codes,
-                                   const uint8_t* branch_scales, std::vector<int32_t>* sums) {
+Integers DecodeIntegers(OpKind kind, const LayerParams& params, const uint8_t* codes, const uint8_t* branch_scales) {
   const int64_t channels = params.out_channels, weights = params.WeightCount(kind);
   const bool channel_last = kind == OpKind::kDepthwiseConv2D;
-  if (sums != nullptr) sums->assign(channels, 0);
-  std::vector<int8_t> integers = DecodeBranch(codes, branch_scales, weights, channels, channel_last, sums);
+  Integers decoded = DecodeBranch(codes, branch_scales, weights, channels, channel_last);
   if (params.branches == 2) {
     const uint8_t* second = codes + PlaneBytes(weights);
-    const std::vector<int8_t> more =
-        DecodeBranch(second, branch_scales + channels, weights, channels, channel_last, sums);
-    AddIntegers(more.data(), weights, integers.data());
+    const Integers more = DecodeBranch(second, branch_scales + channels, weights, channels, channel_last);
+    AddTo(decoded.values.data(), more.values.data(), weights);
+    AddTo(decoded.sums.data(), more.sums.data(), channels);
   }
-  return integers;
+  return decoded;
 }
 
-Status DecodeLayer(OpKind kind, const ConstantTensors& t, Layer* layer) {
+Status ReadLayer(OpKind kind, const ConstantTensors& t, Layer* layer) {
   layer->kind = kind;
   DBQ_RETURN_IF_ERROR(ParseParams(kind, t.params, t.params_count, &layer->params));
   const LayerParams p = layer->params;
@@ -187,7 +182,12 @@ Status DecodeLayer(OpKind kind, const ConstantTensors& t, Layer* layer) {
   DBQ_RETURN_IF_ERROR(ComputeMultipliers(t, layer));
   layer->stage = MakeOutputStage(p.activation, layer->output_scale, p.output_zero_point);
   layer->bias.assign(t.bias, t.bias + t.bias_count);
-  layer->integers = DecodeIntegers(kind, p, t.codes, t.branch_scales, &layer->sums);
+  return Status::Ok();
+}
+
+Status DecodeLayer(OpKind kind, const ConstantTensors& t, Layer* layer) {
+  DBQ_RETURN_IF_ERROR(ReadLayer(kind, t, layer));
+  layer->integers = DecodeIntegers(kind, layer->params, t.codes, t.branch_scales).values;
   return Status::Ok();
 }
 

@@ -208,9 +208,10 @@ void tflite_plugin_destroy_delegate(dbq::tflite::Delegate* delegate) {
   delete reinterpret_cast<dbq::DbqDelegate*>(delegate);
 }
 
-int dbq_file_is_whole(const uint8_t* data, size_t size) {
+int dbq_look_at_file(const uint8_t* data, size_t size) {
   try {
-    return dbq::structure::IsWhole(data, static_cast<int64_t>(size));
+    const dbq::structure::Answer answer = dbq::structure::LookAt(data, static_cast<int64_t>(size));
+    return answer.is_whole ? 1 + 2 * answer.names_outputs : 0;
   } catch (const std::exception&) {  // no memory
     return 0;
   }

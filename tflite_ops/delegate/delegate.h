@@ -26,8 +26,9 @@ DBQ_EXPORT dbq::tflite::Delegate* tflite_plugin_create_delegate(const char* cons
 
 DBQ_EXPORT void tflite_plugin_destroy_delegate(dbq::tflite::Delegate* delegate);
 
-// 1 where the file is whole; 0 where that is not sure (structure/check.h): ask keras_dbq.structure.check_file.
-DBQ_EXPORT int dbq_file_is_whole(const uint8_t* data, size_t size);
+// 0 where it is not sure that the file is whole (structure/check.h): ask keras_dbq.structure.check_file. Else 1, plus 2
+// where its metadata has the key "outputs".
+DBQ_EXPORT int dbq_look_at_file(const uint8_t* data, size_t size);
 
 }  // extern "C"
 

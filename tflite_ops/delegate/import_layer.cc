@@ -80,7 +80,7 @@ Status FinishLayer(const Tensors& t, Node* node) {
   layer.stage = MakeOutputStage(p.activation, layer.output_scale, p.output_zero_point);
   const auto* integers = static_cast<const int8_t*>(t.weights->data);
   const int64_t count = ElementCount(*t.weights);
-  node->load = [=] { return std::vector<int8_t>(integers, integers + count); };
+  node->load = [=] { return Integers{std::vector<int8_t>(integers, integers + count), {}}; };
   return Status::Ok();
 }
 

@@ -27,7 +27,7 @@ bool IsConstant(const tflite::Tensor& tensor);
 // Scales and zero points that are there, as many of one as of the other or one zero point for all; else null.
 const tflite::AffineQuantization* Quantization(const tflite::Tensor& tensor);
 
-// The constant tensors in the form that DecodeLayer takes: bytes where they lie, numbers copied (a damaged file may
+// The constant tensors in the form that ReadLayer takes: bytes where they lie, numbers copied (a damaged file may
 // misalign them).
 class ConstantCopies {
  public:

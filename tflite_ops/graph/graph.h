@@ -58,11 +58,11 @@ struct Node {
   Options options;
 
   // Of convolutions and fully connected layers.
-  Layer layer;                                // its integers are gone once a kernel has packed them
-  std::function<std::vector<int8_t>()> load;  // the integers, from the file
-  std::function<Branches()> load_branches;    // of a packed operator
-  Border padded;                              // zero points that a Pad before it would have added
-  std::shared_ptr<PackedLayer> packed;        // kept from plan to plan
+  Layer layer;                              // without its integers: only kernels keep them
+  std::function<Integers()> load;           // from the file
+  std::function<Branches()> load_branches;  // of a packed operator
+  Border padded;                            // zero points that a Pad before it would have added
+  std::shared_ptr<PackedLayer> packed;      // kept from plan to plan
 };
 
 struct Graph {

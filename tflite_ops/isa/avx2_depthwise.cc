@@ -42,26 +42,51 @@ constexpr Pair PairAt(int size, int index) {
 
 int64_t BlockBytes(const DepthwiseShape& s) { return int64_t{Pairs(s.kernel_h)} * 4 * kVectorBytes; }
 
-// Byte of a block for byte `i` of an image row and tap 0 or 1 of a pair: interleaving puts the first eight bytes of
-// each 128-bit lane into the low half.
-int PairByte(int i, int tap) { return i % 16 / 8 * kVectorBytes + i / 16 * 16 + i % 8 * 2 + tap; }
+// One tap of the channels of a block; zero where there are none.
+Int LoadTap(const DepthwiseWeights& weights, int64_t block, int64_t tap) {
+  const DepthwiseShape& s = weights.shape;
+  const int64_t channels = s.channels, first = block * kVectorBytes;
+  const int8_t* from = weights.integers + tap * channels;
+  alignas(32) int8_t bytes[kVectorBytes] = {};
+  if (IsTwo(s)) {
+    for (int i = 0; i < 2; ++i) __builtin_memcpy(bytes + i * kTwoBytes, from, static_cast<size_t>(channels));
+  } else if (IsNarrow(s)) {
+    for (int64_t i = 0, c = first % channels; i < kVectorBytes; ++i, c = c + 1 == channels ? 0 : c + 1) {
+      bytes[i] = from[c];
+    }
+  } else {
+    const int64_t left = channels - first;
+    __builtin_memcpy(bytes, from + first, static_cast<size_t>(left < kVectorBytes ? left : kVectorBytes));
+  }
+  return Load(bytes);
+}
 
-// [block][pair][h, l][half][32 bytes]
+// floor((w + 8) / 16), from -8 to 8: of w + 128 that is ((w + 128) / 8 + 1) / 2 - 8, which bytes can hold.
+DBQ_INLINE Int HighHalf(Int w) {
+  const Int u = _mm256_xor_si256(w, _mm256_set1_epi8(-128));
+  const Int eighth = _mm256_and_si256(_mm256_srli_epi16(u, 3), _mm256_set1_epi8(31));
+  const Int next = _mm256_add_epi8(eighth, _mm256_set1_epi8(1));
+  return _mm256_sub_epi8(_mm256_and_si256(_mm256_srli_epi16(next, 1), _mm256_set1_epi8(31)), _mm256_set1_epi8(8));
+}
+
+DBQ_INLINE Int LowHalf(Int w, Int high) {
+  return _mm256_sub_epi8(w, _mm256_and_si256(_mm256_slli_epi16(high, 4), _mm256_set1_epi8(-16)));
+}
+
+// [block][pair][h, l][half][32 bytes], the two taps of a pair interleaved as AddPair interleaves codes
 void PackBlock(const DepthwiseWeights& weights, int64_t block, int8_t* to) {
   const DepthwiseShape& s = weights.shape;
-  int64_t channels[kVectorBytes];
-  for (int i = 0; i < kVectorBytes; ++i) channels[i] = ChannelAt(s, block, i);
   for (int index = 0; index < Pairs(s.kernel_h); ++index, to += 4 * kVectorBytes) {
     const Pair pair = PairAt(s.kernel_h, index);
-    for (int i = 0; i < 2 * kVectorBytes; ++i) {
-      const int64_t channel = channels[i / 2];
-      const int tap = i % 2;
-      if (channel < 0 || (tap == 1 && !pair.has_second)) continue;
-      const int w = weights.integers[(pair.row[tap] * s.kernel_w + pair.column[tap]) * s.channels + channel];
-      const int low = ((w + 8) & 15) - 8;
-      to[PairByte(i / 2, tap)] = static_cast<int8_t>((w - low) / 16);
-      to[2 * kVectorBytes + PairByte(i / 2, tap)] = static_cast<int8_t>(low);
+    Int high[2] = {}, low[2] = {};
+    for (int tap = 0; tap < (pair.has_second ? 2 : 1); ++tap) {
+      const Int w = LoadTap(weights, block, pair.row[tap] * s.kernel_w + pair.column[tap]);
+      high[tap] = HighHalf(w), low[tap] = LowHalf(w, high[tap]);
     }
+    Store(to, LowBytes(high[0], high[1]));
+    Store(to + kVectorBytes, HighBytes(high[0], high[1]));
+    Store(to + 2 * kVectorBytes, LowBytes(low[0], low[1]));
+    Store(to + 3 * kVectorBytes, HighBytes(low[0], low[1]));
   }
 }
 

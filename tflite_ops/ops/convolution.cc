@@ -121,7 +121,7 @@ void PackLayer(const Lowering& lowering, GemmShape shape, Node* node) {
   PackedLayer& packed = *node->packed;
   if (packed.gemms.empty()) {
     StoredLayer stored;
-    LoadStored(node, &stored);
+    LoadStored(*node, &stored);
     shape.planes = stored.planes;
     if (packed.gemm_kernel == nullptr) packed.gemm_kernel = &SelectGemm(shape, stored.bounded, lowering.features);
     PackGroups(stored, *node, shape, &packed);

@@ -110,20 +110,20 @@ void SetBias(const Layer& layer, const std::vector<int32_t>& sums, StoredLayer* 
 
 }  // namespace
 
-void LoadStored(Node* node, StoredLayer* stored) {
-  const Layer& layer = node->layer;
-  // Decoded with the checks at first; from then on only kernels keep them.
-  stored->integers = layer.integers.empty() ? node->load() : std::move(node->layer.integers);
-  node->layer.integers.clear();
+void LoadStored(const Node& node, StoredLayer* stored) {
+  const Layer& layer = node.layer;
+  Integers loaded = node.load();
+  stored->integers = std::move(loaded.values);
   stored->stage = layer.stage;
   stored->stage.zero_point += 128;
   stored->bounded = true;
-  if (IsOneBranch(*node) && IsSurelyBounded(layer)) {  // most layers: the rest would be a good part of a load
+  if (IsOneBranch(node) && !loaded.sums.empty() &&
+      IsSurelyBounded(layer)) {  // most layers: the rest would be a good part of a load
     stored->planes = 1;
-    return SetBias(layer, layer.sums, stored);
+    return SetBias(layer, loaded.sums, stored);
   }
   const std::vector<ChannelSums> sums = SumChannels(layer, stored->integers);
-  stored->planes = IsTernary(sums) ? 1 : node->load_branches ? layer.params.branches : 0;
+  stored->planes = IsTernary(sums) ? 1 : node.load_branches ? layer.params.branches : 0;
   std::vector<int32_t> totals;
   for (size_t m = 0; m < sums.size(); ++m) {
     totals.push_back(sums[m].sum);
@@ -132,14 +132,31 @@ void LoadStored(Node* node, StoredLayer* stored) {
   SetBias(layer, totals, stored);
 }
 
+namespace {
+
+// The magnitude of a channel's weights, of which all but zeros have the same; in a loop that becomes vectors.
+uint8_t Magnitude(const int8_t* w, int64_t count) {
+  uint8_t largest = 1;
+  for (int64_t k = 0; k < count; ++k) {
+    const uint8_t magnitude = static_cast<uint8_t>(w[k] < 0 ? -w[k] : w[k]);
+    largest = largest > magnitude ? largest : magnitude;
+  }
+  return largest;
+}
+
+}  // namespace
+
+// Of a layer that is no depthwise one: its channels are the slowest axis.
 Branches LoadBranches(const Node& node, const StoredLayer& stored) {
-  if (stored.planes > 1 || IsOneBranch(node)) return node.load_branches();
+  if (stored.planes > 1) return node.load_branches();
   Branches branches;
   branches.planes = 1;
-  for (int8_t w : stored.integers) branches.trits.push_back(static_cast<int8_t>((w > 0) - (w < 0)));
-  for (const ChannelSums& s : SumChannels(node.layer, stored.integers)) {
-    branches.scales.push_back(static_cast<uint8_t>(std::max(s.largest, 1)));
-  }
+  const size_t count = stored.integers.size(), channels = stored.bias.size();
+  branches.trits.resize(count);
+  const int8_t* w = stored.integers.data();
+  for (size_t i = 0; i < count; ++i) branches.trits[i] = static_cast<int8_t>((w[i] > 0) - (w[i] < 0));
+  const int64_t depth = static_cast<int64_t>(count / std::max<size_t>(channels, 1));
+  for (size_t m = 0; m < channels; ++m) branches.scales.push_back(Magnitude(w + m * depth, depth));
   return branches;
 }
 

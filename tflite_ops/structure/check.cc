@@ -28,17 +28,19 @@ bool ReadRules(Reader* reader, const Span& codes, std::vector<const Rule*>* rule
   return true;
 }
 
-// Metadata in buffers that exist.
-bool CheckMetadata(Reader* reader, const Table& model, int64_t buffers) {
+// Metadata in buffers that exist; whether one of them has the key "outputs".
+bool ReadMetadata(Reader* reader, const Table& model, const std::vector<Span>& buffers, bool* names_outputs) {
+  const int64_t count = static_cast<int64_t>(buffers.size());
   for (int64_t i = 0; i < model.fields[6].count; ++i) {
     Table table;  // name, buffer
-    if (!reader->Follow(model.fields[6], i, "tI", &table) || reader->Number<uint32_t>(table, 1, 0) >= buffers) {
-      return false;
-    }
+    if (!reader->Follow(model.fields[6], i, "tI", &table)) return false;
+    const int64_t buffer = reader->Number<uint32_t>(table, 1, 0);
+    if (buffer >= count) return false;
+    *names_outputs = *names_outputs || reader->Contains(buffers[buffer], "\"outputs\"");
   }
   for (int64_t i = 0; i < model.fields[5].count; ++i) {
     const int32_t buffer = reader->Element<int32_t>(model.fields[5], i);
-    if (buffer < 0 || buffer >= buffers) return false;
+    if (buffer < 0 || buffer >= count) return false;
   }
   return true;
 }
@@ -63,22 +65,24 @@ bool CheckSignatures(Reader* reader, const Span& signatures, int64_t tensors) {
 
 }  // namespace
 
-bool IsWhole(const uint8_t* data, int64_t size) {
+Answer LookAt(const uint8_t* data, int64_t size) {
   Reader reader(data, size);
   Table model, graph;
   // version, operator codes, subgraphs, description, buffers, their metadata, metadata, signatures, external groups and
   // buffers
-  if (!HasIdentifier(reader) || !reader.Follow(0, "I**t*V**xx", &model)) return false;
-  if (reader.Number<uint32_t>(model, 0, 0) != kVersion || model.fields[2].count != 1) return false;
+  if (!HasIdentifier(reader) || !reader.Follow(0, "I**t*V**xx", &model)) return {};
+  if (reader.Number<uint32_t>(model, 0, 0) != kVersion || model.fields[2].count != 1) return {};
   std::vector<Span> buffers;
-  if (!ReadBuffers(&reader, model.fields[4], &buffers) || buffers.empty() || buffers[0].start >= 0) return false;
-  if (!CheckMetadata(&reader, model, model.fields[4].count)) return false;
+  if (!ReadBuffers(&reader, model.fields[4], &buffers) || buffers.empty() || buffers[0].start >= 0) return {};
+  Answer answer;
+  if (!ReadMetadata(&reader, model, buffers, &answer.names_outputs)) return {};
   std::vector<const Rule*> rules;
-  if (!ReadRules(&reader, model.fields[1], &rules)) return false;
+  if (!ReadRules(&reader, model.fields[1], &rules)) return {};
   FileGraph file(&reader);
   // tensors, inputs, outputs, operators, name, debug index
-  if (!reader.Follow(model.fields[2], 0, "*VV*ti", &graph) || !file.Read(graph, buffers, rules)) return false;
-  return file.Check() && CheckSignatures(&reader, model.fields[7], file.tensors());
+  if (!reader.Follow(model.fields[2], 0, "*VV*ti", &graph) || !file.Read(graph, buffers, rules)) return {};
+  answer.is_whole = file.Check() && CheckSignatures(&reader, model.fields[7], file.tensors());
+  return answer;
 }
 
 }  // namespace structure

@@ -13,7 +13,12 @@
 namespace dbq {
 namespace structure {
 
-bool IsWhole(const uint8_t* data, int64_t size);
+struct Answer {
+  bool is_whole = false;
+  bool names_outputs = false;  // metadata may say what the outputs form (keras_dbq/tflite/signature.py)
+};
+
+Answer LookAt(const uint8_t* data, int64_t size);
 
 }  // namespace structure
 }  // namespace dbq

@@ -93,5 +93,11 @@ bool Reader::TextIs(const Span& text, const char* expected) const {
   return text.start >= 0 && text.count == length && std::memcmp(data_ + text.start, expected, length) == 0;
 }
 
+bool Reader::Contains(const Span& bytes, const char* text) const {
+  if (bytes.start < 0) return false;
+  const uint8_t *begin = data_ + bytes.start, *end = begin + bytes.count;
+  return std::search(begin, end, text, text + std::strlen(text)) != end;
+}
+
 }  // namespace structure
 }  // namespace dbq

@@ -45,6 +45,7 @@ class Reader {
     return field.start < 0 ? absent : Load<T>(field.start);
   }
   bool TextIs(const Span& text, const char* expected) const;
+  bool Contains(const Span& bytes, const char* text) const;
 
   // The table at byte `at`; one character of `kinds` for every field:
   //   b B i I f Q  a number, as in Python's struct

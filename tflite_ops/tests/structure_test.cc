@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstdio>
 #include <string>
 #include <vector>
@@ -22,7 +23,7 @@ std::vector<uint8_t> ReadFile(const std::string& name) {
 }
 
 bool IsWhole(const std::vector<uint8_t>& bytes) {
-  return structure::IsWhole(bytes.data(), static_cast<int64_t>(bytes.size()));
+  return LookAt(bytes.data(), static_cast<int64_t>(bytes.size())).is_whole;
 }
 
 const char* const kFiles[] = {"joins_int8.tflite", "joins_packed_1.tflite", "joins_packed_2.tflite",
@@ -56,6 +57,16 @@ DBQ_TEST(DamagedFilesAreReadInsideOnly) {
     }
     DBQ_EXPECT(taken > 0 && taken < 20000);
   }
+}
+
+DBQ_TEST(MetadataThatNamesOutputs) {
+  std::vector<uint8_t> bytes = ReadFile(kFiles[0]);
+  const std::string key = "\"rounding\"", other = "\"outputs\" ";
+  const auto at = std::search(bytes.begin(), bytes.end(), key.begin(), key.end());
+  DBQ_EXPECT(at != bytes.end());
+  DBQ_EXPECT(!LookAt(bytes.data(), static_cast<int64_t>(bytes.size())).names_outputs);
+  std::copy(other.begin(), other.end(), at);
+  DBQ_EXPECT(LookAt(bytes.data(), static_cast<int64_t>(bytes.size())).names_outputs);
 }
 
 Shape MakeShape(const std::vector<int64_t>& sizes) {
