@@ -161,7 +161,7 @@ def _two_threads(packed: bytes, rounds: int) -> str:
 
 
 def _loads(folder: Path) -> str:
-    """From the bytes to the first result, in turns with the stock interpreter, which checks no file before it loads it."""
+    """From the bytes to the first result, in turns with the stock interpreter, which looks at no file first."""
     packed, int8 = (path.read_bytes() for path in _paths("vww_96", folder))
     codes = np.random.default_rng(0).integers(-128, 128, (1, 96, 96, 3)).astype(np.int8)
     table = Table(["vww_96, file to first result in", "ours ms", "stock ms", "ours / stock"])

@@ -77,6 +77,48 @@ std::vector<TableChain> FindOurTables(tflite::Context* context, const std::vecto
   return KeepHidden(context, WithTables(plan, found, chains), chains);
 }
 
+// Tensors that a claimed node, a conversion from or to float left aside, writes or reads.
+struct Neighbours {
+  std::vector<int> written, read;
+};
+
+bool Contains(const std::vector<int>& tensors, int tensor) {
+  return std::find(tensors.begin(), tensors.end(), tensor) != tensors.end();
+}
+
+// A conversion pays as the end of a partition of ours, and nowhere else: its other side is in the runtime's memory.
+bool IsEnd(const tflite::Node& conversion, const Neighbours& neighbours) {
+  return Contains(neighbours.written, conversion.inputs->data[0]) ||
+         Contains(neighbours.read, conversion.outputs->data[0]);
+}
+
+// `nodes` without conversions that are no ends.
+tflite::Status KeepEnds(tflite::Context* context, std::vector<int>* nodes) {
+  Neighbours neighbours;
+  std::vector<NodeView> views(nodes->size());
+  std::vector<bool> converts(nodes->size());
+  for (size_t i = 0; i < nodes->size(); ++i) {
+    if (GetNode(context, (*nodes)[i], &views[i]) != tflite::kOk) return tflite::kError;
+    const tflite::Node& node = *views[i].node;
+    converts[i] = IsConversion(*context, node, views[i].registration->builtin_code);
+    if (converts[i] || node.inputs == nullptr || node.outputs == nullptr) continue;
+    const tflite::IntArray &x = *node.inputs, &y = *node.outputs;
+    neighbours.read.insert(neighbours.read.end(), x.data, x.data + x.size);
+    neighbours.written.insert(neighbours.written.end(), y.data, y.data + y.size);
+  }
+  std::vector<int> kept, real;  // and what kept conversions write to the runtime's memory: not ours to read there
+  for (size_t i = 0; i < nodes->size(); ++i) {
+    const tflite::Node& node = *views[i].node;
+    if (converts[i] && (!IsEnd(node, neighbours) || Contains(real, node.inputs->data[0]))) continue;
+    kept.push_back((*nodes)[i]);
+    if (converts[i] && views[i].registration->builtin_code == tflite::kDequantize) {
+      real.push_back(node.outputs->data[0]);
+    }
+  }
+  *nodes = std::move(kept);
+  return tflite::kOk;
+}
+
 // The execution plan is copied first: replacing nodes invalidates it.
 tflite::Status FindNodes(tflite::Context* context, const Settings& settings, std::vector<int>* found) {
   tflite::IntArray* array = nullptr;
@@ -85,15 +127,17 @@ tflite::Status FindNodes(tflite::Context* context, const Settings& settings, std
   Graph graph;
   graph.nodes.reserve(plan.size());
   Importer importer(context, &graph);
-  bool has_tables = false;
+  bool has_tables = false, has_conversions = false;
   for (int index : plan) {
     NodeView view;
     if (GetNode(context, index, &view) != tflite::kOk) return tflite::kError;
-    has_tables = has_tables || view.registration->builtin_code == tflite::kGather;
+    const int32_t code = view.registration->builtin_code;
+    has_tables = has_tables || code == tflite::kGather;
+    has_conversions = has_conversions || code == tflite::kQuantize || code == tflite::kDequantize;
     if (IsOurs(view, settings, &importer)) found->push_back(index);
   }
   if (has_tables) *found = WithTables(plan, *found, FindOurTables(context, plan, *found, settings));
-  return tflite::kOk;
+  return has_conversions ? KeepEnds(context, found) : tflite::kOk;
 }
 
 tflite::Status Replace(tflite::Context* context, tflite::Delegate* delegate, const int* nodes, size_t count) {

@@ -25,6 +25,7 @@ class Importer {
  private:
   Status AddPacked(OpKind kind, const tflite::Node& node);
   Status AddBuiltin(const tflite::Node& node, int32_t code);
+  Status AddConversion(const tflite::Node& node, const Operator* op);
   Status AddTable(const tflite::Node& gather);
   Status AddNode(const tflite::Node& node, const std::vector<int>& inputs, Node imported);
 
@@ -33,6 +34,9 @@ class Importer {
   std::map<int, int> values_;  // tensor -> value
   std::map<int, int> casts_;   // tensor that a CAST of codes writes -> tensor of the codes
 };
+
+// QUANTIZE from float, or DEQUANTIZE.
+bool IsConversion(const tflite::Context& context, const tflite::Node& node, int32_t code);
 
 // False when the operator is none of ours.
 bool IsPacked(const tflite::Registration& registration, OpKind* kind);

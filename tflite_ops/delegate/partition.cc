@@ -167,7 +167,7 @@ Status Partition::Prepare(tflite::Context* context) {
 }
 
 Status Partition::CheckMemory(const tflite::Tensor& tensor, int value) const {
-  const int64_t bytes = graph_.values[value].Elements() * batch_;
+  const int64_t bytes = graph_.values[value].TensorBytes() * batch_;
   if (static_cast<int64_t>(tensor.bytes) < bytes) {
     return Status::Error("tensor '%s' must have %lld bytes, got %zu; call AllocateTensors first",
                          tensor.name == nullptr ? "" : tensor.name, static_cast<long long>(bytes), tensor.bytes);
@@ -203,10 +203,10 @@ Status Partition::Eval(tflite::Context* context) {
   for (int64_t n = 0; n < batch_; ++n) {
     plan_->Run(inputs_.data(), outputs_.data(), &team_);
     for (size_t i = 0; i < inputs_.size(); ++i) {
-      inputs_[i] = static_cast<const int8_t*>(inputs_[i]) + graph_.values[graph_.inputs[i]].Elements();
+      inputs_[i] = static_cast<const int8_t*>(inputs_[i]) + graph_.values[graph_.inputs[i]].TensorBytes();
     }
     for (size_t i = 0; i < outputs_.size(); ++i) {
-      outputs_[i] = static_cast<int8_t*>(outputs_[i]) + graph_.values[graph_.outputs[i]].Elements();
+      outputs_[i] = static_cast<int8_t*>(outputs_[i]) + graph_.values[graph_.outputs[i]].TensorBytes();
     }
   }
   return Status::Ok();
