@@ -177,7 +177,8 @@ DBQ_INLINE Int RunVector(const PackedDepthwise& packed, const uint8_t* x, int64_
 }
 
 // 32 channels of two neighbouring pixels, one half of the bytes after the other, so that all sums stay in registers.
-// The vertical pairs of the second pixel are the first one's, a column on; the last row's are the same vectors.
+// The vertical pairs of the second pixel are the first one's, a column on; the last row's are the same vectors. The two
+// columns that the next two pixels share with these are carried over, [half][column].
 struct TwoPixels {
   const int8_t* weights;
   const int32_t* bias;
@@ -190,11 +191,12 @@ struct TwoPixels {
   }
 
   template <int half>
-  inline __attribute__((always_inline)) void AddHalf(const uint8_t* x, Int (&total)[2][4]) const {
+  inline __attribute__((always_inline)) void AddHalf(const uint8_t* x, Int (&carried)[2], Int (&total)[2][4]) const {
     const uint8_t *below = x + x_row, *last = below + x_row;
     Int pairs[2][5];
     DBQ_UNROLL for (int i = 0; i < 4; ++i) {
-      const Int column = Interleave<half>(x + i * channels, below + i * channels);
+      const Int column = i < 2 ? carried[i] : Interleave<half>(x + i * channels, below + i * channels);
+      if (i >= 2) carried[i - 2] = column;
       if (i < 3) pairs[0][i] = column;
       if (i > 0) pairs[1][i - 1] = column;
     }
@@ -217,15 +219,24 @@ struct TwoPixels {
     }
   }
 
-  inline __attribute__((always_inline)) void Run(const uint8_t* x, const Clamp& clamp, uint8_t* y) const {
+  inline __attribute__((always_inline)) void Start(const uint8_t* x, Int (&carried)[2][2]) const {
+    DBQ_UNROLL for (int i = 0; i < 2; ++i) {
+      carried[0][i] = Interleave<0>(x + i * channels, x + x_row + i * channels);
+      carried[1][i] = Interleave<1>(x + i * channels, x + x_row + i * channels);
+    }
+  }
+
+  template <bool clamped>
+  inline __attribute__((always_inline)) void Run(const uint8_t* x, const Clamp& clamp, Int (&carried)[2][2],
+                                                 uint8_t* y) const {
     Int total[2][4];
     DBQ_UNROLL for (int v = 0; v < 4; ++v) total[0][v] = total[1][v] = Load(bias + v * 8);
-    AddHalf<0>(x, total);
-    AddHalf<1>(x, total);
+    AddHalf<0>(x, carried[0], total);
+    AddHalf<1>(x, carried[1], total);
     DBQ_UNROLL for (int pixel = 0; pixel < 2; ++pixel) {
       Int* t = total[pixel];
       DBQ_UNROLL for (int v = 0; v < 4; ++v) t[v] = Scaled(t[v], LoadFloats(multiplier + v * 8));
-      Store(y + pixel * channels, Pack(t[0], t[1], t[2], t[3], clamp));
+      Store(y + pixel * channels, Pack<clamped>(t[0], t[1], t[2], t[3], clamp));
     }
   }
 };
@@ -248,6 +259,7 @@ __attribute__((noinline)) void RunNarrow(const DepthwiseTask& task, const uint8_
 }
 
 // 3x3, stride 1, whole vectors of channels.
+template <bool clamped>
 __attribute__((noinline)) void RunShared(const DepthwiseTask& task, const uint8_t* x, uint8_t* y) {
   const PackedDepthwise& packed = *task.packed;
   const Clamp clamp(packed.stage);
@@ -256,7 +268,11 @@ __attribute__((noinline)) void RunShared(const DepthwiseTask& task, const uint8_
     const TwoPixels two{packed.weights.data() + block * BlockBytes(packed.shape), packed.bias.data() + c,
                         packed.multiplier.data() + c, channels, task.x_row};
     int64_t pixel = 0;
-    for (; pixel + 2 <= task.width; pixel += 2) two.Run(x + pixel * channels + c, clamp, y + pixel * channels + c);
+    Int carried[2][2];
+    two.Start(x + c, carried);
+    for (; pixel + 2 <= task.width; pixel += 2) {
+      two.Run<clamped>(x + pixel * channels + c, clamp, carried, y + pixel * channels + c);
+    }
     if (pixel == task.width) continue;
     Store(y + pixel * channels + c,
           RunVector<3>(packed, x + pixel * channels + c, task.x_row, block, clamp, LoadRow{}));
@@ -300,7 +316,7 @@ void RunSquare(const DepthwiseTask& task) {
     if (IsTwo(task.packed->shape)) {
       RunTwoPixels<size>(task, x, y);
     } else if (IsShared(task.packed->shape)) {
-      RunShared(task, x, y);
+      IsClamped(task.packed->stage) ? RunShared<true>(task, x, y) : RunShared<false>(task, x, y);
     } else {
       IsNarrow(task.packed->shape) ? RunNarrow<size>(task, x, y) : RunWide<size>(task, x, y);
     }
