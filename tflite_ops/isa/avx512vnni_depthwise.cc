@@ -24,10 +24,6 @@ bool IsNarrow(const DepthwiseShape& s) {
 
 int64_t Blocks(const DepthwiseShape& s) { return RowBlocks(s.channels, kBlockBytes, IsNarrow(s)); }
 
-int64_t ChannelAt(const DepthwiseShape& s, int64_t block, int i) {
-  return RowChannel(s.channels, kBlockBytes, IsNarrow(s), block, i);
-}
-
 // Output rows that are computed together.
 constexpr int RowsTogether(int stride) { return stride == 1 ? 2 : 1; }
 constexpr int Groups(int kernel_h, int stride) { return (kernel_h + RowsTogether(stride) - 1 + 3) / 4; }
@@ -37,11 +33,15 @@ void PackStages(const DepthwiseWeights& weights, int64_t blocks, PackedDepthwise
   packed->stage = weights.stage;
   packed->bias = Buffer<int32_t>(blocks * kBlockBytes);
   packed->multiplier = Buffer<float>(blocks * kBlockBytes);
-  for (int64_t i = 0; i < blocks * kBlockBytes; ++i) {
-    const int64_t block = i / kBlockBytes, channel = ChannelAt(weights.shape, block, i % kBlockBytes);
-    if (channel < 0) continue;
-    packed->bias[block * kBlockBytes + PackedLane(i % kBlockBytes)] = weights.bias[channel];
-    packed->multiplier[block * kBlockBytes + PackedLane(i % kBlockBytes)] = weights.multiplier[channel];
+  const bool narrow = IsNarrow(weights.shape);
+  for (int64_t i = 0, channel = 0; i < blocks * kBlockBytes; ++i, ++channel) {
+    if (channel == weights.shape.channels) {
+      if (!narrow) break;  // the last block is cut
+      channel = 0;
+    }
+    const int64_t at = i - i % kBlockBytes + PackedLane(static_cast<int>(i % kBlockBytes));
+    packed->bias[at] = weights.bias[channel];
+    packed->multiplier[at] = weights.multiplier[channel];
   }
 }
 

@@ -9,6 +9,20 @@ namespace {
 constexpr int64_t kMostEntries = 1 << 20;
 constexpr int64_t kLong = 64;  // longer vectors of scales and zero points are not lists
 
+bool IsNumber(char kind) {
+  switch (kind) {
+    case 'b':
+    case 'B':
+    case 'i':
+    case 'I':
+    case 'f':
+    case 'Q':
+      return true;
+    default:
+      return false;
+  }
+}
+
 // Bytes of a field inside of its table: a number, or an offset of four.
 int64_t FieldBytes(char kind) {
   if (kind == 'b' || kind == 'B') return 1;
@@ -40,18 +54,20 @@ bool Reader::ReadVector(int64_t place, int64_t width, Span* vector) const {
   int64_t start;
   if (!Target(place, &start)) return false;
   vector->start = start + 4, vector->count = Load<uint32_t>(start);
-  return start + 4 + vector->count * width <= size_ && (start + 4) % width == 0;
+  return start + 4 + vector->count * width <= size_ && ((start + 4) & (width - 1)) == 0;
 }
 
 bool Reader::ReadText(int64_t place, Span* text) const {
   if (!ReadVector(place, 1, text)) return false;
   const int64_t end = text->start + text->count;
   if (end >= size_ || data_[end] != 0) return false;
-  return std::all_of(data_ + text->start, data_ + end, [](uint8_t c) { return c < 0x80; });
+  uint8_t all = 0;  // in a loop that the compiler makes vectors of
+  for (int64_t i = text->start; i < end; ++i) all |= data_[i];
+  return all < 0x80;
 }
 
 bool Reader::ReadField(int64_t place, char kind, Span* field) {
-  if (std::strchr("bBiIfQ", kind) != nullptr) {
+  if (IsNumber(kind)) {
     *field = {place, 1};
     return true;
   }
@@ -77,7 +93,7 @@ bool Reader::Read(int64_t at, const char* kinds, Table* table) {
     if (slot >= slots || kind == '-') continue;
     const int64_t offset = Load<uint16_t>(vtable + 4 + 2 * slot), width = FieldBytes(kind);
     if (offset == 0) continue;
-    if (kind == 'x' || offset < 4 || offset + width > bytes || (at + offset) % width != 0) return false;
+    if (kind == 'x' || offset < 4 || offset + width > bytes || ((at + offset) & (width - 1)) != 0) return false;
     if (!ReadField(at + offset, kind, &table->fields[slot])) return false;
   }
   return true;
