@@ -34,7 +34,7 @@ tflite::Status GetNode(tflite::Context* context, int index, NodeView* view) {
   return context->GetNodeAndRegistration(context, index, &view->node, &view->registration);
 }
 
-// `importer` makes nothing that is used: it says what it can import.
+// A builtin node that is ours becomes one of the importer's graph.
 bool IsOurs(const NodeView& view, const Settings& settings, Importer* importer) {
   OpKind kind;
   // A damaged packed operator is ours, too: nobody else could say what is wrong with it.
@@ -120,12 +120,12 @@ tflite::Status KeepEnds(tflite::Context* context, std::vector<int>* nodes) {
 }
 
 // The execution plan is copied first: replacing nodes invalidates it.
-tflite::Status FindNodes(tflite::Context* context, const Settings& settings, std::vector<int>* found) {
+tflite::Status FindNodes(tflite::Context* context, const Settings& settings, std::vector<int>* found,
+                         ReadyNodes* ready) {
   tflite::IntArray* array = nullptr;
   if (context->GetExecutionPlan(context, &array) != tflite::kOk) return tflite::kError;
   const std::vector<int> plan(array->data, array->data + array->size);
   Graph graph;
-  graph.nodes.reserve(plan.size());
   Importer importer(context, &graph);
   bool has_tables = false, has_conversions = false;
   for (int index : plan) {
@@ -134,7 +134,9 @@ tflite::Status FindNodes(tflite::Context* context, const Settings& settings, std
     const int32_t code = view.registration->builtin_code;
     has_tables = has_tables || code == tflite::kGather;
     has_conversions = has_conversions || code == tflite::kQuantize || code == tflite::kDequantize;
-    if (IsOurs(view, settings, &importer)) found->push_back(index);
+    if (!IsOurs(view, settings, &importer)) continue;
+    found->push_back(index);
+    if (!graph.nodes.empty()) ready->Keep(index, std::move(graph.nodes.back())), graph.nodes.pop_back();
   }
   if (has_tables) *found = WithTables(plan, *found, FindOurTables(context, plan, *found, settings));
   return has_conversions ? KeepEnds(context, found) : tflite::kOk;
@@ -150,7 +152,8 @@ tflite::Status Replace(tflite::Context* context, tflite::Delegate* delegate, con
 tflite::Status ReplaceNodes(tflite::Context* context, tflite::Delegate* delegate) {
   const Settings& settings = *static_cast<const Settings*>(delegate->data_);
   std::vector<int> nodes;
-  if (FindNodes(context, settings, &nodes) != tflite::kOk) return tflite::kError;
+  ReadyNodes ready;
+  if (FindNodes(context, settings, &nodes, &ready) != tflite::kOk) return tflite::kError;
   if (nodes.empty()) return tflite::kOk;
   if (!settings.single_operators) return Replace(context, delegate, nodes.data(), nodes.size());
   for (const int& node : nodes) {

@@ -289,4 +289,21 @@ Status Importer::Add(const tflite::Node& node, const tflite::Registration& regis
   return AddBuiltin(node, registration.builtin_code);
 }
 
+void Importer::Take(const tflite::Node& node, Node ready) {
+  for (size_t i = 0; i < ready.inputs.size(); ++i) ready.inputs[i] = ValueOf(node.inputs->data[i]);
+  ready.output = ValueOf(node.outputs->data[0]);
+  graph_->nodes.push_back(std::move(ready));
+}
+
+thread_local ReadyNodes* ReadyNodes::current_ = nullptr;
+
+bool ReadyNodes::Take(int index, Node* node) {
+  if (current_ == nullptr) return false;
+  const auto found = current_->nodes_.find(index);
+  if (found == current_->nodes_.end()) return false;
+  *node = std::move(found->second);
+  current_->nodes_.erase(found);
+  return true;
+}
+
 }  // namespace dbq

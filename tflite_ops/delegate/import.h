@@ -3,12 +3,32 @@
 #define DBQ_DELEGATE_IMPORT_H_
 
 #include <map>
+#include <utility>
 
 #include "core/status.h"
 #include "delegate/tflite_abi.h"
 #include "graph/graph.h"
 
 namespace dbq {
+
+// Builtin nodes as they were imported when it was asked whether they can be, by their index: for the partitions that
+// the runtime makes of them in the same thread, as long as this object lives.
+class ReadyNodes {
+ public:
+  ReadyNodes() : before_(current_) { current_ = this; }
+  ~ReadyNodes() { current_ = before_; }
+  ReadyNodes(const ReadyNodes&) = delete;
+  ReadyNodes& operator=(const ReadyNodes&) = delete;
+
+  void Keep(int index, Node node) { nodes_.emplace(index, std::move(node)); }
+  // Once; false where there is none.
+  static bool Take(int index, Node* node);
+
+ private:
+  std::map<int, Node> nodes_;
+  ReadyNodes* before_;
+  static thread_local ReadyNodes* current_;
+};
 
 class Importer {
  public:
@@ -17,6 +37,9 @@ class Importer {
   // Adds the node to the graph. Of a builtin operator an error is the reason why it is not ours; of a packed operator
   // the file is damaged. A CAST adds nothing by itself: it waits for the GATHER of its table.
   Status Add(const tflite::Node& node, const tflite::Registration& registration);
+
+  // A node that Add has made for another graph.
+  void Take(const tflite::Node& node, Node ready);
 
   // Value of a tensor that a node reads or writes, made on first sight.
   int ValueOf(int tensor);

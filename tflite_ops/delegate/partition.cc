@@ -61,7 +61,12 @@ Status Partition::Import(tflite::Context* context, const tflite::DelegateParams&
     if (context->GetNodeAndRegistration(context, index, &node, &registration) != tflite::kOk) {
       return Status::Error("node %d is missing", index);
     }
-    DBQ_RETURN_IF_ERROR(importer.Add(*node, *registration));
+    Node ready;
+    if (ReadyNodes::Take(index, &ready)) {
+      importer.Take(*node, std::move(ready));
+    } else {
+      DBQ_RETURN_IF_ERROR(importer.Add(*node, *registration));
+    }
   }
   std::vector<int> written;
   for (const Node& node : graph_.nodes) {
