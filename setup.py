@@ -78,7 +78,7 @@ TEST = [*EXAMPLES, "dill", "hypothesis", "pytest-xdist", "pytest", "pytest-timeo
 
 def sources() -> list[str]:
     """C++ files of the delegate, relative to the repository root."""
-    folders = ["core", "graph", "isa", "ops", "delegate"]
+    folders = ["core", "graph", "isa", "ops", "structure", "delegate"]
     files = [f for folder in folders for f in sorted((ROOT / NATIVE / folder).glob("*.cc"))]
     return [str(f.relative_to(ROOT)) for f in files if f.name != "abi_check.cc"]
 

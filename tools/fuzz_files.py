@@ -27,6 +27,8 @@ import numpy as np
 from keras_dbq._table import Table
 from keras_dbq.reference import Engine
 from keras_dbq.runtime.interpreter import Interpreter
+from keras_dbq.runtime.library import look
+from keras_dbq.structure import check_file
 from keras_dbq.tflite.pack import pack_bytes
 from keras_dbq.tflite.unpack import unpack_tflite
 
@@ -115,10 +117,22 @@ def through_pack(data: bytes) -> None:
     pack_bytes(unpack_tflite(data))
 
 
+def through_checks(data: bytes) -> None:
+    """Both checks of a file: the shared object vouches for no file that Python refuses."""
+    sure = look(data).whole
+    try:
+        check_file(data)
+    except ValueError:
+        if sure:
+            raise RuntimeError("the shared object vouches for a file that Python refuses") from None
+        raise
+
+
 THROUGH: dict[str, Callable[[bytes], None]] = {
     "interpreter": through_interpreter,
     "engine": through_engine,
     "pack": through_pack,
+    "checks": through_checks,
 }
 
 

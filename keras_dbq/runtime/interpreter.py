@@ -7,6 +7,7 @@ external delegate that `pip install .` builds (tflite_ops/), see `delegate_path`
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -17,10 +18,9 @@ import numpy as np
 
 from keras_dbq import _checks
 from keras_dbq.reference.rounding import input_codes
-from keras_dbq.structure import check_file
+from keras_dbq.runtime import library
 from keras_dbq.tflite import signature
 
-_LIBRARY = "libdbq_delegate.so"
 _OP_PREFIX = b"Dbq"
 
 
@@ -30,14 +30,9 @@ def delegate_path() -> Path:
     Raises:
         FileNotFoundError: the shared object was not built.
     """
-    path = _library()
-    if not path.is_file():
-        raise FileNotFoundError(f"delegate: expected {path}, got no file; build it with `pip install .`")
-    return path
-
-
-def _library() -> Path:
-    return Path(__file__).resolve().parents[1] / _LIBRARY
+    if not library.is_built():
+        raise FileNotFoundError(f"delegate: expected {library.PATH}, got no file; build it with `pip install .`")
+    return Path(library.PATH)
 
 
 def _runtime() -> Any:
@@ -88,15 +83,19 @@ class Interpreter:
         # One operator a partition: activations inside of a larger one are never written.
         options = {"isa": isa, "partition": "op" if preserve_all_tensors else "graph"}
         with _errors(content, delegate):
-            self._interpreter = open_runtime(
+            look = library.check(content)
+            self._interpreter = _open(
                 content,
                 num_threads,
                 options if delegate and _is_useful(content) else None,
                 experimental_preserve_all_tensors=preserve_all_tensors,
             )
-            self._ends = signature.read_content(content)
+            self._gives_dict = look.names_outputs and signature.gives_dict(content)
+        self._content = content
         self._preserve_all_tensors = preserve_all_tensors
-        self._file_batch = int(self.input_details[0]["shape"][0]) if len(self.input_details[0]["shape"]) else 1
+        self._read_details()
+        shape = self._inputs[0]["shape"]
+        self._file_batch = int(shape[0]) if len(shape) else 1
         self._batch_is_fixed = False
 
     @property
@@ -139,18 +138,20 @@ class Interpreter:
             TypeError: x is neither float nor of the input's own dtype.
         """
         _checks.integer("batch_size", batch_size, 1, 2**31 - 1)
-        details = self.input_details
-        checked = [_check_input(np.asarray(a), d) for a, d in zip(self._ends.arrays(x), details, strict=True)]
+        details = self._inputs
+        checked = [_check_input(np.asarray(a), d) for a, d in zip(self._arrays(x), details, strict=True)]
         sizes = {len(a) for a in checked}
         if len(sizes) != 1 or 0 in sizes:
             raise ValueError(f"x: expected one batch size of at least 1 in all inputs, got {sorted(sizes)}")
         raw = _given_as_codes(checked, details)
         codes = [_quantize(a, d) for a, d in zip(checked, details, strict=True)]
         parts = [self._run(chunk) for chunk in self._chunks(codes, batch_size)]
-        outputs = [np.concatenate(column) for column in zip(*parts, strict=True)]
+        outputs = parts[0] if len(parts) == 1 else [np.concatenate(column) for column in zip(*parts, strict=True)]
         if not raw:
-            outputs = [_dequantize(y, d) for y, d in zip(outputs, self.output_details, strict=True)]
-        return self._ends.structured(outputs)
+            outputs = [_dequantize(y, d) for y, d in zip(outputs, self._outputs, strict=True)]
+        if self._gives_dict:
+            return self._ends.structured(outputs)
+        return outputs[0] if len(outputs) == 1 else outputs
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Activations of the last run by tensor name: raw codes where quantized, float32 elsewhere.
@@ -177,11 +178,21 @@ class Interpreter:
             ValueError: a size under 1, or the runtime refuses the file.
         """
         _checks.integer("size", size, 1, 2**31 - 1)
-        return self._fit_batch(size, [tuple(int(n) for n in d["shape"][1:]) for d in self.input_details])
+        return self._fit_batch(size, [tuple(int(n) for n in d["shape"][1:]) for d in self._inputs])
+
+    @functools.cached_property
+    def _ends(self) -> signature.Ends:
+        """Names of inputs and outputs; read when they are asked for, which one array in and out is not."""
+        return signature.read_content(self._content)
+
+    def _arrays(self, x: Any) -> list[Any]:
+        if len(self._inputs) == 1 and not isinstance(x, (dict, list, tuple)):
+            return [x]
+        return self._ends.arrays(x)
 
     def _activation_indices(self) -> list[int]:
         """Graph inputs and everything that an operator writes, in the order of execution."""
-        indices = [int(d["index"]) for d in self.input_details]
+        indices = [int(d["index"]) for d in self._inputs]
         for op in self._interpreter._get_ops_details():
             indices.extend(int(i) for i in op["outputs"])
         return list(dict.fromkeys(indices))
@@ -201,7 +212,7 @@ class Interpreter:
         if not self._batch_is_fixed:
             with contextlib.suppress(RuntimeError, ValueError):
                 self._set_shapes([(size, *shape) for shape in example_shapes])
-                if size == self._file_batch or all(d["shape"][:1] == size for d in self.output_details):
+                if size == self._file_batch or all(d["shape"][:1] == size for d in self._outputs):
                     return size
             self._batch_is_fixed = True
         with _refusals():
@@ -210,18 +221,25 @@ class Interpreter:
 
     def _set_shapes(self, shapes: list[tuple[int, ...]]) -> None:
         """Resizes only where something changes: allocation prepares every operator again."""
-        if all(tuple(d["shape"]) == shape for d, shape in zip(self.input_details, shapes, strict=True)):
+        if all(tuple(d["shape"]) == shape for d, shape in zip(self._inputs, shapes, strict=True)):
             return
-        for detail, shape in zip(self.input_details, shapes, strict=True):
+        for detail, shape in zip(self._inputs, shapes, strict=True):
             self._interpreter.resize_tensor_input(detail["index"], shape)
-        self._interpreter.allocate_tensors()
+        try:
+            self._interpreter.allocate_tensors()
+        finally:
+            self._read_details()
+
+    def _read_details(self) -> None:
+        """Describes inputs and outputs as they are now: asking the runtime each time would take most of a small run."""
+        self._inputs, self._outputs = self.input_details, self.output_details
 
     def _run(self, codes: list[np.ndarray]) -> list[np.ndarray]:
         with _refusals():
-            for detail, value in zip(self.input_details, codes, strict=True):
+            for detail, value in zip(self._inputs, codes, strict=True):
                 self._interpreter.set_tensor(detail["index"], value)
             self._interpreter.invoke()
-            return [self._interpreter.get_tensor(d["index"]) for d in self.output_details]
+            return [self._interpreter.get_tensor(d["index"]) for d in self._outputs]
 
 
 def read(model: str | os.PathLike[str] | bytes) -> bytes:
@@ -240,7 +258,7 @@ def read(model: str | os.PathLike[str] | bytes) -> bytes:
 
 def _is_useful(content: bytes) -> bool:
     """Whether the delegate is loaded: where there is one, and where the file cannot do without it."""
-    return _OP_PREFIX in content or _library().is_file()
+    return library.is_built() or _OP_PREFIX in content
 
 
 def open_runtime(content: bytes, num_threads: int, delegate: dict[str, str] | None, **arguments: Any) -> Any:
@@ -255,12 +273,14 @@ def open_runtime(content: bytes, num_threads: int, delegate: dict[str, str] | No
     Raises:
         ValueError, RuntimeError: the file is damaged, or the delegate refuses an option.
     """
+    library.check(content)
+    return _open(content, num_threads, delegate, **arguments)
+
+
+def _open(content: bytes, num_threads: int, delegate: dict[str, str] | None, **arguments: Any) -> Any:
     runtime = _runtime()
-    delegates = [] if delegate is None else [_load_delegate(runtime, delegate)]
-    check_file(content)
-    with warnings.catch_warnings():
-        # Both say what the caller knows: TF's interpreter is deprecated, preserving tensors costs memory.
-        warnings.simplefilter("ignore")
+    delegates = [] if delegate is None else [_load_delegate(delegate)]
+    with _without_warnings(runtime, arguments):
         interpreter = runtime.Interpreter(
             model_content=content, num_threads=num_threads, experimental_delegates=delegates, **arguments
         )
@@ -268,11 +288,24 @@ def open_runtime(content: bytes, num_threads: int, delegate: dict[str, str] | No
     return interpreter
 
 
-def _load_delegate(runtime: Any, options: dict[str, str]) -> Any:
-    path = delegate_path()
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _without_warnings(runtime: Any, arguments: dict[str, Any]) -> contextlib.AbstractContextManager[None]:
+    """Hides what the caller knows: TF's interpreter is deprecated, preserving tensors costs memory."""
+    warns = runtime.__name__.startswith("tensorflow") or arguments.get("experimental_preserve_all_tensors")
+    return _quietly() if warns else contextlib.nullcontext()
+
+
+def _load_delegate(options: dict[str, str]) -> library.Delegate:
     try:
-        return runtime.load_delegate(str(path), options)
-    except (ValueError, OSError) as error:
+        return library.Delegate(options)
+    except (ValueError, OSError, AttributeError) as error:
+        path = delegate_path()  # another error where there is none
         raise ValueError(f"delegate: expected {path} to load, got: {_one_line(error)}") from None
 
 
@@ -304,7 +337,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _is_quantized(detail: dict[str, Any]) -> bool:
-    return bool(np.issubdtype(detail["dtype"], np.integer)) and len(detail["quantization_parameters"]["scales"]) == 1
+    return np.dtype(detail["dtype"]).kind in "iu" and len(detail["quantization_parameters"]["scales"]) == 1
 
 
 def _scale_and_zero_point(detail: dict[str, Any]) -> tuple[np.float32, int]:
@@ -315,10 +348,10 @@ def _scale_and_zero_point(detail: dict[str, Any]) -> tuple[np.float32, int]:
 def _check_input(x: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
     """x as float32 or in the input's own dtype, of the input's shape but for the batch and unknown axes."""
     expected = [int(n) for n in detail["shape_signature"]]
-    shown = f"[{', '.join(['N', *('?' if n < 0 else str(n) for n in expected[1:])])}]"
     fits = x.ndim == len(expected) and all(n in (-1, m) for n, m in zip(expected[1:], x.shape[1:], strict=True))
     if not fits or not expected:
-        raise ValueError(f"x for input {detail['name']!r}: expected shape {shown}, got {list(x.shape)}")
+        shown = ", ".join(["N", *("?" if n < 0 else str(n) for n in expected[1:])])
+        raise ValueError(f"x for input {detail['name']!r}: expected shape [{shown}], got {list(x.shape)}")
     if x.dtype == detail["dtype"]:
         return x
     float_is_fine = _is_quantized(detail) or detail["dtype"] == np.float32

@@ -18,7 +18,11 @@ def read(model: Any) -> dict[str, Any]:
     Raises:
       ValueError: it is no JSON object.
     """
-    stored = fb.get_metadata(model, fb.METADATA_NAME)
+    return parse(fb.get_metadata(model, fb.METADATA_NAME))
+
+
+def parse(stored: bytes | None) -> dict[str, Any]:
+    """`read` of the entry's bytes, None where there is no entry."""
     try:
         entry = json.loads(stored) if stored else {}
     except (ValueError, RecursionError):

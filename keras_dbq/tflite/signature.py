@@ -6,9 +6,7 @@ Keras' order and with Keras' names, so that stock runners find them, too (docs/p
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,10 +14,12 @@ import numpy as np
 from keras_dbq import _checks
 from keras_dbq.tflite import flatbuffer as fb
 from keras_dbq.tflite import metadata
+from keras_dbq.tflite.view import View
 
 KEY = "serving_default"  # as in the stock converter's files
 _OUTPUTS = "outputs"  # of our metadata entry
 _DICT = "dict"
+_Names = list[tuple[int, str]]  # tensor, name
 
 
 @dataclass(frozen=True)
@@ -51,27 +51,50 @@ class Ends:
 def read(model: Any) -> Ends:
     """What a file's signature says; the tensors' own names where it has none."""
     graph, signature = model.subgraphs[0], _first(model)
-    inputs = _names(model, graph.inputs, signature.inputs if signature else None)
-    outputs = _names(model, graph.outputs, signature.outputs if signature else None)
+    own = ([(int(i), fb.text(graph.tensors[int(i)].name)) for i in ends] for ends in (graph.inputs, graph.outputs))
+    given: list[_Names] = [[], []]
+    if signature is not None:
+        parts = (signature.inputs, signature.outputs)
+        given = [[(int(entry.tensorIndex), fb.text(entry.name)) for entry in part or []] for part in parts]
+    inputs, outputs = map(_names, own, given)
     return Ends(inputs, outputs, metadata.read(model).get(_OUTPUTS) == _DICT)
 
 
 def read_content(content: bytes) -> Ends:
     """`read` of a file that is known to be whole, without taking all of it apart: that would take most of a load."""
-    whole = fb.schema.Model.GetRootAs(content)
-    graph = whole.Subgraphs(0)
-    inputs = [int(graph.Inputs(i)) for i in range(graph.InputsLength())]
-    outputs = [int(graph.Outputs(i)) for i in range(graph.OutputsLength())]
-    tensors = {i: SimpleNamespace(name=graph.Tensors(i).Name()) for i in {*inputs, *outputs}}
-    signatures = (whole.SignatureDefs(i) for i in range(whole.SignatureDefsLength()))
-    entries = [fb.schema.MetadataT.InitFromObj(whole.Metadata(i)) for i in range(whole.MetadataLength())]
-    small = SimpleNamespace(
-        subgraphs=[SimpleNamespace(inputs=inputs, outputs=outputs, tensors=tensors)],
-        signatureDefs=[fb.schema.SignatureDefT.InitFromObj(signature) for signature in signatures],
-        metadata=entries,
-        buffers={e.buffer: fb.schema.BufferT.InitFromObj(whole.Buffers(e.buffer)) for e in entries},
-    )
-    return read(small)
+    model = View("Model", content)
+    graph = model.get("subgraphs")[0]
+    tensors = graph.get("tensors")
+    own = [[(i, _text(tensors[i])) for i in graph.get(ends)] for ends in ("inputs", "outputs")]
+    signature = next((s for s in model.get("signatures") or () if s.get("subgraph") == 0), None)
+    given: list[_Names] = [[], []]
+    if signature is not None:
+        parts = (signature.get("inputs"), signature.get("outputs"))
+        given = [[(entry.get("tensor"), _text(entry)) for entry in part or ()] for part in parts]
+    inputs, outputs = map(_names, own, given)
+    return Ends(inputs, outputs, gives_dict(content))
+
+
+def gives_dict(content: bytes) -> bool:
+    """Whether the outputs form a dict, of a file that is known to be whole.
+
+    Raises:
+      ValueError: our metadata entry is no JSON object.
+    """
+    return metadata.parse(_metadata(View("Model", content))).get(_OUTPUTS) == _DICT
+
+
+def _text(view: View) -> str:
+    return fb.text(view.get("name"))
+
+
+def _metadata(model: View) -> bytes | None:
+    """The bytes of our entry, as `flatbuffer.get_metadata` gives them."""
+    for entry in model.get("metadata") or ():
+        if _text(entry) == fb.METADATA_NAME:
+            data: bytes | None = model.get("buffers")[entry.get("buffer")].get("data")
+            return data or b""
+    return None
 
 
 def write(model: Any, ends: Ends) -> None:
@@ -89,17 +112,17 @@ def _first(model: Any) -> Any:
     return next((s for s in model.signatureDefs or [] if s.subgraphIndex == 0), None)
 
 
-def _names(model: Any, indices: Any, entries: Any) -> list[str]:
+def _names(own: _Names, given: _Names) -> list[str]:
     """The signature's names of these tensors; of a tensor with several names the next one each time."""
     named: dict[int, list[str]] = {}
-    for entry in entries or []:
-        named.setdefault(int(entry.tensorIndex), []).append(fb.text(entry.name))
-    own = [fb.text(model.subgraphs[0].tensors[int(index)].name) for index in indices]
-    used, names = Counter[int](), []
-    for index, fallback in zip((int(i) for i in indices), own, strict=True):
-        given = named.get(index, [fallback])
-        names.append(given[min(used[index], len(given) - 1)])
-        used[index] += 1
+    for index, name in given:
+        named.setdefault(index, []).append(name)
+    used: dict[int, int] = {}
+    names = []
+    for index, fallback in own:
+        known, turn = named.get(index, [fallback]), used.get(index, 0)
+        names.append(known[min(turn, len(known) - 1)])
+        used[index] = turn + 1
     return names
 
 

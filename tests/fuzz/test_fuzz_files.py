@@ -18,7 +18,7 @@ def run(capsys, *arguments: str) -> tuple[int, dict[str, int], str]:
     return status, {name: int(count.replace(",", "")) for name, count in found}, text
 
 
-@pytest.mark.parametrize("through, mutants", [("interpreter", 3000), ("engine", 400), ("pack", 800)])
+@pytest.mark.parametrize("through, mutants", [("interpreter", 3000), ("engine", 400), ("pack", 800), ("checks", 3000)])
 def test_every_mutant_is_answered_or_refused(through, mutants, capsys, tmp_path):
     arguments = ["--mutants", str(mutants), "--seed", "7", "--through", through, "--out", str(tmp_path)]
     status, counts, text = run(capsys, *arguments)

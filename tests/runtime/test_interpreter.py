@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from keras_dbq.runtime import interpreter as interpreter_module
+from keras_dbq.runtime import library
 from keras_dbq.runtime.interpreter import Interpreter, delegate_path
 from keras_dbq.tflite import flatbuffer as fb
 from tests.tflite_ops.packed_models import (
@@ -201,7 +201,7 @@ def test_damaged_layer_is_one_line_that_names_it() -> None:
 
 
 def test_missing_delegate_says_how_to_build_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interpreter_module, "_LIBRARY", "libmissing.so")
+    monkeypatch.setattr(library, "PATH", library.PATH + ".missing")
     with pytest.raises(FileNotFoundError, match="got no file; build it with `pip install .`"):
         Interpreter(packed_model(CASE))
     assert Interpreter(int8_model(CASE), delegate=False).predict(random_input(CASE)).dtype == np.int8
@@ -231,9 +231,9 @@ def test_falls_back_to_tensorflow_without_litert() -> None:
 
 
 def test_the_shared_object_is_self_contained() -> None:
-    """Exports the two entry points and needs nothing but the C library."""
+    """Exports the delegate's two entry points and the one for files, and needs nothing but the C library."""
     exported = _symbols("--defined-only")
-    assert exported == {"tflite_plugin_create_delegate", "tflite_plugin_destroy_delegate"}
+    assert exported == {"tflite_plugin_create_delegate", "tflite_plugin_destroy_delegate", "dbq_look_at_file"}
     assert not {s for s in _symbols("--undefined-only") if "TfLite" in s or "tflite" in s or "Py" in s}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from keras_dbq.runtime.library import look
 from keras_dbq.structure import check_file
 from keras_dbq.tflite import flatbuffer as fb
 from tests.conftest import REPOSITORY
@@ -60,7 +61,8 @@ def edited(data: bytes, edit: Edit) -> bytes:
 
 
 def refused(data: bytes, message: str) -> None:
-    """check_file raises a one-line ValueError that says `message`."""
+    """check_file raises a one-line ValueError that says `message`; the shared object does not vouch for the file."""
     with pytest.raises(ValueError, match=message) as error:
         check_file(data)
+    assert not look(data).whole, "the shared object vouches for a file that is not whole"
     assert "\n" not in str(error.value)

@@ -16,7 +16,7 @@ OP, OPTIONS = schema.BuiltinOperator, schema.BuiltinOptions
 
 @dataclass
 class Example:
-    """A file and an int8 array for each of its inputs."""
+    """A file and an array for each of its inputs, of codes or float32."""
 
     content: bytes
     inputs: list[np.ndarray]
@@ -237,6 +237,37 @@ def quantize(seed: int) -> Example:
     return _every_code(_one_code(seed, OP.QUANTIZE, ratio=60.0)[0])
 
 
+def _moved(r: _Random, x: int, y: int, shape: tuple[int, ...]) -> None:
+    """y is x in another shape: something that the delegate takes, so that a conversion is an end of its partition."""
+    size = r.builder.tensor("shape", (len(shape),), "int32", np.array(shape, np.int32))
+    r.builder.operator(OP.RESHAPE, [x, size], [y])
+
+
+def quantize_float(seed: int) -> Example:
+    """Ties, numbers out of the codes' range, infinities and NaN among others."""
+    r = _Random(seed)
+    (n, h, w, c), grid = r.image(), r.quantization()
+    grid = (np.float32(2.0 ** r.int(-6, 2)), grid[1]) if seed % 2 else grid
+    x = r.builder.tensor("x", (n, h, w, c), "float32")
+    codes, y = r.tensor("codes", (n, h, w, c), grid), r.tensor("y", (n, h * w, c), grid)
+    r.builder.operator(OP.QUANTIZE, [x], [codes])
+    _moved(r, codes, y, (n, h * w, c))
+    values = (r.rng.integers(-600, 600, n * h * w * c) / 2 * grid[0]).astype(np.float32)
+    values[::3] = r.rng.normal(0, 80, len(values[::3])) * grid[0]
+    values[:7] = np.float32([np.inf, -np.inf, np.nan, 3e38, -3e38, -0.0, 1e-45])[: len(values)]
+    return Example(r.finish([x], y, []).content, [values.reshape(n, h, w, c)])
+
+
+def dequantize(seed: int) -> Example:
+    r = _Random(seed)
+    (n, h, w, c), grid = r.image(), r.quantization()
+    x, codes = r.tensor("x", (n, h, w, c), grid), r.tensor("codes", (n, h * w, c), grid)
+    y = r.builder.tensor("y", (n, h * w, c), "float32")
+    _moved(r, x, codes, (n, h * w, c))
+    r.builder.operator(OP.DEQUANTIZE, [codes], [y])
+    return r.finish([x], y, [(n, h, w, c)])
+
+
 def tanh(seed: int) -> Example:
     return _every_code(_one_code(seed, OP.TANH, (1 / 128, 0))[0])
 
@@ -351,6 +382,8 @@ EXAMPLES: dict[str, Callable[[int], Example]] = {
         reshape,
         concatenation,
         quantize,
+        quantize_float,
+        dequantize,
         tanh,
         logistic,
         relu,

@@ -27,12 +27,13 @@ ISAS = ("scalar", "avx2", "avxvnni", "avx512vnni", "amx")
 
 
 def run(interpreter: Any, example: Example) -> np.ndarray:
-    """The output's codes."""
+    """The output's codes; of float32 its bits."""
     interpreter.allocate_tensors()
     for detail, x in zip(interpreter.get_input_details(), example.inputs, strict=True):
         interpreter.set_tensor(detail["index"], x)
     interpreter.invoke()
-    return np.asarray(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]), np.int32)
+    y = np.asarray(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]))
+    return y.view(np.int32) if y.dtype == np.float32 else y.astype(np.int32)
 
 
 def is_broken(runtime: Any, example: Example, codes: np.ndarray) -> bool:

@@ -120,6 +120,19 @@ class _Network:
         y = self.value(self.shape(x))
         return self.add(OP.QUANTIZE, [x], y, OPTIONS.QuantizeOptions, schema.QuantizeOptionsT())
 
+    def real(self, shape: Sequence[int]) -> int:
+        """A new activation in float32."""
+        return self.builder.tensor(f"t{len(self.builder.graph.tensors)}", tuple(shape), "float32")
+
+    def quantized(self, x: int) -> int:
+        y = self.value(self.shape(x))
+        return self.add(OP.QUANTIZE, [x], y, OPTIONS.QuantizeOptions, schema.QuantizeOptionsT())
+
+    def dequantized(self, x: int) -> int:
+        return self.add(
+            OP.DEQUANTIZE, [x], self.real(self.shape(x)), OPTIONS.DequantizeOptions, schema.DequantizeOptionsT()
+        )
+
     def look_up(self, x: int) -> int:
         """A random function of one code: CAST, CAST, GATHER."""
         shape = tuple(self.shape(x))
@@ -146,11 +159,14 @@ class _Network:
         return self.add(OP.FULLY_CONNECTED, [x, *constants], y, OPTIONS.FullyConnectedOptions, options)
 
 
-def network(seed: int, width: int) -> bytes:
-    """Stem, a residual block with depthwise convolutions, a pad before a stride, pools, a resize, a table, head."""
+def network(seed: int, width: int, in_float: bool = False) -> bytes:
+    """Stem, a residual block with depthwise convolutions, a pad before a stride, pools, a resize, a table, head.
+
+    in_float: inputs and outputs are float32, with a QUANTIZE behind and a DEQUANTIZE before them.
+    """
     net = _Network(seed)
-    image = net.value((1, SIZE, SIZE, CHANNELS))
-    x = net.convolution(image, width, 3, stride=2)
+    image = (net.real if in_float else net.value)((1, SIZE, SIZE, CHANNELS))
+    x = net.convolution(net.quantized(image) if in_float else image, width, 3, stride=2)
     y = net.convolution(net.depthwise(x, 3), 2 * width, 1)
     y = net.convolution(net.depthwise(y, 5), width, 1)
     x = net.sum(x, y)
@@ -159,6 +175,7 @@ def network(seed: int, width: int) -> bytes:
     x = net.sum(net.convolution(x, 2 * width, 1), net.convolution(x, 2 * width, 3))
     x = net.convolution(net.look_up(net.rescale(net.resize(x, (7, 4)))), width, 3)
     y = net.dense(net.flat(net.mean(x)), CLASSES)
+    y = net.dequantized(y) if in_float else y
     net.builder.graph.inputs, net.builder.graph.outputs = [image], [y]
     return net.builder.bytes()
 
@@ -190,10 +207,24 @@ def test_a_network_gives_the_stock_bytes(width: int) -> None:
                     np.testing.assert_array_equal(model.predict(x, batch_size=batch_size), expected)
 
 
-def test_the_network_is_one_partition() -> None:
+@pytest.mark.parametrize("width", [8, 40])
+def test_a_network_of_float32_gives_the_stock_bytes(width: int) -> None:
+    content = network(width, width, in_float=True)
+    x = np.random.default_rng(width).normal(0, 4, (5, SIZE, SIZE, CHANNELS)).astype(np.float32)
+    expected = Interpreter(content, delegate=False).predict(x)
+    assert expected.dtype == np.float32 and len(np.unique(expected)) > 8, "the outputs say nothing"
+    for isa in _instruction_sets():
+        for threads, batch_size in ((1, 1), (1, 5), (2, 5)):
+            found = Interpreter(content, threads, isa=isa).predict(x, batch_size=batch_size)
+            np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("in_float", [False, True])
+def test_the_network_is_one_partition(in_float: bool) -> None:
     """Everything is taken: what the interpreter runs is one node."""
     delegate = litert.load_delegate(str(delegate_path()), {"builtins": "all"})
-    model = litert.Interpreter(model_content=network(1, 16), experimental_delegates=[delegate])
+    content = network(1, 16, in_float)
+    model = litert.Interpreter(model_content=content, experimental_delegates=[delegate])
     model.allocate_tensors()
     names = [op["op_name"] for op in model._get_ops_details()]
     assert names.count("DELEGATE") == 1 and names[-1] == "DELEGATE"
@@ -223,3 +254,42 @@ def test_a_table_whose_indices_are_read_stays_with_the_runtime(shown: str) -> No
         found.append([model.get_tensor(detail["index"]) for detail in model.get_output_details()])
     for expected, ours in zip(*found, strict=True):
         np.testing.assert_array_equal(ours, expected)
+
+
+def _run_all(content: bytes, x: np.ndarray, options: dict[str, str] | None) -> tuple[list[np.ndarray], list[str]]:
+    """The outputs, and the names of what the interpreter runs; without options of the stock interpreter."""
+    delegates = [] if options is None else [litert.load_delegate(str(delegate_path()), options)]
+    model = litert.Interpreter(model_content=content, experimental_delegates=delegates)
+    model.allocate_tensors()
+    model.set_tensor(model.get_input_details()[0]["index"], x)
+    model.invoke()
+    outputs = [model.get_tensor(detail["index"]) for detail in model.get_output_details()]
+    return outputs, [op["op_name"] for op in model._get_ops_details()]
+
+
+@pytest.mark.parametrize("shown", [False, True])
+def test_float_in_the_middle(shown: bool) -> None:
+    """DEQUANTIZE, then QUANTIZE: what is between them is in the runtime's memory, whether or not somebody wants it."""
+    net = _Network(5)
+    x = net.value((1, 6, 5, 8))
+    real = net.dequantized(net.convolution(x, 12, 3))
+    y = net.convolution(net.quantized(real), 10, 3)
+    net.builder.graph.inputs, net.builder.graph.outputs = [x], [y, *([real] if shown else [])]
+    codes = np.random.default_rng(0).integers(-128, 128, (1, 6, 5, 8)).astype(np.int8)
+    expected, _ = _run_all(net.builder.bytes(), codes, None)
+    found, names = _run_all(net.builder.bytes(), codes, {"builtins": "all"})
+    assert "DELEGATE" in names
+    for ours, stock in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ours, stock)
+
+
+def test_conversions_that_touch_nothing_of_ours_stay_with_the_runtime() -> None:
+    net = _Network(6)
+    x = net.real((1, 4, 4, 8))
+    y = net.dequantized(net.quantized(x))
+    net.builder.graph.inputs, net.builder.graph.outputs = [x], [y]
+    values = np.random.default_rng(0).normal(0, 3, (1, 4, 4, 8)).astype(np.float32)
+    expected, without = _run_all(net.builder.bytes(), values, None)
+    found, names = _run_all(net.builder.bytes(), values, {"builtins": "all"})
+    assert names == without
+    np.testing.assert_array_equal(found[0], expected[0])

@@ -1,5 +1,6 @@
 #include "core/layer.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 
@@ -101,42 +102,73 @@ OutputStage MakeOutputStage(Activation activation, float scale, int32_t zero_poi
 
 namespace {
 
-// integers += trits * scale, one scale for all or one for each. In loops that the compiler can make vectors of.
-void AddTrits(const int8_t* __restrict trits, const uint8_t* __restrict scale, int64_t count, bool each,
-              int8_t* __restrict integers) {
-  if (each) {
-    for (int64_t i = 0; i < count; ++i) integers[i] = static_cast<int8_t>(integers[i] + trits[i] * scale[i]);
-  } else {
-    const int8_t factor = static_cast<int8_t>(*scale);
-    for (int64_t i = 0; i < count; ++i) integers[i] = static_cast<int8_t>(integers[i] + trits[i] * factor);
-  }
+// A trit times a scale of at most 127.
+int8_t Scaled(int8_t trit, int8_t scale) {
+  return static_cast<int8_t>((trit > 0 ? scale : 0) | (trit < 0 ? -scale : 0));
 }
 
-// The output channel is the slowest axis of OHWI and the fastest of 1HWM.
-void AddBranch(const std::vector<int8_t>& trits, const uint8_t* scale, int64_t channels, bool channel_last,
-               std::vector<int8_t>* integers) {
-  const int64_t rows = channel_last ? static_cast<int64_t>(trits.size()) / channels : channels;
-  const int64_t columns = static_cast<int64_t>(trits.size()) / rows;
-  for (int64_t row = 0; row < rows; ++row) {
-    AddTrits(trits.data() + row * columns, channel_last ? scale : scale + row, columns, channel_last,
-             integers->data() + row * columns);
+// All loops here are such that the compiler makes vectors of them.
+int32_t SumTrits(const int8_t* trits, int64_t count) {
+  constexpr int64_t kBlock = 112;  // so many fit int8, and are whole vectors
+  int32_t total = 0;
+  for (int64_t first = 0; first < count; first += kBlock) {
+    const int64_t last = std::min(count, first + kBlock);
+    int8_t sum = 0;
+    for (int64_t i = first; i < last; ++i) sum = static_cast<int8_t>(sum + trits[i]);
+    total += sum;
   }
+  return total;
+}
+
+// Trits become integers in their place.
+void ScaleRow(int8_t* row, uint8_t scale, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) row[i] = Scaled(row[i], static_cast<int8_t>(scale));
+}
+
+void ScaleRowByEach(int8_t* row, const uint8_t* __restrict scale, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) row[i] = static_cast<int8_t>(row[i] * scale[i]);
+}
+
+template <typename Sum, typename T>
+void AddTo(Sum* __restrict sums, const T* __restrict values, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) sums[i] = static_cast<Sum>(sums[i] + values[i]);
+}
+
+// One branch. The output channel is the slowest axis of OHWI and the fastest of 1HWM.
+Integers DecodeBranch(const uint8_t* codes, const uint8_t* scale, int64_t weights, int64_t channels,
+                      bool channel_last) {
+  Integers decoded{std::vector<int8_t>(weights), std::vector<int32_t>(channels)};
+  DecodePlane(codes, weights, decoded.values.data());
+  const int64_t columns = channel_last ? channels : weights / channels;
+  for (int64_t first = 0, row = 0; first < weights; first += columns, ++row) {
+    int8_t* w = decoded.values.data() + first;
+    if (channel_last) {
+      ScaleRowByEach(w, scale, columns);
+      AddTo(decoded.sums.data(), w, columns);
+    } else {
+      decoded.sums[row] = SumTrits(w, columns) * scale[row];
+      ScaleRow(w, scale[row], columns);
+    }
+  }
+  return decoded;
 }
 
 }  // namespace
 
-std::vector<int8_t> DecodeIntegers(OpKind kind, const LayerParams& params, const uint8_t* codes,
-                                   const uint8_t* branch_scales) {
+Integers DecodeIntegers(OpKind kind, const LayerParams& params, const uint8_t* codes, const uint8_t* branch_scales) {
   const int64_t channels = params.out_channels, weights = params.WeightCount(kind);
-  std::vector<int8_t> trits(weights), integers(weights, 0);
-  for (int branch = 0; branch < params.branches; ++branch) {
-    DecodePlane(codes + branch * PlaneBytes(weights), weights, trits.data());
-    AddBranch(trits, branch_scales + branch * channels, channels, kind == OpKind::kDepthwiseConv2D, &integers);
+  const bool channel_last = kind == OpKind::kDepthwiseConv2D;
+  Integers decoded = DecodeBranch(codes, branch_scales, weights, channels, channel_last);
+  if (params.branches == 2) {
+    const uint8_t* second = codes + PlaneBytes(weights);
+    const Integers more = DecodeBranch(second, branch_scales + channels, weights, channels, channel_last);
+    AddTo(decoded.values.data(), more.values.data(), weights);
+    AddTo(decoded.sums.data(), more.sums.data(), channels);
   }
-  return integers;
+  return decoded;
 }
 
-Status DecodeLayer(OpKind kind, const ConstantTensors& t, Layer* layer) {
+Status ReadLayer(OpKind kind, const ConstantTensors& t, Layer* layer) {
   layer->kind = kind;
   DBQ_RETURN_IF_ERROR(ParseParams(kind, t.params, t.params_count, &layer->params));
   const LayerParams p = layer->params;
@@ -150,7 +182,12 @@ Status DecodeLayer(OpKind kind, const ConstantTensors& t, Layer* layer) {
   DBQ_RETURN_IF_ERROR(ComputeMultipliers(t, layer));
   layer->stage = MakeOutputStage(p.activation, layer->output_scale, p.output_zero_point);
   layer->bias.assign(t.bias, t.bias + t.bias_count);
-  layer->integers = DecodeIntegers(kind, p, t.codes, t.branch_scales);
+  return Status::Ok();
+}
+
+Status DecodeLayer(OpKind kind, const ConstantTensors& t, Layer* layer) {
+  DBQ_RETURN_IF_ERROR(ReadLayer(kind, t, layer));
+  layer->integers = DecodeIntegers(kind, layer->params, t.codes, t.branch_scales).values;
   return Status::Ok();
 }
 

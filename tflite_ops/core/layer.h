@@ -30,20 +30,27 @@ struct Layer {
   OpKind kind = OpKind::kConv2D;
   LayerParams params;
   float input_scale = 0, output_scale = 0;
-  std::vector<int8_t> integers;   // p*b1 + q*b2; [M, K] (OHWI), depthwise [kernel_h * kernel_w, M] (1HWM)
+  std::vector<int8_t> integers;   // p*b1 + q*b2; [M, K] (OHWI), depthwise [kernel_h * kernel_w, M] (1HWM); once decoded
   std::vector<int32_t> bias;      // [M]
   std::vector<float> multiplier;  // [M] float32(float32(input_scale * weight_scale) / output_scale)
   OutputStage stage;
 };
 
-// integers = p*b1 + q*b2 of checked tensors.
-std::vector<int8_t> DecodeIntegers(OpKind kind, const LayerParams& params, const uint8_t* codes,
-                                   const uint8_t* branch_scales);
+// integers = p*b1 + q*b2 of checked tensors, in the layout of the layer.
+struct Integers {
+  std::vector<int8_t> values;
+  std::vector<int32_t> sums;  // [M] of a channel's values; empty where they were not added up
+};
+
+Integers DecodeIntegers(OpKind kind, const LayerParams& params, const uint8_t* codes, const uint8_t* branch_scales);
 
 // Zero point and bounds of an int8 output.
 OutputStage MakeOutputStage(Activation activation, float scale, int32_t zero_point);
 
-// Never reads outside the given counts; allocates at most a small multiple of codes_count.
+// All but the integers. Never reads outside the given counts.
+Status ReadLayer(OpKind kind, const ConstantTensors& tensors, Layer* layer);
+
+// With the integers; allocates at most a small multiple of codes_count.
 Status DecodeLayer(OpKind kind, const ConstantTensors& tensors, Layer* layer);
 
 }  // namespace dbq

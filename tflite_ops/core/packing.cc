@@ -1,5 +1,6 @@
 #include "core/packing.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace dbq {
@@ -8,6 +9,13 @@ namespace {
 constexpr int kPowersOfThree[kTritsPerByte] = {1, 3, 9, 27, 81};
 
 constexpr int8_t Trit(int byte, int position) { return static_cast<int8_t>(byte / kPowersOfThree[position] % 3 - 1); }
+
+// In a loop that the compiler makes vectors of.
+uint8_t Largest(const uint8_t* codes, int64_t count) {
+  uint8_t largest = 0;
+  for (int64_t i = 0; i < count; ++i) largest = codes[i] > largest ? codes[i] : largest;
+  return largest;
+}
 
 }  // namespace
 
@@ -18,11 +26,10 @@ Status CheckCodes(const uint8_t* codes, int64_t code_bytes, int branches, int64_
                          static_cast<long long>(branches * plane_bytes), branches, static_cast<long long>(weights),
                          static_cast<long long>(code_bytes));
   }
-  for (int64_t i = 0; i < code_bytes; ++i) {
-    if (codes[i] > kMaxCodeByte) {
-      return Status::Error("codes[%lld] must be at most %d, got %d; the file is damaged", static_cast<long long>(i),
-                           kMaxCodeByte, codes[i]);
-    }
+  if (Largest(codes, code_bytes) > kMaxCodeByte) {
+    const int64_t i = std::find_if(codes, codes + code_bytes, [](uint8_t c) { return c > kMaxCodeByte; }) - codes;
+    return Status::Error("codes[%lld] must be at most %d, got %d; the file is damaged", static_cast<long long>(i),
+                         kMaxCodeByte, codes[i]);
   }
   for (int branch = 0; branch < branches; ++branch) {
     const int64_t last = (branch + 1) * plane_bytes - 1;

@@ -13,6 +13,7 @@
 #include "delegate/import_table.h"
 #include "delegate/partition.h"
 #include "delegate/tflite_options.h"
+#include "structure/check.h"
 
 namespace dbq {
 namespace {
@@ -33,14 +34,14 @@ tflite::Status GetNode(tflite::Context* context, int index, NodeView* view) {
   return context->GetNodeAndRegistration(context, index, &view->node, &view->registration);
 }
 
-bool IsOurs(const tflite::Context* context, const NodeView& view, const Settings& settings) {
+// A builtin node that is ours becomes one of the importer's graph.
+bool IsOurs(const NodeView& view, const Settings& settings, Importer* importer) {
   OpKind kind;
   // A damaged packed operator is ours, too: nobody else could say what is wrong with it.
   if (IsPacked(*view.registration, &kind)) return true;
   const int32_t code = view.registration->builtin_code;
   if (!TakesBuiltins(settings) || code == tflite::kCast || code == tflite::kGather) return false;
-  Graph graph;
-  return Importer(context, &graph).Add(*view.node, *view.registration).ok();
+  return importer->Add(*view.node, *view.registration).ok();
 }
 
 bool IsOurs(tflite::Context* context, const TableChain& chain) {
@@ -57,6 +58,7 @@ bool IsOurs(tflite::Context* context, const TableChain& chain) {
 // `found`, in the order of `plan`, and the nodes of the chains.
 std::vector<int> WithTables(const std::vector<int>& plan, std::vector<int> found,
                             const std::vector<TableChain>& chains) {
+  if (chains.empty()) return found;
   for (const TableChain& chain : chains) found.insert(found.end(), chain.nodes, chain.nodes + 3);
   std::sort(found.begin(), found.end());
   std::vector<int> ordered;
@@ -75,18 +77,69 @@ std::vector<TableChain> FindOurTables(tflite::Context* context, const std::vecto
   return KeepHidden(context, WithTables(plan, found, chains), chains);
 }
 
+// Tensors that a claimed node, a conversion from or to float left aside, writes or reads.
+struct Neighbours {
+  std::vector<int> written, read;
+};
+
+bool Contains(const std::vector<int>& tensors, int tensor) {
+  return std::find(tensors.begin(), tensors.end(), tensor) != tensors.end();
+}
+
+// A conversion pays as the end of a partition of ours, and nowhere else: its other side is in the runtime's memory.
+bool IsEnd(const tflite::Node& conversion, const Neighbours& neighbours) {
+  return Contains(neighbours.written, conversion.inputs->data[0]) ||
+         Contains(neighbours.read, conversion.outputs->data[0]);
+}
+
+// `nodes` without conversions that are no ends.
+tflite::Status KeepEnds(tflite::Context* context, std::vector<int>* nodes) {
+  Neighbours neighbours;
+  std::vector<NodeView> views(nodes->size());
+  std::vector<bool> converts(nodes->size());
+  for (size_t i = 0; i < nodes->size(); ++i) {
+    if (GetNode(context, (*nodes)[i], &views[i]) != tflite::kOk) return tflite::kError;
+    const tflite::Node& node = *views[i].node;
+    converts[i] = IsConversion(*context, node, views[i].registration->builtin_code);
+    if (converts[i] || node.inputs == nullptr || node.outputs == nullptr) continue;
+    const tflite::IntArray &x = *node.inputs, &y = *node.outputs;
+    neighbours.read.insert(neighbours.read.end(), x.data, x.data + x.size);
+    neighbours.written.insert(neighbours.written.end(), y.data, y.data + y.size);
+  }
+  std::vector<int> kept, real;  // and what kept conversions write to the runtime's memory: not ours to read there
+  for (size_t i = 0; i < nodes->size(); ++i) {
+    const tflite::Node& node = *views[i].node;
+    if (converts[i] && (!IsEnd(node, neighbours) || Contains(real, node.inputs->data[0]))) continue;
+    kept.push_back((*nodes)[i]);
+    if (converts[i] && views[i].registration->builtin_code == tflite::kDequantize) {
+      real.push_back(node.outputs->data[0]);
+    }
+  }
+  *nodes = std::move(kept);
+  return tflite::kOk;
+}
+
 // The execution plan is copied first: replacing nodes invalidates it.
-tflite::Status FindNodes(tflite::Context* context, const Settings& settings, std::vector<int>* found) {
+tflite::Status FindNodes(tflite::Context* context, const Settings& settings, std::vector<int>* found,
+                         ReadyNodes* ready) {
   tflite::IntArray* array = nullptr;
   if (context->GetExecutionPlan(context, &array) != tflite::kOk) return tflite::kError;
   const std::vector<int> plan(array->data, array->data + array->size);
+  Graph graph;
+  Importer importer(context, &graph);
+  bool has_tables = false, has_conversions = false;
   for (int index : plan) {
     NodeView view;
     if (GetNode(context, index, &view) != tflite::kOk) return tflite::kError;
-    if (IsOurs(context, view, settings)) found->push_back(index);
+    const int32_t code = view.registration->builtin_code;
+    has_tables = has_tables || code == tflite::kGather;
+    has_conversions = has_conversions || code == tflite::kQuantize || code == tflite::kDequantize;
+    if (!IsOurs(view, settings, &importer)) continue;
+    found->push_back(index);
+    if (!graph.nodes.empty()) ready->Keep(index, std::move(graph.nodes.back())), graph.nodes.pop_back();
   }
-  *found = WithTables(plan, *found, FindOurTables(context, plan, *found, settings));
-  return tflite::kOk;
+  if (has_tables) *found = WithTables(plan, *found, FindOurTables(context, plan, *found, settings));
+  return has_conversions ? KeepEnds(context, found) : tflite::kOk;
 }
 
 tflite::Status Replace(tflite::Context* context, tflite::Delegate* delegate, const int* nodes, size_t count) {
@@ -99,7 +152,8 @@ tflite::Status Replace(tflite::Context* context, tflite::Delegate* delegate, con
 tflite::Status ReplaceNodes(tflite::Context* context, tflite::Delegate* delegate) {
   const Settings& settings = *static_cast<const Settings*>(delegate->data_);
   std::vector<int> nodes;
-  if (FindNodes(context, settings, &nodes) != tflite::kOk) return tflite::kError;
+  ReadyNodes ready;
+  if (FindNodes(context, settings, &nodes, &ready) != tflite::kOk) return tflite::kError;
   if (nodes.empty()) return tflite::kOk;
   if (!settings.single_operators) return Replace(context, delegate, nodes.data(), nodes.size());
   for (const int& node : nodes) {
@@ -199,4 +253,13 @@ dbq::tflite::Delegate* tflite_plugin_create_delegate(const char* const* keys, co
 
 void tflite_plugin_destroy_delegate(dbq::tflite::Delegate* delegate) {
   delete reinterpret_cast<dbq::DbqDelegate*>(delegate);
+}
+
+int dbq_look_at_file(const uint8_t* data, size_t size) {
+  try {
+    const dbq::structure::Answer answer = dbq::structure::LookAt(data, static_cast<int64_t>(size));
+    return answer.is_whole ? 1 + 2 * answer.names_outputs : 0;
+  } catch (const std::exception&) {  // no memory
+    return 0;
+  }
 }

@@ -1,8 +1,9 @@
-// The external delegate's two entry points (TFLite's external_delegate_interface.h).
+// The external delegate's two entry points (TFLite's external_delegate_interface.h), and one for files.
 #ifndef DBQ_DELEGATE_DELEGATE_H_
 #define DBQ_DELEGATE_DELEGATE_H_
 
 #include <cstddef>
+#include <cstdint>
 
 #include "delegate/tflite_abi.h"
 
@@ -24,6 +25,10 @@ DBQ_EXPORT dbq::tflite::Delegate* tflite_plugin_create_delegate(const char* cons
                                                                 size_t count, void (*report_error)(const char*));
 
 DBQ_EXPORT void tflite_plugin_destroy_delegate(dbq::tflite::Delegate* delegate);
+
+// 0 where it is not sure that the file is whole (structure/check.h): ask keras_dbq.structure.check_file. Else 1, plus 2
+// where its metadata has the key "outputs".
+DBQ_EXPORT int dbq_look_at_file(const uint8_t* data, size_t size);
 
 }  // extern "C"
 

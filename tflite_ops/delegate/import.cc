@@ -164,6 +164,14 @@ Status ReadOptions(int32_t builtin, const tflite::Context* context, const tflite
 
 }  // namespace
 
+bool IsConversion(const tflite::Context& context, const tflite::Node& node, int32_t code) {
+  if (code != tflite::kQuantize && code != tflite::kDequantize) return false;
+  if (node.inputs == nullptr || node.outputs == nullptr || node.inputs->size != 1 || node.outputs->size != 1)
+    return false;
+  const tflite::Tensor* x = GetTensor(&context, node.inputs->data[0]);
+  return code == tflite::kDequantize || (x != nullptr && x->type == tflite::kFloat32);
+}
+
 bool IsPacked(const tflite::Registration& registration, OpKind* kind) {
   if (registration.builtin_code != tflite::kBuiltinCustom || registration.custom_name == nullptr) return false;
   for (OpKind candidate : kKinds) {
@@ -188,6 +196,7 @@ int Importer::ValueOf(int tensor) {
   Value value;
   value.scale = t.params.scale, value.zero_point = t.params.zero_point;
   value.tensor = tensor;
+  value.is_float = t.type == tflite::kFloat32;
   if (t.dims != nullptr) value.shape.assign(t.dims->data, t.dims->data + t.dims->size);
   if (IsConstant(t)) {
     const auto* codes = static_cast<const int8_t*>(t.data);
@@ -207,7 +216,24 @@ Status Importer::AddPacked(OpKind kind, const tflite::Node& node) {
   return Status::Ok();
 }
 
+// QUANTIZE from, and DEQUANTIZE to float32.
+Status Importer::AddConversion(const tflite::Node& node, const Operator* op) {
+  const tflite::Tensor* codes = GetTensor(context_, op == &kDequantize ? node.inputs->data[0] : node.outputs->data[0]);
+  const tflite::Tensor* real = GetTensor(context_, op == &kDequantize ? node.outputs->data[0] : node.inputs->data[0]);
+  DBQ_RETURN_IF_ERROR(CheckCodes(codes));
+  if (real == nullptr || real->dims == nullptr || real->type != tflite::kFloat32) {
+    return Status::Error("a tensor is not float32");
+  }
+  if (IsConstant(*codes) || IsConstant(*real)) return Status::Error("an activation is constant");
+  Node imported;
+  imported.op = op;
+  return AddNode(node, {node.inputs->data[0]}, std::move(imported));
+}
+
 Status Importer::AddBuiltin(const tflite::Node& node, int32_t code) {
+  if (IsConversion(*context_, node, code)) {
+    return AddConversion(node, code == tflite::kDequantize ? &kDequantize : &kQuantizeFloat);
+  }
   const Importable* found = nullptr;
   for (const Importable& candidate : kImportable) {
     if (candidate.builtin == code) found = &candidate;
@@ -261,6 +287,23 @@ Status Importer::Add(const tflite::Node& node, const tflite::Registration& regis
     return Status::Ok();
   }
   return AddBuiltin(node, registration.builtin_code);
+}
+
+void Importer::Take(const tflite::Node& node, Node ready) {
+  for (size_t i = 0; i < ready.inputs.size(); ++i) ready.inputs[i] = ValueOf(node.inputs->data[i]);
+  ready.output = ValueOf(node.outputs->data[0]);
+  graph_->nodes.push_back(std::move(ready));
+}
+
+thread_local ReadyNodes* ReadyNodes::current_ = nullptr;
+
+bool ReadyNodes::Take(int index, Node* node) {
+  if (current_ == nullptr) return false;
+  const auto found = current_->nodes_.find(index);
+  if (found == current_->nodes_.end()) return false;
+  *node = std::move(found->second);
+  current_->nodes_.erase(found);
+  return true;
 }
 
 }  // namespace dbq

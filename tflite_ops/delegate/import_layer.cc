@@ -10,6 +10,9 @@
 namespace dbq {
 namespace {
 
+// Normal numbers over 0; NaN is not between them.
+constexpr float kSmallestScale = 0x1p-126f, kLargestScale = 0x1.fffffep127f;
+
 struct Tensors {
   const tflite::Tensor *input, *weights, *bias, *output;
 };
@@ -24,12 +27,11 @@ Status ReadScales(const char* name, const tflite::Tensor& tensor, int channels, 
   for (int i = 0; i < q->zero_point->size; ++i) {
     if (q->zero_point->data[i] != 0) return Status::Error("%s must have zero point 0", name);
   }
-  for (int i = 0; i < channels; ++i) {
-    const float scale = q->scale->data[q->scale->size == 1 ? 0 : i];
-    if (!(scale > 0) || !std::isnormal(scale))
-      return Status::Error("%s must have scales that are normal numbers", name);
-    scales->push_back(scale);
-  }
+  scales->assign(q->scale->data, q->scale->data + q->scale->size);
+  bool normal = true;  // in a loop that the compiler makes vectors of
+  for (float scale : *scales) normal &= scale >= kSmallestScale && scale <= kLargestScale;
+  if (!normal) return Status::Error("%s must have scales that are normal numbers", name);
+  scales->resize(channels, scales->front());
   return Status::Ok();
 }
 
@@ -70,14 +72,15 @@ Status FinishLayer(const Tensors& t, Node* node) {
   const int axis = layer.kind == OpKind::kDepthwiseConv2D ? 3 : 0;
   DBQ_RETURN_IF_ERROR(ReadScales("weights", *t.weights, p.out_channels, axis, &scales));
   DBQ_RETURN_IF_ERROR(ReadBias(t, p.out_channels, scales, &layer));
-  for (float scale : scales) {
-    const float product = layer.input_scale * scale;
-    layer.multiplier.push_back(product / layer.output_scale);
+  layer.multiplier.resize(scales.size());
+  for (size_t m = 0; m < scales.size(); ++m) {
+    const float product = layer.input_scale * scales[m];
+    layer.multiplier[m] = product / layer.output_scale;
   }
   layer.stage = MakeOutputStage(p.activation, layer.output_scale, p.output_zero_point);
   const auto* integers = static_cast<const int8_t*>(t.weights->data);
   const int64_t count = ElementCount(*t.weights);
-  node->load = [=] { return std::vector<int8_t>(integers, integers + count); };
+  node->load = [=] { return Integers{std::vector<int8_t>(integers, integers + count), {}}; };
   return Status::Ok();
 }
 

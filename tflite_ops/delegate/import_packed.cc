@@ -55,7 +55,7 @@ Status ImportPacked(OpKind kind, const tflite::Context* context, const tflite::N
   DBQ_RETURN_IF_ERROR(CheckNode(node));
   ConstantCopies constants;
   DBQ_RETURN_IF_ERROR(constants.Read(context, node.inputs->data));
-  DBQ_RETURN_IF_ERROR(DecodeLayer(kind, constants.view(), &imported->layer));
+  DBQ_RETURN_IF_ERROR(ReadLayer(kind, constants.view(), &imported->layer));
   DBQ_RETURN_IF_ERROR(CheckActivations(context, node, imported->layer));
   imported->op = OperatorOf(kind);
   const auto* codes = static_cast<const uint8_t*>(GetTensor(context, node.inputs->data[kCodes])->data);

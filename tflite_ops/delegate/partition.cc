@@ -53,6 +53,7 @@ Partition::~Partition() {
 
 Status Partition::Import(tflite::Context* context, const tflite::DelegateParams& params) {
   Importer importer(context, &graph_);
+  graph_.nodes.reserve(params.nodes_to_replace->size);
   for (int i = 0; i < params.nodes_to_replace->size; ++i) {
     tflite::Node* node = nullptr;
     tflite::Registration* registration = nullptr;
@@ -60,7 +61,12 @@ Status Partition::Import(tflite::Context* context, const tflite::DelegateParams&
     if (context->GetNodeAndRegistration(context, index, &node, &registration) != tflite::kOk) {
       return Status::Error("node %d is missing", index);
     }
-    DBQ_RETURN_IF_ERROR(importer.Add(*node, *registration));
+    Node ready;
+    if (ReadyNodes::Take(index, &ready)) {
+      importer.Take(*node, std::move(ready));
+    } else {
+      DBQ_RETURN_IF_ERROR(importer.Add(*node, *registration));
+    }
   }
   std::vector<int> written;
   for (const Node& node : graph_.nodes) {
@@ -166,7 +172,7 @@ Status Partition::Prepare(tflite::Context* context) {
 }
 
 Status Partition::CheckMemory(const tflite::Tensor& tensor, int value) const {
-  const int64_t bytes = graph_.values[value].Elements() * batch_;
+  const int64_t bytes = graph_.values[value].TensorBytes() * batch_;
   if (static_cast<int64_t>(tensor.bytes) < bytes) {
     return Status::Error("tensor '%s' must have %lld bytes, got %zu; call AllocateTensors first",
                          tensor.name == nullptr ? "" : tensor.name, static_cast<long long>(bytes), tensor.bytes);
@@ -202,10 +208,10 @@ Status Partition::Eval(tflite::Context* context) {
   for (int64_t n = 0; n < batch_; ++n) {
     plan_->Run(inputs_.data(), outputs_.data(), &team_);
     for (size_t i = 0; i < inputs_.size(); ++i) {
-      inputs_[i] = static_cast<const int8_t*>(inputs_[i]) + graph_.values[graph_.inputs[i]].Elements();
+      inputs_[i] = static_cast<const int8_t*>(inputs_[i]) + graph_.values[graph_.inputs[i]].TensorBytes();
     }
     for (size_t i = 0; i < outputs_.size(); ++i) {
-      outputs_[i] = static_cast<int8_t*>(outputs_[i]) + graph_.values[graph_.outputs[i]].Elements();
+      outputs_[i] = static_cast<int8_t*>(outputs_[i]) + graph_.values[graph_.outputs[i]].TensorBytes();
     }
   }
   return Status::Ok();

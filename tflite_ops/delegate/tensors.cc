@@ -40,6 +40,10 @@ Status CheckConstant(const tflite::Tensor* tensor, const Expected& expected, siz
   return Status::Ok();
 }
 
+Status CheckBytes(const tflite::Context* context, const int* inputs, InputIndex index) {
+  return CheckConstant(GetTensor(context, inputs[index]), kConstants[index], 1);
+}
+
 template <typename T>
 Status Copy(const tflite::Context* context, const int* inputs, InputIndex index, std::vector<T>* values) {
   const tflite::Tensor* tensor = GetTensor(context, inputs[index]);
@@ -80,15 +84,17 @@ int64_t ElementCount(const tflite::Tensor& tensor) {
 }
 
 Status ConstantCopies::Read(const tflite::Context* context, const int* inputs) {
-  DBQ_RETURN_IF_ERROR(Copy(context, inputs, kCodes, &codes_));
-  DBQ_RETURN_IF_ERROR(Copy(context, inputs, kBranchScales, &branch_scales_));
+  DBQ_RETURN_IF_ERROR(CheckBytes(context, inputs, kCodes));
+  DBQ_RETURN_IF_ERROR(CheckBytes(context, inputs, kBranchScales));
   DBQ_RETURN_IF_ERROR(Copy(context, inputs, kScales, &scales_));
   DBQ_RETURN_IF_ERROR(Copy(context, inputs, kBias, &bias_));
   DBQ_RETURN_IF_ERROR(Copy(context, inputs, kParams, &params_));
-  const tflite::IntArray& shape = *GetTensor(context, inputs[kBranchScales])->dims;
-  view_ = {codes_.data(),
-           static_cast<int64_t>(codes_.size()),
-           branch_scales_.data(),
+  const tflite::Tensor& codes = *GetTensor(context, inputs[kCodes]);
+  const tflite::Tensor& branch_scales = *GetTensor(context, inputs[kBranchScales]);
+  const tflite::IntArray& shape = *branch_scales.dims;
+  view_ = {static_cast<const uint8_t*>(codes.data),
+           static_cast<int64_t>(codes.bytes),
+           static_cast<const uint8_t*>(branch_scales.data),
            shape.data[0],
            shape.data[1],
            scales_.data(),

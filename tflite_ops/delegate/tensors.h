@@ -27,7 +27,8 @@ bool IsConstant(const tflite::Tensor& tensor);
 // Scales and zero points that are there, as many of one as of the other or one zero point for all; else null.
 const tflite::AffineQuantization* Quantization(const tflite::Tensor& tensor);
 
-// Copies of the constant tensors (a damaged file may misalign them), in the form that DecodeLayer takes.
+// The constant tensors in the form that ReadLayer takes: bytes where they lie, numbers copied (a damaged file may
+// misalign them).
 class ConstantCopies {
  public:
   // inputs: kInputCount tensor indices.
@@ -35,7 +36,6 @@ class ConstantCopies {
   const ConstantTensors& view() const { return view_; }
 
  private:
-  std::vector<uint8_t> codes_, branch_scales_;
   std::vector<float> scales_;
   std::vector<int32_t> bias_, params_;
   ConstantTensors view_;

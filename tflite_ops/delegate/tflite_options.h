@@ -15,6 +15,7 @@ enum BuiltinOperator : int32_t {
   kConcatenation = 2,
   kConv2d = 3,
   kDepthwiseConv2d = 4,
+  kDequantize = 6,
   kFullyConnected = 9,
   kLogistic = 14,
   kMaxPool2d = 17,

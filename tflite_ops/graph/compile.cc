@@ -5,51 +5,11 @@
 #include "graph/graph.h"
 #include "graph/plan.h"
 #include "isa/select.h"
+#include "ops/ends.h"
 #include "ops/op.h"
 
 namespace dbq {
 namespace {
-
-// int8 of the runtime -> the arena.
-class ImportStep : public Step {
- public:
-  ImportStep(const Image& image, int input, const CodeKernels& codes)
-      : Step(image.Rows(), static_cast<double>(image.Rows() * image.UsedRowBytes()) / 32),
-        image_(image),
-        input_(input),
-        codes_(codes) {}
-  void Run(const RunContext& context, int64_t begin, int64_t end) const override {
-    const int64_t bytes = image_.UsedRowBytes();
-    const int8_t* from = static_cast<const int8_t*>(context.inputs[input_]);
-    if (image_.IsDense()) return codes_.flip(from + begin * bytes, image_.Row(begin), (end - begin) * bytes);
-    for (int64_t row = begin; row < end; ++row) codes_.flip(from + row * bytes, image_.Row(row), bytes);
-  }
-
- private:
-  Image image_;
-  int input_;
-  const CodeKernels& codes_;
-};
-
-class ExportStep : public Step {
- public:
-  ExportStep(const Image& image, int output, const CodeKernels& codes)
-      : Step(image.Rows(), static_cast<double>(image.Rows() * image.UsedRowBytes()) / 32),
-        image_(image),
-        output_(output),
-        codes_(codes) {}
-  void Run(const RunContext& context, int64_t begin, int64_t end) const override {
-    const int64_t bytes = image_.UsedRowBytes();
-    int8_t* to = static_cast<int8_t*>(context.outputs[output_]);
-    if (image_.IsDense()) return codes_.flip(image_.Row(begin), to + begin * bytes, (end - begin) * bytes);
-    for (int64_t row = begin; row < end; ++row) codes_.flip(image_.Row(row), to + row * bytes, bytes);
-  }
-
- private:
-  Image image_;
-  int output_;
-  const CodeKernels& codes_;
-};
 
 Status Labelled(const Node& node, const Status& status) {
   return status.ok() ? status : Status::Error("%s: %s", node.label.c_str(), status.message());
@@ -84,7 +44,8 @@ std::vector<Lifetime> Lifetimes(const Graph& graph, const std::vector<Image>& im
   for (int output : graph.outputs) lifetimes[output].last = count;
   for (size_t i = 0; i < images.size(); ++i) {
     const bool used = lifetimes[i].last >= 0;
-    if (used && graph.values[i].constant.empty()) lifetimes[i].bytes = images[i].Bytes() + kSlackBytes;
+    if (used && graph.values[i].constant.empty() && !graph.values[i].is_float)
+      lifetimes[i].bytes = images[i].Bytes() + kSlackBytes;
   }
   return lifetimes;
 }
@@ -130,6 +91,8 @@ void Lowering::Add(const Node& node, std::unique_ptr<Step> step) const {
   plan->steps_.push_back(std::move(step));
 }
 
+void Lowering::AddEnd(std::unique_ptr<Step> step) const { plan->steps_.push_back(std::move(step)); }
+
 Status Compile(Graph* graph, Features features, int threads, std::unique_ptr<Plan>* result) {
   DBQ_RETURN_IF_ERROR(InferShapes(graph));
   std::vector<Image> images = MakeImages(*graph);
@@ -147,15 +110,13 @@ Status Compile(Graph* graph, Features features, int threads, std::unique_ptr<Pla
   const CodeKernels& codes = SelectCodes(features);
   const Lowering lowering{graph, &images, features, &codes, plan.get()};
   for (size_t i = 0; i < graph->inputs.size(); ++i) {
-    Node input;
-    input.label = "input";
-    input.output = graph->inputs[i];
-    lowering.Add(input, std::make_unique<ImportStep>(images[input.output], static_cast<int>(i), codes));
+    const int value = graph->inputs[i];
+    if (!graph->values[value].is_float) AddImport(lowering, value, static_cast<int>(i));
   }
   for (Node& node : graph->nodes) DBQ_RETURN_IF_ERROR(Labelled(node, node.op->lower(lowering, &node)));
   for (size_t i = 0; i < graph->outputs.size(); ++i) {
-    plan->steps_.push_back(std::make_unique<ExportStep>(images[graph->outputs[i]], static_cast<int>(i), codes));
-    plan->steps_.back()->label = "output";
+    const int value = graph->outputs[i];
+    if (!graph->values[value].is_float) AddExport(lowering, value, static_cast<int>(i));
   }
   plan->Finish(threads);
   *result = std::move(plan);

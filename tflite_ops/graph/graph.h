@@ -19,16 +19,18 @@ namespace dbq {
 struct Operator;
 struct PackedLayer;
 
-// An int8 activation, or a constant beside one.
+// An int8 activation, a constant beside one, or float32 that only the runtime has: an input or output of the graph.
 struct Value {
   std::vector<int> shape;
   float scale = 0;
   int32_t zero_point = 0;
   int tensor = -1;  // of the runtime
+  bool is_float = false;
   std::vector<int8_t> constant;
 
   uint8_t StoredZeroPoint() const { return static_cast<uint8_t>(zero_point + 128); }
   int64_t Elements() const;
+  int64_t TensorBytes() const { return Elements() * (is_float ? static_cast<int64_t>(sizeof(float)) : 1); }
 };
 
 // What operators without weights are told; each uses some.
@@ -58,11 +60,11 @@ struct Node {
   Options options;
 
   // Of convolutions and fully connected layers.
-  Layer layer;                                // its integers are gone once a kernel has packed them
-  std::function<std::vector<int8_t>()> load;  // the integers, from the file
-  std::function<Branches()> load_branches;    // of a packed operator
-  Border padded;                              // zero points that a Pad before it would have added
-  std::shared_ptr<PackedLayer> packed;        // kept from plan to plan
+  Layer layer;                              // without its integers: only kernels keep them
+  std::function<Integers()> load;           // from the file
+  std::function<Branches()> load_branches;  // of a packed operator
+  Border padded;                            // zero points that a Pad before it would have added
+  std::shared_ptr<PackedLayer> packed;      // kept from plan to plan
 };
 
 struct Graph {

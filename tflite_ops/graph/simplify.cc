@@ -44,9 +44,11 @@ void SeparateVectors(Graph* graph) {
   for (const Node& node : graph->nodes) {
     if (IsWindowed(node)) windowed[node.inputs[0]] = true;
   }
+  const auto reads_image = [&](const Node& node) { return node.op == &kFullyConnected && windowed[node.inputs[0]]; };
+  if (std::none_of(graph->nodes.begin(), graph->nodes.end(), reads_image)) return;
   std::vector<Node> nodes;
   for (Node& node : graph->nodes) {
-    if (node.op == &kFullyConnected && windowed[node.inputs[0]]) {
+    if (reads_image(node)) {
       Node copy;
       copy.op = &kReshape;
       copy.label = node.label;
@@ -62,10 +64,14 @@ void SeparateVectors(Graph* graph) {
 
 // A depthwise kernel has as many channels in as out: those of the input are repeated before it.
 void RepeatChannels(Graph* graph) {
+  const auto repeats = [](const Node& node) {
+    return node.op == &kDepthwise && node.layer.params.depth_multiplier > 1;
+  };
+  if (std::none_of(graph->nodes.begin(), graph->nodes.end(), repeats)) return;
   std::vector<Node> nodes;
   for (Node& node : graph->nodes) {
     LayerParams& p = node.layer.params;
-    if (node.op == &kDepthwise && p.depth_multiplier > 1) {
+    if (repeats(node)) {
       Node repeat;
       repeat.op = &kRepeat;
       repeat.label = node.label;

@@ -46,8 +46,9 @@ void LookUpBytes(const uint8_t* x, const uint8_t* table, uint8_t* y, int64_t cou
 
 }  // namespace
 
-const CodeKernels codes_avx2 = {"codes_avx2", kAvx2,     AddVectorCodes, MulVectorCodes, SumCodes,
-                                MaximumCodes, FlipCodes, ClampCodes,     LookUpBytes,    BlendBytes};
+const CodeKernels codes_avx2 = {"codes_avx2", kAvx2,        AddVectorCodes, MulVectorCodes,
+                                SumCodes,     MaximumCodes, FlipCodes,      ClampCodes,
+                                LookUpBytes,  BlendBytes,   QuantizeCodes,  DequantizeCodes};
 
 }  // namespace dbq
 

@@ -56,11 +56,18 @@ struct Clamp {
         high(_mm256_set1_epi8(static_cast<char>(static_cast<int>(s.high) + s.zero_point))) {}
 };
 
+// Whether an activation has bounds of its own.
+DBQ_INLINE bool IsClamped(const OutputStage& s) {
+  return static_cast<int>(s.low) + s.zero_point > 0 || static_cast<int>(s.high) + s.zero_point < 255;
+}
+
 // int32 in four vectors -> bytes. Bytes 16 i .. 16 i + 15 hold 128-bit lane i of a, b, c, d, one after the other.
+template <bool clamped = true>
 DBQ_INLINE Int Pack(Int a, Int b, Int c, Int d, const Clamp& clamp) {
   const Int low = _mm256_adds_epi16(_mm256_packs_epi32(a, b), clamp.zero_point);
   const Int high = _mm256_adds_epi16(_mm256_packs_epi32(c, d), clamp.zero_point);
-  return _mm256_min_epu8(_mm256_max_epu8(_mm256_packus_epi16(low, high), clamp.low), clamp.high);
+  const Int bytes = _mm256_packus_epi16(low, high);
+  return clamped ? _mm256_min_epu8(_mm256_max_epu8(bytes, clamp.low), clamp.high) : bytes;
 }
 
 // Where byte `i` of Pack's result lies in a, b, c, d: vector * 8 + lane.

@@ -6,7 +6,7 @@
 // side by side.
 //
 // 32 neighbouring bytes of a row are a vector, whatever pixels they belong to, where the stride is 1; else a vector is
-// 32 channels of one pixel, or up to 16 of two.
+// 32 channels of one pixel, or up to 16 of two. Two neighbouring pixels of 32 channels (3x3, stride 1) share pairs.
 #if defined(__x86_64__)
 
 #include "isa/avx2.h"
@@ -20,6 +20,7 @@ constexpr int kVectorBytes = 32, kTwoBytes = 16;
 // Vectors over several pixels: neighbouring bytes, or two times up to 16 channels.
 bool IsNarrow(const DepthwiseShape& s) { return s.stride_w == 1 && s.channels % kVectorBytes != 0; }
 bool IsTwo(const DepthwiseShape& s) { return s.stride_w > 1 && s.channels <= kTwoBytes; }
+bool IsShared(const DepthwiseShape& s) { return s.kernel_h == 3 && s.stride_w == 1 && !IsNarrow(s); }
 
 int64_t Blocks(const DepthwiseShape& s) { return RowBlocks(s.channels, kVectorBytes, IsNarrow(s)); }
 
@@ -28,40 +29,71 @@ int64_t ChannelAt(const DepthwiseShape& s, int64_t block, int i) {
   return RowChannel(s.channels, kVectorBytes, IsNarrow(s), block, i);
 }
 
-// The taps of a square kernel of odd size, two by two; the very last pair has no second one.
+// The taps of a square kernel of odd size, two by two; the very last pair has no second one. Column -1: no tap.
 constexpr int Pairs(int size) { return size * (size / 2) + (size + 1) / 2; }
 struct Pair {
   int row[2], column[2];
-  bool has_second;
 };
 constexpr Pair PairAt(int size, int index) {
   const int above = size * (size / 2), row = index / size * 2, column = index % size, last = 2 * (index - above);
-  if (index < above) return {{row, row + 1}, {column, column}, true};
-  return {{size - 1, size - 1}, {last, last + 1}, last + 1 < size};
+  if (index < above) return {{row, row + 1}, {column, column}};
+  return {{size - 1, size - 1}, {last, last + 1 < size ? last + 1 : -1}};
 }
 
-int64_t BlockBytes(const DepthwiseShape& s) { return int64_t{Pairs(s.kernel_h)} * 4 * kVectorBytes; }
+// The last row of a pixel whose pairs are those of the pixel before it: they follow behind Pairs(3).
+constexpr int kSharedPairs = 2;
+constexpr Pair SharedPairAt(int index) { return {{2, 2}, {2 * index - 1, 2 * index}}; }
 
-// Byte of a block for byte `i` of an image row and tap 0 or 1 of a pair: interleaving puts the first eight bytes of
-// each 128-bit lane into the low half.
-int PairByte(int i, int tap) { return i % 16 / 8 * kVectorBytes + i / 16 * 16 + i % 8 * 2 + tap; }
+int PairsFor(const DepthwiseShape& s) { return Pairs(s.kernel_h) + (IsShared(s) ? kSharedPairs : 0); }
+int64_t BlockBytes(const DepthwiseShape& s) { return int64_t{PairsFor(s)} * 4 * kVectorBytes; }
 
-// [block][pair][h, l][half][32 bytes]
+// One tap of the channels of a block; zero where there are none.
+Int LoadTap(const DepthwiseWeights& weights, int64_t block, int64_t tap) {
+  const DepthwiseShape& s = weights.shape;
+  const int64_t channels = s.channels, first = block * kVectorBytes;
+  const int8_t* from = weights.integers + tap * channels;
+  alignas(32) int8_t bytes[kVectorBytes] = {};
+  if (IsTwo(s)) {
+    for (int i = 0; i < 2; ++i) __builtin_memcpy(bytes + i * kTwoBytes, from, static_cast<size_t>(channels));
+  } else if (IsNarrow(s)) {
+    for (int64_t i = 0, c = first % channels; i < kVectorBytes; ++i, c = c + 1 == channels ? 0 : c + 1) {
+      bytes[i] = from[c];
+    }
+  } else {
+    const int64_t left = channels - first;
+    __builtin_memcpy(bytes, from + first, static_cast<size_t>(left < kVectorBytes ? left : kVectorBytes));
+  }
+  return Load(bytes);
+}
+
+// floor((w + 8) / 16), from -8 to 8: of w + 128 that is ((w + 128) / 8 + 1) / 2 - 8, which bytes can hold.
+DBQ_INLINE Int HighHalf(Int w) {
+  const Int u = _mm256_xor_si256(w, _mm256_set1_epi8(-128));
+  const Int eighth = _mm256_and_si256(_mm256_srli_epi16(u, 3), _mm256_set1_epi8(31));
+  const Int next = _mm256_add_epi8(eighth, _mm256_set1_epi8(1));
+  return _mm256_sub_epi8(_mm256_and_si256(_mm256_srli_epi16(next, 1), _mm256_set1_epi8(31)), _mm256_set1_epi8(8));
+}
+
+DBQ_INLINE Int LowHalf(Int w, Int high) {
+  return _mm256_sub_epi8(w, _mm256_and_si256(_mm256_slli_epi16(high, 4), _mm256_set1_epi8(-16)));
+}
+
+// [block][pair][h, l][half][32 bytes], the two taps of a pair interleaved as AddPair interleaves codes
 void PackBlock(const DepthwiseWeights& weights, int64_t block, int8_t* to) {
   const DepthwiseShape& s = weights.shape;
-  int64_t channels[kVectorBytes];
-  for (int i = 0; i < kVectorBytes; ++i) channels[i] = ChannelAt(s, block, i);
-  for (int index = 0; index < Pairs(s.kernel_h); ++index, to += 4 * kVectorBytes) {
-    const Pair pair = PairAt(s.kernel_h, index);
-    for (int i = 0; i < 2 * kVectorBytes; ++i) {
-      const int64_t channel = channels[i / 2];
-      const int tap = i % 2;
-      if (channel < 0 || (tap == 1 && !pair.has_second)) continue;
-      const int w = weights.integers[(pair.row[tap] * s.kernel_w + pair.column[tap]) * s.channels + channel];
-      const int low = ((w + 8) & 15) - 8;
-      to[PairByte(i / 2, tap)] = static_cast<int8_t>((w - low) / 16);
-      to[2 * kVectorBytes + PairByte(i / 2, tap)] = static_cast<int8_t>(low);
+  for (int index = 0; index < PairsFor(s); ++index, to += 4 * kVectorBytes) {
+    const int own = Pairs(s.kernel_h);
+    const Pair pair = index < own ? PairAt(s.kernel_h, index) : SharedPairAt(index - own);
+    Int high[2] = {}, low[2] = {};
+    for (int tap = 0; tap < 2; ++tap) {
+      if (pair.column[tap] < 0) continue;
+      const Int w = LoadTap(weights, block, pair.row[tap] * s.kernel_w + pair.column[tap]);
+      high[tap] = HighHalf(w), low[tap] = LowHalf(w, high[tap]);
     }
+    Store(to, LowBytes(high[0], high[1]));
+    Store(to + kVectorBytes, HighBytes(high[0], high[1]));
+    Store(to + 2 * kVectorBytes, LowBytes(low[0], low[1]));
+    Store(to + 3 * kVectorBytes, HighBytes(low[0], low[1]));
   }
 }
 
@@ -95,15 +127,15 @@ DBQ_INLINE void AddPair(Sums* sums, Int upper, Int lower, const int8_t* w) {
   }
 }
 
-// 16 high + low into the int32 sums of the four vectors that Pack wants.
-DBQ_INLINE void Join(const Sums& sums, Int (&total)[4]) {
+// 16 high + low of eight bytes of a lane into two of the int32 sums that Pack wants.
+DBQ_INLINE void JoinHalf(Int high, Int low, Int* total) {
   const Int factors = _mm256_set1_epi32(1 << 16 | 16);
-  DBQ_UNROLL for (int half = 0; half < 2; ++half) {
-    const Int first = _mm256_unpacklo_epi16(sums.high[half], sums.low[half]);
-    const Int second = _mm256_unpackhi_epi16(sums.high[half], sums.low[half]);
-    total[half * 2] = _mm256_add_epi32(total[half * 2], _mm256_madd_epi16(first, factors));
-    total[half * 2 + 1] = _mm256_add_epi32(total[half * 2 + 1], _mm256_madd_epi16(second, factors));
-  }
+  total[0] = _mm256_add_epi32(total[0], _mm256_madd_epi16(_mm256_unpacklo_epi16(high, low), factors));
+  total[1] = _mm256_add_epi32(total[1], _mm256_madd_epi16(_mm256_unpackhi_epi16(high, low), factors));
+}
+
+DBQ_INLINE void Join(const Sums& sums, Int (&total)[4]) {
+  DBQ_UNROLL for (int half = 0; half < 2; ++half) JoinHalf(sums.high[half], sums.low[half], total + half * 2);
 }
 
 // 32 bytes of a row.
@@ -124,7 +156,7 @@ template <int size, typename LoadTap>
 DBQ_INLINE Int RunVector(const PackedDepthwise& packed, const uint8_t* x, int64_t x_row, int64_t block,
                          const Clamp& clamp, const LoadTap& load) {
   constexpr int kPairs = Pairs(size), kMostPairs = 7;  // in int16
-  const int8_t* w = packed.weights.data() + block * Pairs(size) * 4 * kVectorBytes;
+  const int8_t* w = packed.weights.data() + block * BlockBytes(packed.shape);
   const int32_t* bias = packed.bias.data() + block * kVectorBytes;
   Int total[4];
   DBQ_UNROLL for (int v = 0; v < 4; ++v) total[v] = Load(bias + v * 8);
@@ -133,7 +165,8 @@ DBQ_INLINE Int RunVector(const PackedDepthwise& packed, const uint8_t* x, int64_
     const Pair pair = PairAt(size, index);
     const Int first = load(x + pair.row[0] * x_row + pair.column[0] * packed.shape.channels);
     // Without a second tap the first one meets a weight of zero.
-    const Int second = pair.has_second ? load(x + pair.row[1] * x_row + pair.column[1] * packed.shape.channels) : first;
+    const bool two = pair.column[1] >= 0;
+    const Int second = two ? load(x + pair.row[1] * x_row + pair.column[1] * packed.shape.channels) : first;
     AddPair(&sums, first, second, w + index * 4 * kVectorBytes);
     if (index % kMostPairs == kMostPairs - 1) Join(sums, total), sums = Sums{};
   }
@@ -142,6 +175,71 @@ DBQ_INLINE Int RunVector(const PackedDepthwise& packed, const uint8_t* x, int64_
   DBQ_UNROLL for (int v = 0; v < 4; ++v) total[v] = Scaled(total[v], LoadFloats(m + v * 8));
   return Pack(total[0], total[1], total[2], total[3], clamp);
 }
+
+// 32 channels of two neighbouring pixels, one half of the bytes after the other, so that all sums stay in registers.
+// The vertical pairs of the second pixel are the first one's, a column on; the last row's are the same vectors. The two
+// columns that the next two pixels share with these are carried over, [half][column].
+struct TwoPixels {
+  const int8_t* weights;
+  const int32_t* bias;
+  const float* multiplier;
+  int64_t channels, x_row;
+
+  template <int half>
+  static inline __attribute__((always_inline)) Int Interleave(const uint8_t* a, const uint8_t* b) {
+    return half == 0 ? _mm256_unpacklo_epi8(Load(a), Load(b)) : _mm256_unpackhi_epi8(Load(a), Load(b));
+  }
+
+  template <int half>
+  inline __attribute__((always_inline)) void AddHalf(const uint8_t* x, Int (&carried)[2], Int (&total)[2][4]) const {
+    const uint8_t *below = x + x_row, *last = below + x_row;
+    Int pairs[2][5];
+    DBQ_UNROLL for (int i = 0; i < 4; ++i) {
+      const Int column = i < 2 ? carried[i] : Interleave<half>(x + i * channels, below + i * channels);
+      if (i >= 2) carried[i - 2] = column;
+      if (i < 3) pairs[0][i] = column;
+      if (i > 0) pairs[1][i - 1] = column;
+    }
+    pairs[0][3] = pairs[1][3] = Interleave<half>(last, last + channels);
+    pairs[0][4] = pairs[1][4] = Interleave<half>(last + 2 * channels, last + 3 * channels);
+    DBQ_UNROLL for (int pixel = 0; pixel < 2; ++pixel) {
+      Int high, low;
+      DBQ_UNROLL for (int i = 0; i < 5; ++i) {
+        const int at = pixel == 1 && i >= 3 ? i + kSharedPairs : i;
+        const int8_t* w = weights + at * 4 * kVectorBytes + half * kVectorBytes;
+        if (i == 0) {
+          high = _mm256_maddubs_epi16(pairs[pixel][i], Load(w));
+          low = _mm256_maddubs_epi16(pairs[pixel][i], Load(w + 2 * kVectorBytes));
+        } else {
+          high = AddBytes(high, pairs[pixel][i], Load(w));
+          low = AddBytes(low, pairs[pixel][i], Load(w + 2 * kVectorBytes));
+        }
+      }
+      JoinHalf(high, low, total[pixel] + half * 2);
+    }
+  }
+
+  inline __attribute__((always_inline)) void Start(const uint8_t* x, Int (&carried)[2][2]) const {
+    DBQ_UNROLL for (int i = 0; i < 2; ++i) {
+      carried[0][i] = Interleave<0>(x + i * channels, x + x_row + i * channels);
+      carried[1][i] = Interleave<1>(x + i * channels, x + x_row + i * channels);
+    }
+  }
+
+  template <bool clamped>
+  inline __attribute__((always_inline)) void Run(const uint8_t* x, const Clamp& clamp, Int (&carried)[2][2],
+                                                 uint8_t* y) const {
+    Int total[2][4];
+    DBQ_UNROLL for (int v = 0; v < 4; ++v) total[0][v] = total[1][v] = Load(bias + v * 8);
+    AddHalf<0>(x, carried[0], total);
+    AddHalf<1>(x, carried[1], total);
+    DBQ_UNROLL for (int pixel = 0; pixel < 2; ++pixel) {
+      Int* t = total[pixel];
+      DBQ_UNROLL for (int v = 0; v < 4; ++v) t[v] = Scaled(t[v], LoadFloats(multiplier + v * 8));
+      Store(y + pixel * channels, Pack<clamped>(t[0], t[1], t[2], t[3], clamp));
+    }
+  }
+};
 
 DBQ_INLINE void StoreVector(Int bytes, int64_t count, uint8_t* to) {
   if (count >= kVectorBytes) return Store(to, bytes);
@@ -157,6 +255,27 @@ __attribute__((noinline)) void RunNarrow(const DepthwiseTask& task, const uint8_
   const int64_t bytes = task.width * packed.shape.channels, blocks = Blocks(packed.shape);
   for (int64_t i = 0, block = 0; i < bytes; i += kVectorBytes, block = block + 1 == blocks ? 0 : block + 1) {
     StoreVector(RunVector<size>(packed, x + i, task.x_row, block, clamp, LoadRow{}), bytes - i, y + i);
+  }
+}
+
+// 3x3, stride 1, whole vectors of channels.
+template <bool clamped>
+__attribute__((noinline)) void RunShared(const DepthwiseTask& task, const uint8_t* x, uint8_t* y) {
+  const PackedDepthwise& packed = *task.packed;
+  const Clamp clamp(packed.stage);
+  const int64_t channels = packed.shape.channels;
+  for (int64_t block = 0, c = 0; c < channels; ++block, c += kVectorBytes) {
+    const TwoPixels two{packed.weights.data() + block * BlockBytes(packed.shape), packed.bias.data() + c,
+                        packed.multiplier.data() + c, channels, task.x_row};
+    int64_t pixel = 0;
+    Int carried[2][2];
+    two.Start(x + c, carried);
+    for (; pixel + 2 <= task.width; pixel += 2) {
+      two.Run<clamped>(x + pixel * channels + c, clamp, carried, y + pixel * channels + c);
+    }
+    if (pixel == task.width) continue;
+    Store(y + pixel * channels + c,
+          RunVector<3>(packed, x + pixel * channels + c, task.x_row, block, clamp, LoadRow{}));
   }
 }
 
@@ -196,6 +315,8 @@ void RunSquare(const DepthwiseTask& task) {
     uint8_t* y = task.output + row * task.output_row;
     if (IsTwo(task.packed->shape)) {
       RunTwoPixels<size>(task, x, y);
+    } else if (IsShared(task.packed->shape)) {
+      IsClamped(task.packed->stage) ? RunShared<true>(task, x, y) : RunShared<false>(task, x, y);
     } else {
       IsNarrow(task.packed->shape) ? RunNarrow<size>(task, x, y) : RunWide<size>(task, x, y);
     }

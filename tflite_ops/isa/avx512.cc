@@ -9,8 +9,9 @@
 
 namespace dbq {
 
-const CodeKernels codes_avx512 = {"codes_avx512", kAvx512Vnni, AddVectorCodes, MulVectorCodes, SumCodes,
-                                  MaximumCodes,   FlipCodes,   ClampCodes,     LookUpCodes,    BlendBytes};
+const CodeKernels codes_avx512 = {"codes_avx512", kAvx512Vnni,  AddVectorCodes, MulVectorCodes,
+                                  SumCodes,       MaximumCodes, FlipCodes,      ClampCodes,
+                                  LookUpCodes,    BlendBytes,   QuantizeCodes,  DequantizeCodes};
 
 }  // namespace dbq
 

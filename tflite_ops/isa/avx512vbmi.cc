@@ -26,7 +26,8 @@ const CodeKernels codes_avx512vbmi = {"codes_avx512vbmi", kAvx512Vnni | kAvx512V
                                       AddVectorCodes,     MulVectorCodes,
                                       SumCodes,           MaximumCodes,
                                       FlipCodes,          ClampCodes,
-                                      LookUpBytes,        BlendBytes};
+                                      LookUpBytes,        BlendBytes,
+                                      QuantizeCodes,      DequantizeCodes};
 
 }  // namespace dbq
 

@@ -1,7 +1,8 @@
 // One pixel times ternary weights of two bits, for AVX512-VNNI: what a fully connected layer waits for is memory.
 //
-// A byte holds the codes (trit + 1) of one channel at four steps; a mask makes an operand of it, which is the code
-// times 1, 4, 16 or 64: each step has sums of its own, which are divided, without a rest, at the end. With signed x and
+// A byte holds the codes (trit + 1) of four channels at one input: c0 + 4 c1 + 16 c2 + 64 c3. What is summed are the
+// whole byte and its lowest 6, 4 and 2 bits, times x: the differences of these sums, divided, without a rest, by the
+// powers of four, are the channels'. So 256 products take three masks and four multiplications. With signed x and
 // unsigned codes, sum x * trit = sum x * code - sum x; branches are joined last: acc = bias + p * sum_1 + q * sum_2.
 #if defined(__x86_64__)
 
@@ -11,7 +12,7 @@
 namespace dbq {
 namespace {
 
-constexpr int kGroup = 16;   // products of a channel in a byte of every tap: four steps of four
+constexpr int kGroup = 16;   // inputs of a turn: four steps of four
 constexpr int kVectors = 4;  // of 16 channels
 constexpr int kVectorBytes = 64;
 
@@ -19,15 +20,15 @@ int64_t Groups(const GemmShape& s) { return CeilDiv(s.length, kGroup); }
 int64_t PanelBytes(const GemmShape& s) { return Groups(s) * s.planes * kVectors * kVectorBytes; }
 int64_t ScratchBytes(const GemmShape& s) { return RoundUp(s.length, kVectorBytes); }
 
-// [plane][group][vector][16 lanes][4 taps], two bits for each of four steps.
+// [plane][step][16 lanes][4 inputs], two bits for each of the four vectors of channels
 void PackChannel(const GemmWeights& weights, int64_t m, int lane, int8_t* panel) {
   const GemmShape& s = weights.shape;
-  for (int64_t k = 0; k < s.length; ++k) {
-    const int64_t step = k % kGroup / 4;
-    for (int plane = 0; plane < s.planes; ++plane) {
-      const int code = weights.trits[(plane * s.channels + m) * s.length + k] + 1;
-      int8_t* byte = panel + ((plane * Groups(s) + k / kGroup) * kVectors * 16 + lane) * 4 + k % 4;
-      *byte = static_cast<int8_t>(*byte | code << (2 * step));
+  for (int plane = 0; plane < s.planes; ++plane) {
+    const int8_t* trits = weights.trits + (plane * s.channels + m) * s.length;
+    int8_t* to = panel + plane * Groups(s) * kVectors * kVectorBytes + lane % 16 * 4;
+    for (int64_t k = 0; k < s.length; ++k) {
+      int8_t* byte = to + k / 4 * kVectorBytes + k % 4;
+      *byte = static_cast<int8_t>(*byte | (trits[k] + 1) << (2 * (lane / 16)));
     }
   }
 }
@@ -77,19 +78,21 @@ int32_t SignInput(const uint8_t* x, int64_t count, uint8_t* to) {
 
 // Sums of codes times x of one plane.
 DBQ_INLINE void SumPlane(const int8_t* w, const uint8_t* x, int64_t groups, Int (&total)[kVectors]) {
-  const Int mask[4] = {_mm512_set1_epi8(3), _mm512_set1_epi8(12), _mm512_set1_epi8(48),
-                       _mm512_set1_epi8(static_cast<char>(192))};
-  Int sum[4][kVectors] = {};
+  const Int mask[3] = {_mm512_set1_epi8(3), _mm512_set1_epi8(15), _mm512_set1_epi8(63)};
+  Int sum[2][kVectors] = {};  // of even and odd steps, which do not wait for each other
   for (int64_t group = 0; group < groups; ++group, x += kGroup) {
-    const Int a[4] = {Broadcast(x), Broadcast(x + 4), Broadcast(x + 8), Broadcast(x + 12)};
-    DBQ_UNROLL for (int v = 0; v < kVectors; ++v, w += kVectorBytes) {
-      const Int codes = Load(w);
-      DBQ_UNROLL for (int i = 0; i < 4; ++i) sum[i][v] = Dot(sum[i][v], _mm512_and_si512(codes, mask[i]), a[i]);
+    DBQ_UNROLL for (int step = 0; step < 4; ++step, w += kVectorBytes) {
+      const Int a = Broadcast(x + 4 * step), codes = Load(w);
+      Int* s = sum[step % 2];
+      DBQ_UNROLL for (int i = 0; i < 3; ++i) s[i] = Dot(s[i], _mm512_and_si512(codes, mask[i]), a);
+      s[3] = Dot(s[3], codes, a);
     }
   }
+  Int below = _mm512_setzero_si512();
   DBQ_UNROLL for (int v = 0; v < kVectors; ++v) {
-    const Int low = AddInts(sum[0][v], _mm512_srai_epi32(sum[1][v], 2));
-    total[v] = AddInts(low, AddInts(_mm512_srai_epi32(sum[2][v], 4), _mm512_srai_epi32(sum[3][v], 6)));
+    const Int all = AddInts(sum[0][v], sum[1][v]);
+    total[v] = _mm512_srai_epi32(_mm512_sub_epi32(all, below), 2 * v);
+    below = all;
   }
 }
 

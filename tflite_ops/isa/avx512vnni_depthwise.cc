@@ -24,59 +24,25 @@ bool IsNarrow(const DepthwiseShape& s) {
 
 int64_t Blocks(const DepthwiseShape& s) { return RowBlocks(s.channels, kBlockBytes, IsNarrow(s)); }
 
-int64_t ChannelAt(const DepthwiseShape& s, int64_t block, int i) {
-  return RowChannel(s.channels, kBlockBytes, IsNarrow(s), block, i);
-}
-
 // Output rows that are computed together.
 constexpr int RowsTogether(int stride) { return stride == 1 ? 2 : 1; }
 constexpr int Groups(int kernel_h, int stride) { return (kernel_h + RowsTogether(stride) - 1 + 3) / 4; }
-
-// One tap of the channels of a block, four bytes apart.
-void PackTap(const DepthwiseWeights& weights, int64_t tap, const int64_t* channels, int8_t* to) {
-  const int8_t* from = weights.integers + tap * weights.shape.channels;
-  for (int i = 0; i < kBlockBytes; ++i) {
-    if (channels[i] >= 0) to[PackedLane(i) * 4] = from[channels[i]];
-  }
-}
-
-// [block][column][group][row][vector][16 lanes][4 taps]
-void PackBlock(const DepthwiseWeights& weights, int64_t block, int8_t* to) {
-  const DepthwiseShape& s = weights.shape;
-  int64_t channels[kBlockBytes];
-  for (int i = 0; i < kBlockBytes; ++i) channels[i] = ChannelAt(s, block, i);
-  for (int column = 0; column < s.kernel_w; ++column) {
-    for (int group = 0; group < Groups(s.kernel_h, s.stride_h); ++group) {
-      for (int row = 0; row < RowsTogether(s.stride_h); ++row, to += 256) {
-        for (int i = 0; i < 4; ++i) {
-          const int tap = group * 4 + i - row;
-          if (tap >= 0 && tap < s.kernel_h) PackTap(weights, tap * s.kernel_w + column, channels, to + i);
-        }
-      }
-    }
-  }
-}
 
 void PackStages(const DepthwiseWeights& weights, int64_t blocks, PackedDepthwise* packed) {
   packed->shape = weights.shape;
   packed->stage = weights.stage;
   packed->bias = Buffer<int32_t>(blocks * kBlockBytes);
   packed->multiplier = Buffer<float>(blocks * kBlockBytes);
-  for (int64_t i = 0; i < blocks * kBlockBytes; ++i) {
-    const int64_t block = i / kBlockBytes, channel = ChannelAt(weights.shape, block, i % kBlockBytes);
-    if (channel < 0) continue;
-    packed->bias[block * kBlockBytes + PackedLane(i % kBlockBytes)] = weights.bias[channel];
-    packed->multiplier[block * kBlockBytes + PackedLane(i % kBlockBytes)] = weights.multiplier[channel];
+  const bool narrow = IsNarrow(weights.shape);
+  for (int64_t i = 0, channel = 0; i < blocks * kBlockBytes; ++i, ++channel) {
+    if (channel == weights.shape.channels) {
+      if (!narrow) break;  // the last block is cut
+      channel = 0;
+    }
+    const int64_t at = i - i % kBlockBytes + PackedLane(static_cast<int>(i % kBlockBytes));
+    packed->bias[at] = weights.bias[channel];
+    packed->multiplier[at] = weights.multiplier[channel];
   }
-}
-
-void PackRows(const DepthwiseWeights& weights, PackedDepthwise* packed) {
-  const DepthwiseShape& s = weights.shape;
-  const int64_t blocks = Blocks(s);
-  const int64_t size = int64_t{256} * s.kernel_w * Groups(s.kernel_h, s.stride_h) * RowsTogether(s.stride_h);
-  packed->weights = Buffer<int8_t>(blocks * size);
-  for (int64_t block = 0; block < blocks; ++block) PackBlock(weights, block, packed->weights.data() + block * size);
-  PackStages(weights, blocks, packed);
 }
 
 // Four taps of 64 bytes, in the lanes of Pack.
@@ -89,6 +55,45 @@ DBQ_INLINE Taps Interleave(Int r0, Int r1, Int r2, Int r3) {
   const Int c = _mm512_unpacklo_epi8(r2, r3), d = _mm512_unpackhi_epi8(r2, r3);
   return {{_mm512_unpacklo_epi16(a, c), _mm512_unpackhi_epi16(a, c), _mm512_unpacklo_epi16(b, d),
            _mm512_unpackhi_epi16(b, d)}};
+}
+
+// One tap of the channels of a block.
+Int LoadTap(const DepthwiseWeights& weights, int64_t block, int64_t tap) {
+  const int64_t channels = weights.shape.channels, first = block * kBlockBytes;
+  const int8_t* from = weights.integers + tap * channels;
+  if (!IsNarrow(weights.shape)) return _mm512_maskz_loadu_epi8(FirstBytes(channels - first), from + first);
+  alignas(64) int8_t repeated[kBlockBytes];
+  for (int64_t i = 0, c = first % channels; i < kBlockBytes; ++i, c = c + 1 == channels ? 0 : c + 1) {
+    repeated[i] = from[c];
+  }
+  return Load(repeated);
+}
+
+// [block][column][group][row][vector][16 lanes][4 taps]
+void PackBlock(const DepthwiseWeights& weights, int64_t block, int8_t* to) {
+  const DepthwiseShape& s = weights.shape;
+  for (int column = 0; column < s.kernel_w; ++column) {
+    for (int group = 0; group < Groups(s.kernel_h, s.stride_h); ++group) {
+      for (int row = 0; row < RowsTogether(s.stride_h); ++row, to += 256) {
+        Int r[4];
+        for (int i = 0; i < 4; ++i) {
+          const int tap = group * 4 + i - row;
+          r[i] = tap >= 0 && tap < s.kernel_h ? LoadTap(weights, block, tap * s.kernel_w + column) : Zero();
+        }
+        const Taps taps = Interleave(r[0], r[1], r[2], r[3]);
+        for (int i = 0; i < 4; ++i) Store(to + 64 * i, taps.v[i]);
+      }
+    }
+  }
+}
+
+void PackRows(const DepthwiseWeights& weights, PackedDepthwise* packed) {
+  const DepthwiseShape& s = weights.shape;
+  const int64_t blocks = Blocks(s);
+  const int64_t size = int64_t{256} * s.kernel_w * Groups(s.kernel_h, s.stride_h) * RowsTogether(s.stride_h);
+  packed->weights = Buffer<int8_t>(blocks * size);
+  for (int64_t block = 0; block < blocks; ++block) PackBlock(weights, block, packed->weights.data() + block * size);
+  PackStages(weights, blocks, packed);
 }
 
 // The input rows under `rows` output rows. Rows that no tap needs are read and multiplied by zero, so they repeat one.

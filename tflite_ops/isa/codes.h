@@ -10,6 +10,9 @@
 namespace dbq {
 namespace {
 
+// Adding and taking away 1.5 * 2^23 rounds a float of less than 2^22 to the nearest integer, ties to even.
+constexpr float kRound = 12582912.0f;
+
 [[maybe_unused]] void AddCodes(const AddParams& params, const uint8_t* __restrict a, const uint8_t* __restrict b,
                                uint8_t* __restrict y, int64_t count) {
   const AddParams p = params;
@@ -23,8 +26,6 @@ namespace {
 [[maybe_unused]] void MulCodes(const MulParams& params, const uint8_t* __restrict a, const uint8_t* __restrict b,
                                uint8_t* __restrict y, int64_t count) {
   const MulParams p = params;
-  // Adding and taking away 1.5 * 2^23 rounds a float of less than 2^22 to the nearest integer, ties to even.
-  constexpr float kRound = 12582912.0f;
   for (int64_t i = 0; i < count; ++i) {
     float scaled = static_cast<float>((a[i] - p.zero_a) * (b[i] - p.zero_b)) * p.scale;
     scaled = scaled < p.stage.low ? p.stage.low : scaled;
@@ -71,6 +72,22 @@ void ClampCodes(const uint8_t* __restrict x, uint8_t low, uint8_t high, uint8_t*
 [[maybe_unused]] void LookUpCodes(const uint8_t* __restrict x, const uint8_t* __restrict table, uint8_t* __restrict y,
                                   int64_t count) {
   for (int64_t i = 0; i < count; ++i) y[i] = table[x[i]];
+}
+
+// The comparisons are such that NaN, of which each is false, becomes the upper bound.
+void QuantizeCodes(const QuantizeParams& params, const float* __restrict x, uint8_t* __restrict y, int64_t count) {
+  const QuantizeParams p = params;
+  for (int64_t i = 0; i < count; ++i) {
+    float scaled = x[i] * p.inverse;
+    scaled = scaled < p.stage.high ? scaled : p.stage.high;
+    scaled = scaled > p.stage.low ? scaled : p.stage.low;
+    y[i] = static_cast<uint8_t>(static_cast<int32_t>((scaled + kRound) - kRound) + p.stage.zero_point);
+  }
+}
+
+void DequantizeCodes(const DequantizeParams& params, const uint8_t* __restrict x, float* __restrict y, int64_t count) {
+  const DequantizeParams p = params;
+  for (int64_t i = 0; i < count; ++i) y[i] = static_cast<float>(x[i] - p.zero_point) * p.scale;
 }
 
 [[maybe_unused]] void BlendCodes(const BlendRow& row, uint8_t* y) {

@@ -145,6 +145,18 @@ struct MulParams {
   OutputStage stage;
 };
 
+// y = rne(clamp(x * inverse)) + zero_point; NaN becomes the upper bound.
+struct QuantizeParams {
+  float inverse;
+  OutputStage stage;
+};
+
+// y = (x - zero_point) * scale
+struct DequantizeParams {
+  float scale;
+  int32_t zero_point;
+};
+
 // One row of an image between two others. Behind what is read and written lie kSlackBytes.
 struct BlendRow {
   const uint8_t *top, *bottom;
@@ -167,6 +179,8 @@ struct CodeKernels {
   void (*look_up)(const uint8_t* x, const uint8_t* table, uint8_t* y, int64_t count);  // table: 256
   // The sum of four corners and their weights, by 2^22 to nearest, ties up.
   void (*blend)(const BlendRow& row, uint8_t* y);
+  void (*quantize)(const QuantizeParams& p, const float* x, uint8_t* y, int64_t count);
+  void (*dequantize)(const DequantizeParams& p, const uint8_t* x, float* y, int64_t count);
 };
 
 #define DBQ_GEMM_KERNEL(name) extern const GemmKernel name;

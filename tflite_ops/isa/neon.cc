@@ -5,8 +5,8 @@
 
 namespace dbq {
 
-const CodeKernels codes_neon = {"codes_neon", kNeon,     AddCodes,   MulCodes,    SumCodes,
-                                MaximumCodes, FlipCodes, ClampCodes, LookUpCodes, BlendCodes};
+const CodeKernels codes_neon = {"codes_neon", kNeon,      AddCodes,    MulCodes,   SumCodes,      MaximumCodes,
+                                FlipCodes,    ClampCodes, LookUpCodes, BlendCodes, QuantizeCodes, DequantizeCodes};
 
 }  // namespace dbq
 

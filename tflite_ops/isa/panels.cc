@@ -20,21 +20,63 @@ void MakePanels(int panel_channels, PackedGemm* packed, int64_t depth_bytes) {
   packed->weights = Buffer<int8_t>(offset);
 }
 
-// One channel into its lane; `to` is the panel. The last step of a segment may be short.
-void PackChannel(const int8_t* integers, const PackedGemm& packed, int depth_step, int lane, int lanes, int8_t* to) {
-  to += lane * depth_step;
-  for (int64_t s = 0; s < packed.shape.segments; ++s) {
-    for (int64_t left = packed.shape.length, step = 0; step < packed.steps; ++step, to += lanes * depth_step) {
-      const int64_t count = std::min<int64_t>(left, depth_step);
-      if (count == 4 && depth_step == 4) {
-        std::memcpy(to, integers, 4);  // nearly all of them
-      } else {
-        for (int64_t k = 0; k < count; ++k) to[k] = integers[k];
-      }
-      integers += count, left -= count;
-    }
+// Whole steps of a segment, each `stride` bytes behind the last.
+template <int64_t depth_step>
+void CopySteps(const int8_t* from, int64_t steps, int64_t stride, int8_t* to) {
+  for (int64_t i = 0; i < steps; ++i) std::memcpy(to + i * stride, from + i * depth_step, depth_step);
+}
+
+using CopyFunction = void (*)(const int8_t* from, int64_t steps, int64_t stride, int8_t* to);
+
+// The depth steps that kernels have.
+CopyFunction CopyFor(int depth_step) {
+  switch (depth_step) {
+    case 1:
+      return CopySteps<1>;
+    case 2:
+      return CopySteps<2>;
+    case 4:
+      return CopySteps<4>;
+    case 8:
+      return CopySteps<8>;
+    default:
+      return CopySteps<16>;
   }
 }
+
+// How the weights of a channel lie in a panel. Divided once: for small layers that is a good part of the packing.
+struct ChannelLayout {
+  CopyFunction copy;
+  int64_t segments, length, whole, rest;  // of a segment: steps, and weights of the last, short one
+  int64_t depth_step, steps;
+
+  ChannelLayout(const PackedGemm& packed, int step)
+      : copy(CopyFor(step)),
+        segments(packed.shape.segments),
+        length(packed.shape.length),
+        whole(length / step),
+        rest(length % step),
+        depth_step(step),
+        steps(packed.steps) {}
+
+  // One channel into its lane; `to` is the panel.
+  void Pack(const int8_t* integers, int lane, int lanes, int8_t* to) const {
+    const int64_t stride = lanes * depth_step;
+    to += lane * depth_step;
+    for (int64_t s = 0; s < segments; ++s, integers += length, to += steps * stride) {
+      copy(integers, whole, stride, to);
+      if (rest > 0) std::memcpy(to + whole * stride, integers + length - rest, rest);
+    }
+  }
+};
+
+// The lanes of a panel's channels.
+struct Lanes {
+  int lane[kPanelChannels];
+  Lanes(LaneOrder order, int vectors) {
+    for (int c = 0; c < vectors * kVectorChannels; ++c) lane[c] = order == nullptr ? c : order(c, vectors);
+  }
+};
 
 }  // namespace
 
@@ -45,18 +87,20 @@ void PackPanels(const GemmWeights& weights, int depth_step, int segment_step, in
   packed->stage = weights.stage;
   packed->panels.clear();
   MakePanels(panel_channels, packed, weights.shape.segments * packed->steps * depth_step);
-  const int64_t panels = static_cast<int64_t>(packed->panels.size());
+  const int64_t panels = static_cast<int64_t>(packed->panels.size()), depth = weights.shape.Depth();
   packed->bias = Buffer<int32_t>(panels * kPanelChannels);
   packed->multiplier = Buffer<float>(panels * kPanelChannels);
+  const ChannelLayout layout(*packed, depth_step);
   for (int64_t i = 0; i < panels; ++i) {
     const Panel& panel = packed->panels[i];
+    const Lanes lanes(order, panel.vectors);
+    const int64_t first = panel.first_channel;
+    int8_t* to = packed->weights.data() + panel.weights_offset;
     for (int c = 0; c < panel.channels; ++c) {
-      const int64_t m = panel.first_channel + c;
-      const int lane = order == nullptr ? c : order(c, panel.vectors);
-      packed->bias[i * kPanelChannels + lane] = weights.bias[m];
-      packed->multiplier[i * kPanelChannels + lane] = weights.multiplier[m];
-      PackChannel(weights.integers + m * weights.shape.Depth(), *packed, depth_step, lane,
-                  panel.vectors * kVectorChannels, packed->weights.data() + panel.weights_offset);
+      const int lane = lanes.lane[c];
+      packed->bias[i * kPanelChannels + lane] = weights.bias[first + c];
+      packed->multiplier[i * kPanelChannels + lane] = weights.multiplier[first + c];
+      layout.Pack(weights.integers + (first + c) * depth, lane, panel.vectors * kVectorChannels, to);
     }
   }
 }

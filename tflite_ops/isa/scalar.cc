@@ -74,7 +74,7 @@ const GemmKernel gemm_scalar_1x16c1 = {
     "gemm_scalar_1x16c1", kScalar, false, false, 1, GemmCost, NoScratch, PackGemm, RunGemm};
 const DepthwiseKernel depthwise_scalar = {"depthwise_scalar", kScalar,       false,
                                           DepthwiseCost,      PackDepthwise, RunDepthwise};
-const CodeKernels codes_scalar = {"codes_scalar", kScalar,   AddCodes,   MulCodes,    SumCodes,
-                                  MaximumCodes,   FlipCodes, ClampCodes, LookUpCodes, BlendCodes};
+const CodeKernels codes_scalar = {"codes_scalar", kScalar,    AddCodes,    MulCodes,   SumCodes,      MaximumCodes,
+                                  FlipCodes,      ClampCodes, LookUpCodes, BlendCodes, QuantizeCodes, DequantizeCodes};
 
 }  // namespace dbq

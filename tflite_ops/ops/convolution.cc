@@ -16,16 +16,22 @@ namespace {
 // Pixels that pass while a panel of weights stays in the first-level cache.
 constexpr int64_t kBlockBytes = 256 * 1024;
 
+// First bytes of every pixel's patch, and of its output; with slack behind the end: kernels read them as vectors.
+struct PixelOffsets {
+  Buffer<int32_t> x, y;
+  explicit PixelOffsets(int64_t pixels) : x(pixels), y(pixels) {}
+};
+
 // One product for every group, over the same pixels.
 class GemmStep : public Step {
  public:
-  GemmStep(std::shared_ptr<PackedLayer> layer, std::vector<int32_t> x_offset, std::vector<int32_t> segment_offset,
-           std::vector<int32_t> output_offset, const Image& x, const Image& y)
-      : Step(Units(*layer, x_offset.size()), Cost(*layer)),
+  GemmStep(std::shared_ptr<PackedLayer> layer, PixelOffsets pixels, const std::vector<int32_t>& segment_offset,
+           const Image& x, const Image& y)
+      : Step(Units(*layer, pixels.x.count()), Cost(*layer)),
         layer_(std::move(layer)),
-        x_offset_(Copy(x_offset)),
+        x_offset_(std::move(pixels.x)),
         segment_offset_(Copy(segment_offset)),
-        output_offset_(Copy(output_offset)),
+        output_offset_(std::move(pixels.y)),
         x_(x.data),
         output_(y.data) {}
 
@@ -121,7 +127,7 @@ void PackLayer(const Lowering& lowering, GemmShape shape, Node* node) {
   PackedLayer& packed = *node->packed;
   if (packed.gemms.empty()) {
     StoredLayer stored;
-    LoadStored(node, &stored);
+    LoadStored(*node, &stored);
     shape.planes = stored.planes;
     if (packed.gemm_kernel == nullptr) packed.gemm_kernel = &SelectGemm(shape, stored.bounded, lowering.features);
     PackGroups(stored, *node, shape, &packed);
@@ -129,18 +135,18 @@ void PackLayer(const Lowering& lowering, GemmShape shape, Node* node) {
   for (PackedGemm& gemm : packed.gemms) gemm.shape.pixels = shape.pixels;
 }
 
-void AddPixels(const WindowGeometry& g, const Image& x, const Image& y, std::vector<int32_t>* from,
-               std::vector<int32_t>* to) {
-  from->resize(y.Rows() * y.width), to->resize(y.Rows() * y.width);
+PixelOffsets MakeOffsets(const WindowGeometry& g, const Image& x, const Image& y) {
+  PixelOffsets offsets(y.Rows() * y.width);
   for (int64_t row = 0, i = 0; row < y.Rows(); ++row) {
     const int64_t top = g.Top(row % y.height);
     const int64_t start = row / y.height * x.ImageBytes() + top * x.RowBytes() - g.left * x.channels;
     const int64_t end = y.Row(row) - y.data;
     for (int64_t column = 0; column < y.width; ++column, ++i) {
-      (*from)[i] = static_cast<int32_t>(start + column * g.stride_w * x.channels);
-      (*to)[i] = static_cast<int32_t>(end + column * y.channels);
+      offsets.x[i] = static_cast<int32_t>(start + column * g.stride_w * x.channels);
+      offsets.y[i] = static_cast<int32_t>(end + column * y.channels);
     }
   }
+  return offsets;
 }
 
 Status LowerConvolution(const Lowering& lowering, Node* node) {
@@ -150,10 +156,8 @@ Status LowerConvolution(const Lowering& lowering, Node* node) {
   if (shape.pixels == 0) return Status::Ok();
   WindowGeometry geometry;
   DBQ_RETURN_IF_ERROR(MakeWindowGeometry(lowering.graph->values[node->inputs[0]].shape, *node, &geometry));
-  std::vector<int32_t> from, to;
-  AddPixels(geometry, x, y, &from, &to);
-  lowering.Add(*node, std::make_unique<GemmStep>(node->packed, std::move(from),
-                                                 SegmentOffsets(node->layer.params, shape, x), std::move(to), x, y));
+  lowering.Add(*node, std::make_unique<GemmStep>(node->packed, MakeOffsets(geometry, x, y),
+                                                 SegmentOffsets(node->layer.params, shape, x), x, y));
   return Status::Ok();
 }
 
@@ -187,14 +191,14 @@ Status LowerFullyConnected(const Lowering& lowering, Node* node) {
   const GemmShape shape{rows, 1, p.in_channels, p.out_channels};
   PackLayer(lowering, shape, node);
   if (rows == 0) return Status::Ok();
-  std::vector<int32_t> from, to;
+  PixelOffsets offsets(rows);
   for (int64_t row = 0; row < rows; ++row) {
-    from.push_back(static_cast<int32_t>(row * p.in_channels));
+    offsets.x[row] = static_cast<int32_t>(row * p.in_channels);
     const int64_t pixels = y.width;  // of a row, where the output keeps its axes
-    to.push_back(static_cast<int32_t>(y.Row(row / pixels) - y.data + row % pixels * y.channels));
+    offsets.y[row] = static_cast<int32_t>(y.Row(row / pixels) - y.data + row % pixels * y.channels);
   }
-  lowering.Add(*node,
-               std::make_unique<GemmStep>(node->packed, std::move(from), std::vector<int32_t>{0}, std::move(to), x, y));
+  const std::vector<int32_t> whole = {0};
+  lowering.Add(*node, std::make_unique<GemmStep>(node->packed, std::move(offsets), whole, x, y));
   return Status::Ok();
 }
 

@@ -47,7 +47,7 @@ void PackLayer(const Lowering& lowering, Node* node) {
   PackedLayer& packed = *node->packed;
   if (packed.depthwise.bias.count() > 0) return;
   StoredLayer stored;
-  LoadStored(node, &stored);
+  LoadStored(*node, &stored);
   const DepthwiseShape shape = MakeShape(node->layer.params);
   if (packed.depthwise_kernel == nullptr) {
     packed.depthwise_kernel = &SelectDepthwise(shape, stored.bounded, lowering.features);

@@ -24,6 +24,8 @@ struct Lowering {
   const Image& image(int index) const { return (*images)[index]; }
   // The output, with its border filled by the first unit of the step.
   void Add(const Node& node, std::unique_ptr<Step> step) const;
+  // Without an output in the arena.
+  void AddEnd(std::unique_ptr<Step> step) const;
 };
 
 struct Operator {
@@ -41,6 +43,7 @@ extern const Operator kConvolution, kDepthwise, kFullyConnected, kRepeat;
 extern const Operator kAdd, kMul, kMean, kAveragePool, kMaxPool, kPad, kConcatenation, kReshape;
 extern const Operator kLogistic, kTanh, kQuantize, kLeakyRelu, kRelu, kHardSwish, kTable;
 extern const Operator kResizeBilinear, kResizeNearest;
+extern const Operator kQuantizeFloat, kDequantize;  // from and to tensors of the runtime
 
 // Output rows first .. last - 1 are one unit each of a step; an operator on rows says what to do with one.
 template <typename RunRow>

@@ -26,7 +26,7 @@ struct StoredLayer {
   bool bounded = false;  // |acc * multiplier| < 2^31 for every input
 };
 
-void LoadStored(Node* node, StoredLayer* stored);
+void LoadStored(const Node& node, StoredLayer* stored);
 
 // The branches behind stored.planes.
 Branches LoadBranches(const Node& node, const StoredLayer& stored);

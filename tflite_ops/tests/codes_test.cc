@@ -1,5 +1,6 @@
 // Operators on neighbouring codes: every instruction set against plain loops in int64 and double, tolerance 0.
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "isa/select.h"
@@ -106,6 +107,48 @@ DBQ_TEST(SimpleOnes) {
     ExpectCodes(kernels, e[1], found);
     ExpectCodes(kernels, e[2], clamped);
     ExpectCodes(kernels, e[3], largest);
+  });
+}
+
+// Some of every kind that a float can be.
+std::vector<float> MakeFloats(int64_t count, float scale, Random* random) {
+  const float infinity = std::numeric_limits<float>::infinity();
+  const float special[] = {infinity, -infinity, std::nanf(""), 3e38f, -3e38f, -0.0f, 1e-45f};
+  std::vector<float> values(count);
+  for (float& value : values) {
+    const int kind = random->Int(0, 9);
+    value = kind == 0   ? special[random->Int(0, 6)]
+            : kind == 1 ? static_cast<float>(random->Int(-600, 600)) / 2 * scale  // ties
+                        : random->Float(-300, 300) * scale;
+  }
+  return values;
+}
+
+DBQ_TEST(Quantize) {
+  ForEach([](const CodeKernels& kernels, int64_t count, Random* random) {
+    const float scale = random->Int(0, 1) == 0 ? 0.25f : random->Float(0.001f, 3.0f);
+    const int zero = random->Int(0, 255);
+    const QuantizeParams p{1 / scale, {static_cast<float>(-zero), static_cast<float>(255 - zero), zero}};
+    const std::vector<float> x = MakeFloats(count, scale, random);
+    std::vector<uint8_t> y(count + 64, 0x55), expected;
+    kernels.quantize(p, x.data(), y.data(), count);
+    for (float value : x) {
+      const float scaled = value * p.inverse;
+      const double code = std::isnan(scaled) ? 255 : std::nearbyint(static_cast<double>(scaled)) + zero;
+      expected.push_back(static_cast<uint8_t>(std::fmin(std::fmax(code, 0), 255)));
+    }
+    ExpectCodes(kernels, expected, y);
+  });
+}
+
+DBQ_TEST(Dequantize) {
+  ForEach([](const CodeKernels& kernels, int64_t count, Random* random) {
+    const DequantizeParams p{random->Float(1e-4f, 3.0f), random->Int(0, 255)};
+    const std::vector<uint8_t> x = MakeCodes(count, random);
+    std::vector<float> y(count + 1, 7);
+    kernels.dequantize(p, x.data(), y.data(), count);
+    for (int64_t i = 0; i < count; ++i) DBQ_EXPECT(y[i] == static_cast<float>(x[i] - p.zero_point) * p.scale);
+    DBQ_EXPECT(y[count] == 7);
   });
 }
 

@@ -295,7 +295,9 @@ void CompareEqualWeights(const LayerShape& s, int8_t weight, int8_t code) {
   const auto run = [&](const GemmKernel* gemm, const DepthwiseKernel* depthwise) {
     Graph graph = testing::MakeGraph(s, file);
     Node& node = graph.nodes.back();
-    node.layer.integers.assign(node.layer.integers.size(), weight);
+    node.load = [count = node.layer.integers.size(), weight] {
+      return Integers{std::vector<int8_t>(count, weight), {}};
+    };
     node.packed = std::make_shared<PackedLayer>();
     node.packed->gemm_kernel = gemm, node.packed->depthwise_kernel = depthwise;
     return testing::RunGraph(&graph, DetectFeatures(), 1, x, output.Pixels() * output.channels);

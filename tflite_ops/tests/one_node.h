@@ -28,7 +28,9 @@ inline Graph MakeGraph(const LayerShape& s, const FileLayer& file) {
   Graph graph;
   Node node;
   node.layer = DecodedLayer(s, file);
-  node.load = [integers = node.layer.integers] { return integers; };
+  node.load = [s, file, params = node.layer.params] {
+    return DecodeIntegers(s.kind, params, file.codes.data(), file.branch_scales.data());
+  };
   node.load_branches = [s, file] {
     Branches branches;
     const int64_t weights = DecodedLayer(s, file).params.WeightCount(s.kind);
