@@ -17,10 +17,10 @@
 namespace dbq {
 namespace {
 
-// With less than AVX2 the runtime's own kernels are faster than ours.
+// Without vectors the runtime's own kernels are faster than ours.
 bool TakesBuiltins(const Settings& settings) {
   if (settings.single_operators || settings.builtins == Settings::Builtins::kNone) return false;
-  return settings.builtins == Settings::Builtins::kAll || Has(settings.features, kAvx2);
+  return settings.builtins == Settings::Builtins::kAll || (settings.features & (kAvx2 | kNeon)) != 0;
 }
 
 struct NodeView {
