@@ -11,6 +11,7 @@ import functools
 import os
 import shlex
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
@@ -40,6 +41,7 @@ LINK_FLAGS = [
     # No C++ runtime is needed where the wheel is installed, and none of ours gets in the way of another's.
     "-static-libstdc++",
     "-static-libgcc",
+    "-Wl,--strip-debug",
     f"-Wl,--version-script={NATIVE / 'delegate' / 'exports.map'}",
 ]
 # Files that need more than the processor's baseline; chosen at run time.
@@ -102,17 +104,21 @@ class BuildDelegate(build_ext):
     def build_extension(self, ext: Extension) -> None:
         folder = Path(self.build_temp)
         folder.mkdir(parents=True, exist_ok=True)
-        objects = []
-        for source in ext.sources:
-            output = folder / (source.replace(os.sep, "_") + ".o")
-            _run([*compiler(), *COMPILE_FLAGS, *isa_flags(source), f"-I{NATIVE}", "-c", source, "-o", str(output)])
-            objects.append(str(output))
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            objects = list(pool.map(lambda source: self.compile_file(source, folder), ext.sources))
         output = Path(self.get_ext_fullpath(ext.name))
         output.parent.mkdir(parents=True, exist_ok=True)
         # Linked beside and moved: a running interpreter may have the old file mapped.
         partial = output.with_suffix(".part")
         _run([*compiler(), *objects, *LINK_FLAGS, "-o", str(partial)])
         partial.replace(output)
+
+    @staticmethod
+    def compile_file(source: str, folder: Path) -> str:
+        """Path of the object file."""
+        output = str(folder / (source.replace(os.sep, "_") + ".o"))
+        _run([*compiler(), *COMPILE_FLAGS, *isa_flags(source), f"-I{NATIVE}", "-c", source, "-o", output])
+        return output
 
 
 def _run(command: list[str], stdout: int | None = None) -> str:

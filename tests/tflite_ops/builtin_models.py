@@ -12,8 +12,6 @@ from ai_edge_litert import schema_py_generated as schema
 from tests.tflite_ops.packed_models import Case, ModelBuilder, coarse, int8_model
 
 OP, OPTIONS = schema.BuiltinOperator, schema.BuiltinOptions
-# Operators that the delegate leaves to the runtime: their rounding is not the same in all runtimes, or in all places.
-LEFT = {"x86_64": {"square"}, "aarch64": {"square", "hard_swish"}}
 
 
 @dataclass

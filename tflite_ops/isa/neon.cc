@@ -45,10 +45,28 @@ void MulVectorCodes(const MulParams& params, const uint8_t* a, const uint8_t* b,
   MulCodes(params, a + i, b + i, y + i, count - i);
 }
 
+// TBX leaves a byte alone whose index lies outside of its 64: four of them look up all 256.
+void LookUpVectorCodes(const uint8_t* x, const uint8_t* table, uint8_t* y, int64_t count) {
+  uint8x16x4_t part[4];
+  for (int i = 0; i < 4; ++i) {
+    for (int j = 0; j < 4; ++j) part[i].val[j] = vld1q_u8(table + 64 * i + 16 * j);
+  }
+  int64_t i = 0;
+  for (; i + 16 <= count; i += 16) {
+    const uint8x16_t index = vld1q_u8(x + i);
+    uint8x16_t found = vqtbl4q_u8(part[0], index);
+    found = vqtbx4q_u8(found, part[1], vsubq_u8(index, vdupq_n_u8(64)));
+    found = vqtbx4q_u8(found, part[2], vsubq_u8(index, vdupq_n_u8(128)));
+    found = vqtbx4q_u8(found, part[3], vsubq_u8(index, vdupq_n_u8(192)));
+    vst1q_u8(y + i, found);
+  }
+  LookUpCodes(x + i, table, y + i, count - i);
+}
+
 }  // namespace
 
-const CodeKernels codes_neon = {"codes_neon", kNeon,     AddCodes,   MulVectorCodes, SumCodes,
-                                MaximumCodes, FlipCodes, ClampCodes, LookUpCodes,    BlendCodes};
+const CodeKernels codes_neon = {"codes_neon", kNeon,     AddCodes,   MulVectorCodes,    SumCodes,
+                                MaximumCodes, FlipCodes, ClampCodes, LookUpVectorCodes, BlendCodes};
 
 }  // namespace dbq
 
