@@ -5,7 +5,8 @@
 Maven brings the published archives (org.tensorflow:tensorflow-lite). FOLDER gets their headers, classes.jar files and the
 library for x86_64. That is built for Android's C library, whose functions it names with versions of its own; glibc has
 the functions, but for the few in `NAMES`. So a copy of the library gets its versions taken away, and small libraries with
-Android's names stand beside it. Not for anything but tests. Needs mvn and a C compiler.
+Android's names stand beside it; LD_LIBRARY_PATH=FOLDER/linux LD_PRELOAD=liblog.so runs a program with them. Not for
+anything but tests. Needs mvn and a C compiler.
 """
 
 from __future__ import annotations
@@ -20,22 +21,37 @@ VERSION = "2.16.1"
 ARCHIVES = {"lite": "tensorflow-lite", "api": "tensorflow-lite-api"}
 LIBRARY = "libtensorflowlite_jni.so"
 ANDROID = ("libc.so", "libm.so", "libdl.so", "liblog.so")
-# Tags of the dynamic section that speak of versions of symbols.
-VERSIONS = (0x6FFFFFF0, 0x6FFFFFFC, 0x6FFFFFFD, 0x6FFFFFFE, 0x6FFFFFFF)
-IGNORED = 0x60000001  # a tag that no loader knows
+# What speaks of versions of symbols: tags of the dynamic section, for the loader; types of sections, for the linker.
+TAGS, IGNORED_TAG = (0x6FFFFFF0, 0x6FFFFFFC, 0x6FFFFFFD, 0x6FFFFFFE, 0x6FFFFFFF), 0x60000001
+TYPES, PLAIN_TYPE = (0x6FFFFFFD, 0x6FFFFFFE, 0x6FFFFFFF), 1
+# Headers that others include and that the archive lacks: types that are only pointed to.
+HEADERS = {
+    "core/async/c/types.h": "typedef struct TfLiteAsyncKernel TfLiteAsyncKernel;\n",
+    "core/c/registration_external.h": "typedef struct TfLiteRegistrationExternal TfLiteRegistrationExternal;\n",
+}
 NAMES = r"""
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+int __vfprintf_chk(FILE* f, int flag, const char* format, va_list arguments);
 int* __errno(void) { return &errno; }
-char __sF[3 * 152];
+char __sF[3 * 152];  // stdin, stdout and stderr, which it prints to
+static FILE* file(FILE* f) { return (char*)f >= __sF && (char*)f < __sF + sizeof(__sF) ? stderr : f; }
+int vfprintf(FILE* f, const char* format, va_list arguments) { return __vfprintf_chk(file(f), 0, format, arguments); }
+int fprintf(FILE* f, const char* format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  int result = vfprintf(f, format, arguments);
+  va_end(arguments);
+  return result;
+}
+int fputc(int c, FILE* f) { return putc(c, file(f)); }
 size_t __strlen_chk(const char* s, size_t n) { (void)n; return strlen(s); }
 int __system_property_get(const char* name, char* value) { (void)name; value[0] = 0; return 0; }
 void android_set_abort_message(const char* message) { fprintf(stderr, "%s\n", message); }
 int __android_log_vprint(int level, const char* tag, const char* format, va_list arguments) {
-  (void)level;
-  fprintf(stderr, "%s: ", tag);
+  (void)level, fprintf(stderr, "%s: ", tag);
   vfprintf(stderr, format, arguments);
   return fputc('\n', stderr);
 }
@@ -67,15 +83,18 @@ def unpack(archive: Path, folder: Path) -> None:
 
 
 def without_versions(library: bytes) -> bytes:
-    """A 64-bit ELF file whose loader looks symbols up by their names alone."""
+    """A 64-bit ELF file whose symbols are looked up by their names alone."""
     data = bytearray(library)
-    (table,) = struct.unpack_from("<Q", data, 0x20)
-    size, count = struct.unpack_from("<HH", data, 0x36)
-    headers = [struct.unpack_from("<IIQQQQ", data, table + i * size) for i in range(count)]
+    segments, sections = struct.unpack_from("<QQ", data, 0x20)
+    segment_size, segment_count, section_size, section_count = struct.unpack_from("<HHHH", data, 0x36)
+    for at in range(sections, sections + section_size * section_count, section_size):
+        if struct.unpack_from("<I", data, at + 4)[0] in TYPES:
+            struct.pack_into("<I", data, at + 4, PLAIN_TYPE)
+    headers = [struct.unpack_from("<IIQQQQ", data, segments + i * segment_size) for i in range(segment_count)]
     start, length = next((h[2], h[5]) for h in headers if h[0] == 2)  # PT_DYNAMIC
-    for offset in range(start, start + length, 16):
-        if struct.unpack_from("<Q", data, offset)[0] in VERSIONS:
-            struct.pack_into("<Q", data, offset, IGNORED)
+    for at in range(start, start + length, 16):
+        if struct.unpack_from("<Q", data, at)[0] in TAGS:
+            struct.pack_into("<Q", data, at, IGNORED_TAG)
     return bytes(data)
 
 
@@ -84,6 +103,10 @@ def main(name: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for part, artifact in ARCHIVES.items():
         unpack(fetch(artifact, folder), folder / part)
+    for header, text in HEADERS.items():
+        path = folder / "lite" / "headers" / "tensorflow" / "lite" / header
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
     libraries = folder / "linux"
     libraries.mkdir(exist_ok=True)
     library = folder / "lite" / "jni" / "x86_64" / LIBRARY
