@@ -28,7 +28,7 @@ for processor in cortex-a53 cortex-a72 cortex-a76 max; do
   echo "$processor"
   "$root/tools/arm_python.sh" "$arm" "$processor" arm_check.py networks
   "$root/tools/arm_python.sh" "$arm" "$processor" tests/tflite_ops/builtin_worker.py \
-    "$work/arm/keras_dbq/libdbq_delegate.so" litert 45 >pins.json
+    "$work/arm/keras_dbq/libdbq_delegate.so" litert 30 >pins.json
   "$python" tests/tflite_ops/builtin_report.py aarch64 pins.json
 done
 # The command needs no TensorFlow either, for what it does with files.

@@ -23,6 +23,15 @@ bool TakesBuiltins(const Settings& settings) {
   return settings.builtins == Settings::Builtins::kAll || (settings.features & (kAvx2 | kNeon)) != 0;
 }
 
+// On Arm the runtime has faster kernels for some: average pools, and depthwise convolutions of so few channels that ours
+// have no vectors for them.
+bool IsFaster(const Settings& settings, int32_t code, const Node& node) {
+  if (settings.builtins == Settings::Builtins::kAll || !Has(settings.features, kNeon)) return true;
+  constexpr int kFewChannels = 8;
+  if (code == tflite::kDepthwiseConv2d) return node.layer.params.out_channels >= kFewChannels;
+  return code != tflite::kAveragePool2d;
+}
+
 struct NodeView {
   tflite::Node* node = nullptr;
   tflite::Registration* registration = nullptr;
@@ -40,7 +49,8 @@ bool IsOurs(const tflite::Context* context, const NodeView& view, const Settings
   const int32_t code = view.registration->builtin_code;
   if (!TakesBuiltins(settings) || code == tflite::kCast || code == tflite::kGather) return false;
   Graph graph;
-  return Importer(context, &graph).Add(*view.node, *view.registration).ok();
+  return Importer(context, &graph).Add(*view.node, *view.registration).ok() &&
+         IsFaster(settings, code, graph.nodes.front());
 }
 
 bool IsOurs(tflite::Context* context, const TableChain& chain) {
