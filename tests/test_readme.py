@@ -16,7 +16,7 @@ from tests.conftest import REPOSITORY
 
 DOCUMENTS = sorted(
     str(path.relative_to(REPOSITORY))
-    for pattern in ("*.md", "docs/*.md", "examples/*/README.md", "tflite_ops/README.md")
+    for pattern in ("*.md", "docs/*.md", "examples/*/README.md", "tflite_ops/README.md", "tflite_ops/*/README.md")
     for path in REPOSITORY.glob(pattern)
 )
 # What a block takes for given, by document and number of the block; the text around it says the same.

@@ -1,6 +1,6 @@
 """Random input codes for the small files of tests/golden, and what the stock interpreter answers to their int8 twins.
 
-    python tools/golden_codes.py FOLDER      # NAME_packed.tflite, NAME_int8.tflite, NAME.in, NAME.out
+python tools/golden_codes.py FOLDER      # NAME_packed.tflite, NAME_int8.tflite, NAME.in, NAME.out
 """
 
 import shutil

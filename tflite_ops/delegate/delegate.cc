@@ -23,8 +23,8 @@ bool TakesBuiltins(const Settings& settings) {
   return settings.builtins == Settings::Builtins::kAll || (settings.features & (kAvx2 | kNeon)) != 0;
 }
 
-// On Arm the runtime has faster kernels for some: average pools, and depthwise convolutions of so few channels that ours
-// have no vectors for them.
+// On Arm the runtime has faster kernels for some: average pools, and depthwise convolutions of so few channels that
+// ours have no vectors for them.
 bool IsFaster(const Settings& settings, int32_t code, const Node& node) {
   if (settings.builtins == Settings::Builtins::kAll || !Has(settings.features, kNeon)) return true;
   constexpr int kFewChannels = 8;

@@ -38,7 +38,8 @@ int main(int count, char** arguments) {
   void* library = arguments[2][0] == '-' ? nullptr : Require(dlopen(arguments[2], RTLD_NOW), "no such delegate");
   TfLiteDelegate* delegate = nullptr;
   if (library != nullptr) {
-    const auto create = reinterpret_cast<Create>(Require(dlsym(library, "tflite_plugin_create_delegate"), "no delegate"));
+    const auto create =
+        reinterpret_cast<Create>(Require(dlsym(library, "tflite_plugin_create_delegate"), "no delegate"));
     delegate = Require(create(nullptr, nullptr, 0, Fail), "the delegate was not created");
     TfLiteInterpreterOptionsAddDelegate(options, delegate);
   }
