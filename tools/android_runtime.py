@@ -4,9 +4,9 @@
 
 Maven brings the published archives (org.tensorflow:tensorflow-lite). FOLDER gets their headers, classes.jar files and
 the library for x86_64. That is built for Android's C library, whose functions it names with versions of its own; glibc
-has the functions, but for the few in `NAMES`. So a copy of the library gets its versions taken away, and small libraries
-with Android's names stand beside it: LD_LIBRARY_PATH=FOLDER/linux LD_PRELOAD=liblog.so runs a program with them. Not for
-anything but tests. Needs mvn and gcc.
+has the functions, but for the few in `NAMES`. So a copy of the library gets its versions taken away, and small files
+with Android's names stand beside it: LD_LIBRARY_PATH=FOLDER/linux LD_PRELOAD=liblog.so runs a program with them. Not
+for anything but tests. Needs mvn and gcc.
 """
 
 from __future__ import annotations
