@@ -10,7 +10,7 @@ SOURCES := setup.py pyproject.toml $(shell find keras_dbq -name '*.py') \
            $(shell find tflite_ops -name 'build*' -prune -o \( -name '*.cc' -o -name '*.h' -o -name '*.map' -o -name '*.inc' \) -print)
 CXX_FILES := $(shell find tflite_ops -name 'build*' -prune -o \( -name '*.cc' -o -name '*.h' \) -print)
 
-.PHONY: demo test test-slow lint docs test-cpp test-tsan test-arm wheel-test clean
+.PHONY: demo test test-slow lint docs test-cpp test-tsan test-arm wheels test-wheels test-android clean
 
 demo: $(VENV)/.examples
 	$(BIN)/python examples/demo/main.py --out out/demo $(ARGS)
@@ -55,8 +55,17 @@ test-arm:
 	  qemu-aarch64 -cpu $$cpu $(BUILD)-arm/requantize_test || exit 1; \
 	done
 
-wheel-test:
-	PYTHON="$(PYTHON)" tools/wheel_test.sh
+# keras_dbq-*.whl for x86_64 and aarch64, glibc 2.17 and later, in dist/.
+wheels:
+	PYTHON="$(PYTHON)" tools/wheels.sh dist
+
+# Both installed and used: here, and with Debian's Python for Arm under qemu.
+test-wheels: wheels
+	PYTHON="$(PYTHON)" tools/wheel_test.sh dist out/arm-root
+
+# The C++ example and the Android library on the published TensorFlow Lite for Android.
+test-android: $(VENV)/.dev
+	tools/android_test.sh $(BIN)/python out/android
 
 $(VENV)/.examples: $(SOURCES) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check ".[examples]"
@@ -70,4 +79,4 @@ $(BIN)/python:
 	PYTHON="$(PYTHON)" tools/make_venv.sh $(VENV)
 
 clean:
-	rm -rf $(VENV) $(BUILD)-sanitize $(BUILD)-threads $(BUILD)-arm build dist out *.egg-info
+	rm -rf $(VENV) .venv-wheels $(BUILD)-sanitize $(BUILD)-threads $(BUILD)-arm build dist out *.egg-info

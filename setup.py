@@ -1,14 +1,17 @@
 """Builds keras_dbq with its delegate: `pip install .` needs g++ and nothing else.
 
 The shared object is plain C ABI (no Python in it), so one wheel serves every Python 3 of a platform. Sources and flags
-follow tflite_ops/CMakeLists.txt, which builds the tests as well.
+follow tflite_ops/CMakeLists.txt, which builds the tests as well. $CXX is another compiler, with its first flags if need
+be; its target decides the flags and the wheel's tag, so CXX=aarch64-linux-gnu-g++ makes a wheel for aarch64.
 """
 
 from __future__ import annotations
 
+import functools
 import os
-import platform
+import shlex
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
@@ -38,6 +41,7 @@ LINK_FLAGS = [
     # No C++ runtime is needed where the wheel is installed, and none of ours gets in the way of another's.
     "-static-libstdc++",
     "-static-libgcc",
+    "-Wl,--strip-debug",
     f"-Wl,--version-script={NATIVE / 'delegate' / 'exports.map'}",
 ]
 # Files that need more than the processor's baseline; chosen at run time.
@@ -60,7 +64,7 @@ ARM_FLAGS = {
     "neon_dot_gemm.cc": ["-march=armv8.2-a+dotprod"],
     "neon_i8mm_gemm.cc": ["-march=armv8.2-a+dotprod+i8mm"],
 }
-# By platform.machine(). A file of another processor compiles to nothing.
+# By the compiler's target. A file of another processor compiles to nothing.
 FLAGS_OF_MACHINE = {"x86_64": X86_FLAGS, "AMD64": X86_FLAGS, "aarch64": ARM_FLAGS, "arm64": ARM_FLAGS}
 
 EXAMPLES = ["pillow", "scikit-learn", "tensorboard"]
@@ -83,9 +87,20 @@ def sources() -> list[str]:
     return [str(f.relative_to(ROOT)) for f in files if f.name != "abi_check.cc"]
 
 
+def compiler() -> list[str]:
+    """The C++ compiler's command: $CXX, or g++."""
+    return shlex.split(os.environ.get("CXX", "g++"))
+
+
+@functools.cache
+def target() -> list[str]:
+    """What the compiler makes code for: processor, ..., system, C library."""
+    return _run([*compiler(), "-dumpmachine"], stdout=subprocess.PIPE).strip().split("-")
+
+
 def isa_flags(source: str) -> list[str]:
     """Extra machine flags of one file."""
-    return FLAGS_OF_MACHINE.get(platform.machine(), {}).get(Path(source).name, [])
+    return FLAGS_OF_MACHINE.get(target()[0], {}).get(Path(source).name, [])
 
 
 class BuildDelegate(build_ext):
@@ -95,26 +110,30 @@ class BuildDelegate(build_ext):
         return str(Path(*fullname.split("."))) + ".so"
 
     def build_extension(self, ext: Extension) -> None:
-        compiler = os.environ.get("CXX", "g++")
         folder = Path(self.build_temp)
         folder.mkdir(parents=True, exist_ok=True)
-        objects = []
-        for source in ext.sources:
-            target = folder / (source.replace(os.sep, "_") + ".o")
-            _run([compiler, *COMPILE_FLAGS, *isa_flags(source), f"-I{NATIVE}", "-c", source, "-o", str(target)])
-            objects.append(str(target))
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            objects = list(pool.map(lambda source: self.compile_file(source, folder), ext.sources))
         output = Path(self.get_ext_fullpath(ext.name))
         output.parent.mkdir(parents=True, exist_ok=True)
         # Linked beside and moved: a running interpreter may have the old file mapped.
         partial = output.with_suffix(".part")
-        _run([compiler, *objects, *LINK_FLAGS, "-o", str(partial)])
+        _run([*compiler(), *objects, *LINK_FLAGS, "-o", str(partial)])
         partial.replace(output)
 
+    @staticmethod
+    def compile_file(source: str, folder: Path) -> str:
+        """Path of the object file."""
+        output = str(folder / (source.replace(os.sep, "_") + ".o"))
+        _run([*compiler(), *COMPILE_FLAGS, *isa_flags(source), f"-I{NATIVE}", "-c", source, "-o", output])
+        return output
 
-def _run(command: list[str]) -> None:
+
+def _run(command: list[str], stdout: int | None = None) -> str:
+    """What the command prints, where `stdout` asks for it."""
     print(" ".join(command), flush=True)
     try:
-        subprocess.run(command, check=True, cwd=ROOT)
+        return subprocess.run(command, check=True, cwd=ROOT, stdout=stdout, text=True).stdout
     except FileNotFoundError:
         raise SystemExit(
             f"setup.py: expected the C++ compiler {command[0]!r}, got none; install g++ or set CXX"
@@ -125,7 +144,9 @@ class PlatformWheel(bdist_wheel):
     """Tags the wheel py3-none-<platform>: it holds machine code, but none for one version of Python."""
 
     def get_tag(self) -> tuple[str, str, str]:
-        return "py3", "none", super().get_tag()[2]
+        own = super().get_tag()[2]
+        is_cross = "linux" in target() and not own.endswith(target()[0]) and not self.plat_name_supplied
+        return "py3", "none", f"linux_{target()[0]}" if is_cross else own
 
 
 setup(

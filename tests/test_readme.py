@@ -18,7 +18,7 @@ from tests.conftest import REPOSITORY
 
 DOCUMENTS = sorted(
     str(path.relative_to(REPOSITORY))
-    for pattern in ("*.md", "docs/**/*.md", "examples/*/README.md", "tflite_ops/README.md")
+    for pattern in ("*.md", "docs/**/*.md", "examples/*/README.md", "tflite_ops/README.md", "tflite_ops/*/README.md")
     for path in REPOSITORY.glob(pattern)
 )
 

@@ -17,3 +17,10 @@ def test_levels_by_their_codes():
     names, shares = staircases.level_shares(codes)
     assert names == ["--", "-0", "-+", "0-", "00", "0+", "+-", "+0", "++"]
     np.testing.assert_array_equal(shares, [0, 0.25, 0, 0, 0.25, 0.25, 0, 0, 0.25])
+
+
+def test_levels_behind_infinite_thresholds_are_left_out():
+    thresholds = np.array([-np.inf, -np.inf, -np.inf, -0.5, 0.5, np.inf, np.inf, np.inf])
+    x, y = staircases.staircase(np.array([3.0, 1.0]), thresholds)
+    np.testing.assert_array_equal(x, [-6, -0.5, -0.5, 0.5, 0.5, 6])
+    np.testing.assert_array_equal(y, [-1, -1, 0, 0, 1, 1])

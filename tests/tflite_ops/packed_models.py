@@ -48,6 +48,8 @@ class Case:
     input_zero_point: int = -3
     output_zero_point: int = 5
     keep_num_dims: bool = False
+    per_tensor: bool = False  # one scale for all channels
+    scale_bits: int | None = None  # of every scale's mantissa: few make sums that stand on a tie frequent
     seed: int = 0
 
     @property
@@ -93,6 +95,14 @@ class Tensors:
     output_scale: np.float32
 
 
+def coarse(scale: np.ndarray, bits: int | None) -> np.ndarray:
+    """float32 scales with mantissas of so many bits; with one they are powers of two."""
+    if bits is None:
+        return np.asarray(scale, np.float32)
+    mantissa, exponent = np.frexp(scale)
+    return np.ldexp(np.round(np.ldexp(mantissa, bits)), exponent - bits).astype(np.float32)
+
+
 def random_tensors(case: Case) -> Tensors:
     """Weights with about a third zeros; the output scale is such that outputs fill, and pass, the int8 range."""
     rng = np.random.default_rng(case.seed)
@@ -104,10 +114,12 @@ def random_tensors(case: Case) -> Tensors:
     integers = sum(trits[b].astype(int) * branch_scales[b].reshape(shape) for b in range(case.branches))
     depth = integers.size // case.out_channels
     spread = np.sqrt(depth) * 74.0 * max(1.0, float(np.std(integers)))  # of the accumulator
-    weight_scale = (0.01 * rng.uniform(0.5, 1.5, case.out_channels)).astype(np.float32)
+    weight_scale = coarse(0.01 * rng.uniform(0.5, 1.5, case.out_channels), case.scale_bits)
+    if case.per_tensor:
+        weight_scale[:] = weight_scale[0]
     bias = rng.integers(-int(spread), int(spread) + 1, case.out_channels).astype(np.int32)
-    input_scale = np.float32(0.04)
-    output_scale = np.float32(0.04 * 0.01 * spread / 60.0)
+    input_scale = np.float32(coarse(np.float64(0.04), case.scale_bits))
+    output_scale = np.float32(coarse(np.float64(0.04 * 0.01 * spread / 60.0), case.scale_bits))
     return Tensors(trits, branch_scales, integers.astype(np.int8), weight_scale, bias, input_scale, output_scale)
 
 
@@ -242,14 +254,13 @@ def packed_model(case: Case, arrays: dict[str, np.ndarray] | None = None) -> byt
 
 
 def int8_model(case: Case) -> bytes:
-    """The stock operator with the same integers, per channel."""
+    """The stock operator with the same integers."""
     builder = ModelBuilder()
     t = random_tensors(case)
     x, y = _activation_tensors(builder, case, t)
-    weights = builder.tensor(
-        "weights", case.weight_shape, data=t.integers, scale=t.weight_scale, axis=case.channel_axis
-    )
-    bias = builder.tensor("bias", t.bias.shape, "int32", t.bias, scale=t.input_scale * t.weight_scale)
+    scale = t.weight_scale[:1] if case.per_tensor else t.weight_scale
+    weights = builder.tensor("weights", case.weight_shape, data=t.integers, scale=scale, axis=case.channel_axis)
+    bias = builder.tensor("bias", t.bias.shape, "int32", t.bias, scale=t.input_scale * scale)
     operator = builder.operator(BUILTINS[case.kind], [x, weights, bias], [y])
     operator.builtinOptionsType, operator.builtinOptions = _options(case)
     return builder.bytes()

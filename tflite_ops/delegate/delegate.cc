@@ -18,10 +18,19 @@
 namespace dbq {
 namespace {
 
-// With less than AVX2 the runtime's own kernels are faster than ours.
+// Without vectors the runtime's own kernels are faster than ours.
 bool TakesBuiltins(const Settings& settings) {
   if (settings.single_operators || settings.builtins == Settings::Builtins::kNone) return false;
-  return settings.builtins == Settings::Builtins::kAll || Has(settings.features, kAvx2);
+  return settings.builtins == Settings::Builtins::kAll || (settings.features & (kAvx2 | kNeon)) != 0;
+}
+
+// On Arm the runtime has faster kernels for some: average pools, and depthwise convolutions of so few channels that
+// ours have no vectors for them.
+bool IsFaster(const Settings& settings, int32_t code, const Node& node) {
+  if (settings.builtins == Settings::Builtins::kAll || !Has(settings.features, kNeon)) return true;
+  constexpr int kFewChannels = 8;
+  if (code == tflite::kDepthwiseConv2d) return node.layer.params.out_channels >= kFewChannels;
+  return code != tflite::kAveragePool2d;
 }
 
 struct NodeView {
@@ -34,14 +43,17 @@ tflite::Status GetNode(tflite::Context* context, int index, NodeView* view) {
   return context->GetNodeAndRegistration(context, index, &view->node, &view->registration);
 }
 
-// A builtin node that is ours becomes one of the importer's graph.
-bool IsOurs(const NodeView& view, const Settings& settings, Importer* importer) {
+// A builtin node that is ours becomes the last one of the importer's graph.
+bool IsOurs(const NodeView& view, const Settings& settings, Importer* importer, Graph* graph) {
   OpKind kind;
   // A damaged packed operator is ours, too: nobody else could say what is wrong with it.
   if (IsPacked(*view.registration, &kind)) return true;
   const int32_t code = view.registration->builtin_code;
   if (!TakesBuiltins(settings) || code == tflite::kCast || code == tflite::kGather) return false;
-  return importer->Add(*view.node, *view.registration).ok();
+  if (!importer->Add(*view.node, *view.registration).ok()) return false;
+  if (IsFaster(settings, code, graph->nodes.back())) return true;
+  graph->nodes.pop_back();
+  return false;
 }
 
 bool IsOurs(tflite::Context* context, const TableChain& chain) {
@@ -134,7 +146,7 @@ tflite::Status FindNodes(tflite::Context* context, const Settings& settings, std
     const int32_t code = view.registration->builtin_code;
     has_tables = has_tables || code == tflite::kGather;
     has_conversions = has_conversions || code == tflite::kQuantize || code == tflite::kDequantize;
-    if (!IsOurs(view, settings, &importer)) continue;
+    if (!IsOurs(view, settings, &importer, &graph)) continue;
     found->push_back(index);
     if (!graph.nodes.empty()) ready->Keep(index, std::move(graph.nodes.back())), graph.nodes.pop_back();
   }

@@ -16,7 +16,7 @@ extern "C" {
 //     most that kernels may use; the environment variable KERAS_DBQ_ISA lowers it further.
 //   "partition" = "graph" (default), or "op": packed operators only, each on its own, so that the runtime sees every
 //     activation.
-//   "builtins" = "faster" (default: builtin int8 operators where our kernels are faster than the runtime's), "all" that
+//   "builtins" = "faster" (default: builtin int8 operators where we have kernels for the processor), "all" that
 //     are known to give the runtime's own bytes, or "none".
 //   "profile" = a file, to which every partition adds its memory and the time of its steps when its interpreter ends.
 // Returns null after calling report_error (may be null) for an option that is unknown or an instruction set that this

@@ -11,6 +11,12 @@
 
 #define DBQ_INLINE static inline __attribute__((always_inline))
 #define DBQ_UNROLL _Pragma("GCC unroll 32")
+// Where clang may choose memory for an operand it always does, and stores the register first.
+#if defined(__clang__)
+#define DBQ_OR_MEMORY
+#else
+#define DBQ_OR_MEMORY "m"
+#endif
 
 namespace dbq {
 namespace {
@@ -32,14 +38,14 @@ DBQ_INLINE Int Broadcast(const void* p) {
 // intrinsics in every step of an unrolled loop.
 DBQ_INLINE Int AddBytes(Int sum, Int x, Int w) {
   Int product;
-  asm("vpmaddubsw %3, %2, %1\n\tvpaddw %1, %0, %0" : "+x"(sum), "=&x"(product) : "x"(x), "xm"(w));
+  asm("vpmaddubsw %3, %2, %1\n\tvpaddw %1, %0, %0" : "+x"(sum), "=&x"(product) : "x"(x), "x" DBQ_OR_MEMORY(w));
   return sum;
 }
 
 // sum (int32) += int16 x * int16 w, two neighbours together.
 DBQ_INLINE Int AddWords(Int sum, Int x, Int w) {
   Int product;
-  asm("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+x"(sum), "=&x"(product) : "x"(x), "xm"(w));
+  asm("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+x"(sum), "=&x"(product) : "x"(x), "x" DBQ_OR_MEMORY(w));
   return sum;
 }
 

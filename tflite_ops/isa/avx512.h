@@ -11,6 +11,12 @@
 
 #define DBQ_INLINE static inline __attribute__((always_inline))
 #define DBQ_UNROLL _Pragma("GCC unroll 32")
+// Where clang may choose memory for an operand it always does, and stores the register first.
+#if defined(__clang__)
+#define DBQ_OR_MEMORY
+#else
+#define DBQ_OR_MEMORY "m"
+#endif
 
 namespace dbq {
 namespace {
@@ -30,7 +36,7 @@ DBQ_INLINE Int Broadcast(const void* p) {
 
 // Assembly, because GCC 12 spills the accumulators of the intrinsic in every step of an unrolled loop.
 DBQ_INLINE Int Dot(Int sum, Int x, Int w) {
-  asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "vm"(w));
+  asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v" DBQ_OR_MEMORY(w));
   return sum;
 }
 

@@ -10,7 +10,7 @@ namespace {
 
 // Assembly, because GCC 12 spills the accumulators of the intrinsic in every step of an unrolled loop.
 DBQ_INLINE Int Dot(Int sum, Int x, Int w) {
-  asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(x), "xm"(w));
+  asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(x), "x" DBQ_OR_MEMORY(w));
   return sum;
 }
 

@@ -23,6 +23,31 @@ constexpr float kRound = 12582912.0f;
   }
 }
 
+#if defined(__aarch64__)
+// A positive float32 is mantissa * 2^-shift, the mantissa of 24 bits.
+struct MulFactor {
+  int32_t mantissa, shift;
+  explicit MulFactor(float scale) {
+    uint32_t bits;
+    __builtin_memcpy(&bits, &scale, sizeof(bits));
+    mantissa = static_cast<int32_t>((bits & 0x7FFFFF) | 0x800000);
+    shift = 127 + 23 - static_cast<int32_t>(bits >> 23);
+  }
+};
+
+[[maybe_unused]] void MulCodes(const MulParams& params, const uint8_t* __restrict a, const uint8_t* __restrict b,
+                               uint8_t* __restrict y, int64_t count) {
+  const MulParams p = params;
+  const MulFactor factor(p.scale);
+  const int32_t low = static_cast<int32_t>(p.stage.low), high = static_cast<int32_t>(p.stage.high);
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t product = int64_t{factor.mantissa} * ((a[i] - p.zero_a) * (b[i] - p.zero_b));
+    int32_t code = static_cast<int32_t>((product + (INT64_C(1) << (factor.shift - 1))) >> factor.shift);
+    code = code < low ? low : code;
+    y[i] = static_cast<uint8_t>((code > high ? high : code) + p.stage.zero_point);
+  }
+}
+#else
 [[maybe_unused]] void MulCodes(const MulParams& params, const uint8_t* __restrict a, const uint8_t* __restrict b,
                                uint8_t* __restrict y, int64_t count) {
   const MulParams p = params;
@@ -33,6 +58,7 @@ constexpr float kRound = 12582912.0f;
     y[i] = static_cast<uint8_t>(static_cast<int32_t>((scaled + kRound) - kRound) + p.stage.zero_point);
   }
 }
+#endif
 
 // Some channels at a time, whose sums stay in registers; uint16 holds 257 codes.
 void SumCodes(const uint8_t* __restrict x, int64_t pixels, int32_t* __restrict sums, int64_t count) {

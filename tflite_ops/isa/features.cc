@@ -37,26 +37,42 @@ constexpr Named kNames[] = {{"auto", kScalar, kEverything},
 #endif
 
 #if defined(__x86_64__)
-bool HasAvx512Vnni() {
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-         __builtin_cpu_supports("avx512vnni");
+// Not __builtin_cpu_supports: it answers no where clang's own runtime library is linked, as zig links it.
+struct Cpuid {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  explicit Cpuid(unsigned leaf, unsigned part = 0) { __get_cpuid_count(leaf, part, &a, &b, &c, &d); }
+};
+
+constexpr bool AllOf(unsigned bits, unsigned needed) { return (bits & needed) == needed; }
+constexpr unsigned Bit(int index) { return 1u << index; }
+
+// Whether the operating system saves these registers.
+bool AreSaved(unsigned state) {
+  if (!AllOf(Cpuid(1).c, Bit(27))) return false;  // OSXSAVE: XGETBV may be used
+  unsigned low = 0, high = 0;
+  __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return AllOf(low, state);
 }
 
-bool HasAvxVnni() {
-  constexpr unsigned kBit = 1u << 4;
-  unsigned a = 0, b = 0, c = 0, d = 0;
-  return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & kBit) != 0;
+constexpr unsigned kYmmState = 0x6, kZmmState = 0xE6;
+
+bool HasAvx2() { return AreSaved(kYmmState) && AllOf(Cpuid(7).b, Bit(5)); }
+
+bool HasAvx512Vnni() {
+  constexpr unsigned kF = Bit(16), kDq = Bit(17), kBw = Bit(30), kVl = Bit(31), kVnni = Bit(11);
+  const Cpuid seven(7);
+  return AreSaved(kZmmState) && AllOf(seven.b, kF | kDq | kBw | kVl) && AllOf(seven.c, kVnni);
 }
+
+bool HasAvx512Vbmi() { return AllOf(Cpuid(7).c, Bit(1)); }
+
+bool HasAvxVnni() { return AllOf(Cpuid(7, 1).a, Bit(4)); }
 
 // A process has to ask Linux for the tile registers; the answer holds for its threads and children.
 bool HasAmxInt8() {
 #if defined(__linux__)
   constexpr long kRequestPermission = 0x1023, kTileData = 18;
-  unsigned a = 0, b = 0, c = 0, d = 0;
-  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
-  constexpr unsigned kTile = 1u << 24, kInt8 = 1u << 25;
-  if ((d & kTile) == 0 || (d & kInt8) == 0) return false;
+  if (!AllOf(Cpuid(7).d, Bit(24) | Bit(25))) return false;
   return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 #else
   return false;
@@ -65,10 +81,10 @@ bool HasAmxInt8() {
 
 Features Detect() {
   Features found = kScalar;
-  if (__builtin_cpu_supports("avx2")) found |= kAvx2;
+  if (HasAvx2()) found |= kAvx2;
   if (Has(found, kAvx2) && HasAvxVnni()) found |= kAvxVnni;
   if (HasAvx512Vnni()) found |= kAvx512Vnni;
-  if (Has(found, kAvx512Vnni) && __builtin_cpu_supports("avx512vbmi")) found |= kAvx512Vbmi;
+  if (Has(found, kAvx512Vnni) && HasAvx512Vbmi()) found |= kAvx512Vbmi;
   if (Has(found, kAvx512Vnni) && HasAmxInt8()) found |= kAmxInt8;
   return found;
 }

@@ -138,7 +138,8 @@ struct AddParams {
   int32_t zero_point, low, high;
 };
 
-// y = clamp(rne((a - zero_a) * (b - zero_b) * scale) + zero_point)
+// y = clamp(rne(float((a - zero_a) * (b - zero_b)) * scale) + zero_point); on Arm, where XNNPACK multiplies integers,
+// the exact product, ties up. scale: 2^-16 .. 2^8.
 struct MulParams {
   int32_t zero_a, zero_b;
   float scale;

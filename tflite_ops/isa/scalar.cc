@@ -38,7 +38,10 @@ void RunGemm(const GemmTask& task) {
   }
 }
 
-double DepthwiseCost(const DepthwiseShape& s) { return 2.0 * static_cast<double>(s.Taps() * s.channels); }
+// With what surrounds the taps of an output, which for a single tap is most of it.
+double DepthwiseCost(const DepthwiseShape& s) {
+  return (2.0 * static_cast<double>(s.Taps()) + 4.0) * static_cast<double>(s.channels);
+}
 
 void PackDepthwise(const DepthwiseWeights& weights, PackedDepthwise* packed) { CopyDepthwise(weights, packed); }
 
