@@ -3,58 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tests.tflite_ops.packed_models import Case, ModelBuilder, coarse, int8_model
+from tests.tflite_ops.packed_models import Case, coarse, int8_model
+from tests.tflite_ops.random_model import Example, RandomModel
 
 OP, OPTIONS = schema.BuiltinOperator, schema.BuiltinOptions
 
 
-@dataclass
-class Example:
-    """A file and an array for each of its inputs, of codes or float32."""
-
-    content: bytes
-    inputs: list[np.ndarray]
-
-
-def scale_bits(seed: int) -> int | None:
-    """Of the scales' mantissas: any, one (powers of two) or four. The last two put many results on a tie."""
-    return (None, 1, 4)[seed % 3]
-
-
-class _Random:
-    """What every example needs: scales, zero points, codes."""
-
-    def __init__(self, seed: int) -> None:
-        self.rng = np.random.default_rng(seed)
-        self.scale_bits = scale_bits(seed)
-        self.builder = ModelBuilder()
-
-    def int(self, low: int, high: int) -> int:
-        return int(self.rng.integers(low, high + 1))
-
-    def quantization(self) -> tuple[np.float32, np.ndarray]:
-        return np.float32(coarse(self.rng.uniform(0.01, 0.1), self.scale_bits)), np.array([self.int(-128, 127)])
-
-    def tensor(self, name: str, shape: tuple[int, ...], quantization: tuple[np.float32, np.ndarray]) -> int:
-        return self.builder.tensor(name, shape, scale=quantization[0], zero_point=quantization[1])
-
-    def image(self) -> tuple[int, int, int, int]:
-        return (self.int(1, 2), self.int(1, 9), self.int(1, 9), self.int(1, 70))
-
-    def finish(self, inputs: list[int], output: int, shapes: list[tuple[int, ...]]) -> Example:
-        self.builder.graph.inputs, self.builder.graph.outputs = inputs, [output]
-        codes = [self.rng.integers(-128, 128, shape).astype(np.int8) for shape in shapes]
-        return Example(self.builder.bytes(), codes)
-
-
 def _conv_case(seed: int, kind: str) -> Case:
-    r = _Random(seed)
+    r = RandomModel(seed)
     kernel, stride = (r.int(1, 5), r.int(1, 5)), (r.int(1, 3), r.int(1, 3))
     dilation = (r.int(1, 2), r.int(1, 2)) if stride == (1, 1) else (1, 1)
     multiplier = r.int(1, 3) if kind == "depthwise_conv2d" else 0
@@ -92,7 +53,7 @@ def depthwise(seed: int) -> Example:
 
 
 def fully_connected(seed: int) -> Example:
-    r = _Random(seed)
+    r = RandomModel(seed)
     return _layer(
         Case(
             "fully_connected",
@@ -111,7 +72,7 @@ def fully_connected(seed: int) -> Example:
 
 def grouped(seed: int) -> Example:
     """CONV_2D whose input has several times the weights' channels."""
-    r = _Random(seed)
+    r = RandomModel(seed)
     groups, inner, outer = r.int(2, 4), r.int(1, 9), r.int(1, 9)
     size, kernel = r.int(4, 9), r.int(1, 3)
     (sx, zx), (_, zy) = r.quantization(), r.quantization()
@@ -131,7 +92,7 @@ def grouped(seed: int) -> Example:
 
 
 def _elementwise(seed: int, code: int, kind: int, options: object) -> Example:
-    r = _Random(seed)
+    r = RandomModel(seed)
     shape = r.image() if r.int(0, 3) else r.image()[2:]
     a, b, y = (r.tensor(n, shape, r.quantization()) for n in "aby")
     options.fusedActivationFunction = r.int(0, 3)  # type: ignore[attr-defined]
@@ -150,7 +111,7 @@ def mul(seed: int) -> Example:
 
 def mean(seed: int) -> Example:
     """Where a mean can lie on a tie, runtimes round it differently, and the delegate leaves the operator alone."""
-    r = _Random(seed)
+    r = RandomModel(seed)
     n, h, w, c = r.image()
     x, y_quantization = r.tensor("x", (n, h, w, c), r.quantization()), r.quantization()
     axes = np.array([1, 2] if r.int(0, 1) else [2, 1], np.int32)
@@ -163,7 +124,7 @@ def mean(seed: int) -> Example:
 
 
 def _pool(seed: int, code: int) -> Example:
-    r = _Random(seed)
+    r = RandomModel(seed)
     n, h, w, c = r.image()
     q = r.quantization()
     options = schema.Pool2DOptionsT()
@@ -187,7 +148,7 @@ def max_pool(seed: int) -> Example:
 
 
 def pad(seed: int) -> Example:
-    r = _Random(seed)
+    r = RandomModel(seed)
     n, h, w, c = r.image()
     q = r.quantization()
     pads = np.array([[0, 0], [r.int(0, 3), r.int(0, 3)], [r.int(0, 3), r.int(0, 3)], [0, 0]], np.int32)
@@ -198,7 +159,7 @@ def pad(seed: int) -> Example:
 
 
 def reshape(seed: int) -> Example:
-    r = _Random(seed)
+    r = RandomModel(seed)
     n, h, w, c = r.image()
     q = r.quantization()
     shape = np.array([(n, h * w, c), (n, h * w * c), (-1, c), (n, w, h, c)][r.int(0, 3)], np.int32)
@@ -211,7 +172,7 @@ def reshape(seed: int) -> Example:
 
 
 def concatenation(seed: int) -> Example:
-    r = _Random(seed)
+    r = RandomModel(seed)
     n, h, w, _ = r.image()
     q = r.quantization()
     channels = [r.int(1, 40) for _ in range(r.int(2, 4))]
@@ -225,9 +186,11 @@ def concatenation(seed: int) -> Example:
     return r.finish(inputs, y, shapes)
 
 
-def _one_code(seed: int, code: int, output: tuple[float, int] | None = None, ratio: float = 4.0) -> tuple[_Random, Any]:
+def _one_code(
+    seed: int, code: int, output: tuple[float, int] | None = None, ratio: float = 4.0
+) -> tuple[RandomModel, Any]:
     """An operator on single codes, all of which occur; the output's grid, or one up to `ratio` times the input's."""
-    r = _Random(seed)
+    r = RandomModel(seed)
     shape = (1, r.int(256, 300))
     x_grid, y_grid = r.quantization(), r.quantization()
     factor = np.float32(coarse(ratio ** r.rng.uniform(-1, 1), r.scale_bits))
@@ -238,7 +201,7 @@ def _one_code(seed: int, code: int, output: tuple[float, int] | None = None, rat
     return r, operator
 
 
-def _every_code(r: _Random) -> Example:
+def _every_code(r: RandomModel) -> Example:
     shape = r.builder.graph.tensors[0].shape
     return Example(r.builder.bytes(), [np.resize(np.arange(-128, 128), shape).astype(np.int8)])
 
@@ -247,7 +210,7 @@ def quantize(seed: int) -> Example:
     return _every_code(_one_code(seed, OP.QUANTIZE, ratio=60.0)[0])
 
 
-def _moved(r: _Random, x: int, y: int, shape: tuple[int, ...]) -> None:
+def _moved(r: RandomModel, x: int, y: int, shape: tuple[int, ...]) -> None:
     """y is x in another shape: something that the delegate takes, so that a conversion is an end of its partition."""
     size = r.builder.tensor("shape", (len(shape),), "int32", np.array(shape, np.int32))
     r.builder.operator(OP.RESHAPE, [x, size], [y])
@@ -255,7 +218,7 @@ def _moved(r: _Random, x: int, y: int, shape: tuple[int, ...]) -> None:
 
 def quantize_float(seed: int) -> Example:
     """Ties, numbers out of the codes' range, infinities and NaN among others."""
-    r = _Random(seed)
+    r = RandomModel(seed)
     (n, h, w, c), grid = r.image(), r.quantization()
     grid = (np.float32(2.0 ** r.int(-6, 2)), grid[1]) if seed % 2 else grid
     x = r.builder.tensor("x", (n, h, w, c), "float32")
@@ -269,7 +232,7 @@ def quantize_float(seed: int) -> Example:
 
 
 def dequantize(seed: int) -> Example:
-    r = _Random(seed)
+    r = RandomModel(seed)
     (n, h, w, c), grid = r.image(), r.quantization()
     x, codes = r.tensor("x", (n, h, w, c), grid), r.tensor("codes", (n, h * w, c), grid)
     y = r.builder.tensor("y", (n, h * w, c), "float32")
@@ -312,7 +275,7 @@ def square(seed: int) -> Example:
     return _every_code(r)
 
 
-def _gated(r: _Random, gate: int) -> Example:
+def _gated(r: RandomModel, gate: int) -> Example:
     """Tensor 0 times a function of it becomes tensor 1."""
     multiply = r.builder.operator(OP.MUL, [0, gate], [1])
     multiply.builtinOptionsType, multiply.builtinOptions = OPTIONS.MulOptions, schema.MulOptionsT()
@@ -357,7 +320,7 @@ def table(seed: int) -> Example:
 
 
 def _resize(seed: int, code: int, kind: int, options: Any) -> Example:
-    r = _Random(seed)
+    r = RandomModel(seed)
     n, h, w, c = r.image()
     q, size = r.quantization(), np.array([r.int(1, 20), r.int(1, 20)], np.int32)
     x, y = r.tensor("x", (n, h, w, c), q), r.tensor("y", (n, *size, c), q)

@@ -19,7 +19,8 @@ warnings.simplefilter("ignore")
 
 import numpy as np
 
-from tests.tflite_ops.builtin_models import EXAMPLES, Example, scale_bits
+from tests.tflite_ops.builtin_models import EXAMPLES
+from tests.tflite_ops.random_model import Example, scale_bits
 
 MODULES = {"litert": "ai_edge_litert.interpreter", "tensorflow": "tensorflow.lite.python.interpreter"}
 BREAKABLE = ("convolution", "grouped", "depthwise", "fully_connected")
