@@ -28,6 +28,7 @@ for machine in "${machines[@]}"; do
   CXX="$python -I $root/tools/zig_cxx.py $machine-linux-gnu.2.17" \
     "$python" -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir "$work" "$root"
   "$python" -m auditwheel repair --patcher none --wheel-dir "$work/tagged" "$work"/keras_dbq-*-linux_"$machine".whl
+  rm -f "$folder"/keras_dbq-*_"$machine".whl
   if ! mv "$work"/tagged/keras_dbq-*manylinux_2_17_"$machine".whl "$folder"; then
     echo "wheels: expected a wheel for glibc 2.17, got $(ls "$work/tagged"); what does the library need?" >&2
     exit 1
