@@ -64,14 +64,8 @@ void BuildTables(const GemmTask& task, const Pixels& pixels, int64_t count, Posi
 
 // ---- sums
 
-// Four offsets are loaded together: what the loop waits for is loads.
 DBQ_INLINE void AddFour(const uint16_t* index, const uint8_t* rows, Int* sum) {
-  uint64_t four;
-  __builtin_memcpy(&four, index, sizeof(four));
-  sum[0] = _mm256_add_epi16(sum[0], Load(rows + (four & 0xFFFF)));
-  sum[1] = _mm256_add_epi16(sum[1], Load(rows + (four >> 16 & 0xFFFF)));
-  sum[2] = _mm256_add_epi16(sum[2], Load(rows + (four >> 32 & 0xFFFF)));
-  sum[3] = _mm256_add_epi16(sum[3], Load(rows + (four >> 48)));
+  DBQ_UNROLL for (int c = 0; c < 4; ++c) sum[c] = _mm256_add_epi16(sum[c], Load(rows + index[c]));
 }
 
 using TableIndex = uint16_t;
