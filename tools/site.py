@@ -18,6 +18,8 @@ MOUNTED = {
     "changes.md": "CHANGELOG.md",
     "contributing.md": "CONTRIBUTING.md",
     "license.txt": "LICENSE",
+    "tflite_ops.md": "tflite_ops/README.md",
+    "android.md": "tflite_ops/android/README.md",
     **{f"examples/{path.parent.name}.md": f"examples/{path.parent.name}/README.md"
        for path in sorted(ROOT.glob("examples/*/README.md"))},
 }  # fmt: skip

@@ -15,8 +15,8 @@ class TernaryRuleScheme(DBQScheme):
       method: "twn" (Li et al., arXiv 1605.04711), "optimal_twn" (the least squared error), "ttq" (Zhu et al., ICLR
         2017: two trained scales); see `quantizers.TernaryRuleQuantizer`. A file packs TTQ as two branches.
       per_channel: thresholds and scales per output channel, or per tensor as in the papers.
-      activation_bits, activation_ranges, symmetric, weight_bits, weight_threshold, ternary_first, ternary_last,
-        ternary_depthwise, on_unsupported, ema_decay: see DBQScheme.
+      activation_bits, activation_ranges, symmetric, weight_bits, weight_threshold: see DBQScheme.
+      ternary_first, ternary_last, ternary_depthwise, on_unsupported, ema_decay: see DBQScheme.
       overrides: per-layer choices as in DBQScheme, of the options bits, skip and per_channel.
 
     Raises:
