@@ -1,9 +1,11 @@
-// Times every kernel that serves a layer of a network: layers [--branches 1|2] [--rounds N] [--check] shapes.txt ...
+// Times every kernel that serves a layer of a network: layers [--branches 1|2] [--rounds N] [--check]
+// [--microseconds N] shapes.txt ...
 //
 // A kernel's output is compared with the reference first. The kernels of a layer run in turns; a round's time is the
-// shortest of its runs, printed are the median and the 10th and 90th percentile of the rounds, the multiply-adds per
-// nanosecond, and their share of what the best kernel reaches on a large product in the same run. The kernel that the
-// delegate would take is marked. --check reads all files, and compares and times, once, layers that are small.
+// shortest of its runs, of 500 or as many microseconds; printed are the median and the 10th and 90th percentile of the
+// rounds, the multiply-adds per nanosecond, and their share of what the best kernel reaches on a large product in the
+// same run. The kernel that the delegate would take is marked. --check reads all files, and compares and times, once,
+// layers that are small.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -18,12 +20,11 @@ namespace dbq {
 namespace {
 
 struct Flags {
-  int branches = 1, rounds = 31;
+  int branches = 1, rounds = 31, microseconds = 500;
   bool check = false;
   std::vector<const char*> files;
 };
 
-constexpr double kRoundMicroseconds = 500;
 constexpr int64_t kSmall = 1000000;  // multiply-adds of a layer that --check runs
 
 // A layer with one kernel, ready to run.
@@ -147,7 +148,7 @@ class Layer {
     runner->plan->StartProfile();
     Invoke(runner);
     const double first = runner->Shortest();
-    for (double spent = first; spent < kRoundMicroseconds && !flags_.check; spent += first) Invoke(runner);
+    for (double spent = first; spent < flags_.microseconds && !flags_.check; spent += first) Invoke(runner);
     runner->microseconds.push_back(runner->Shortest());
   }
 
@@ -194,6 +195,8 @@ bool ParseFlags(int argc, char** argv, Flags* flags) {
       flags->branches = std::atoi(argv[++i]);
     } else if (more && std::strcmp(argv[i], "--rounds") == 0) {
       flags->rounds = std::atoi(argv[++i]);
+    } else if (more && std::strcmp(argv[i], "--microseconds") == 0) {
+      flags->microseconds = std::atoi(argv[++i]);
     } else {
       flags->files.push_back(argv[i]);
     }
@@ -204,7 +207,10 @@ bool ParseFlags(int argc, char** argv, Flags* flags) {
 int Main(int argc, char** argv) {
   Flags flags;
   if (!ParseFlags(argc, argv, &flags)) {
-    return std::fprintf(stderr, "layers: expected [--branches 1|2] [--rounds N] [--check] shapes.txt ...\n"), 2;
+    return std::fprintf(stderr,
+                        "layers: expected [--branches 1|2] [--rounds N] [--check] [--microseconds N] shapes.txt "
+                        "...\n"),
+           2;
   }
   const double peak = flags.check ? 1 : MeasurePeak(flags);
   const bool ok =
