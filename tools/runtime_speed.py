@@ -99,15 +99,21 @@ def _paths(name: str, folder: Path) -> tuple[Path, Path]:
     return folder / f"{stem}_packed.tflite", folder / f"{stem}_int8.tflite"
 
 
+# (height and width, channels, kernel, stride): of MobileNets and EfficientNetB0 at 224.
+_DEPTHWISE = ((56, 128, 3, 1), (112, 32, 3, 1), (112, 96, 3, 2), (28, 240, 5, 1), (14, 672, 5, 1), (56, 144, 5, 2))
+
+
 def _layers() -> dict[str, tuple[bytes, bytes]]:
     """Single operators: (file for ours, file for stock)."""
     from tests.tflite_ops.packed_models import Case, int8_model, packed_model
 
     dense = Case("fully_connected", (1, 1024), 1000)
     found = {"dense 1024x1000": (packed_model(dense), int8_model(dense))}
-    for size, channels in ((56, 128), (112, 32)):
-        case = Case("depthwise_conv2d", (1, size, size, channels), channels, multiplier=1)
-        found[f"depthwise 3x3, {size}x{size}x{channels}"] = (int8_model(case), int8_model(case))
+    for size, channels, kernel, stride in _DEPTHWISE:
+        shape, strides = (1, size, size, channels), (stride, stride)
+        case = Case("depthwise_conv2d", shape, channels, (kernel, kernel), strides, multiplier=1)
+        name = f"depthwise {kernel}x{kernel}, {size}x{size}x{channels}{', stride 2' if stride == 2 else ''}"
+        found[name] = (int8_model(case), int8_model(case))
     return found
 
 
