@@ -12,7 +12,7 @@ matplotlib.use("Agg")  # no screen needed
 import matplotlib.pyplot as plt  # noqa: E402
 
 import keras_dbq  # noqa: E402
-from keras_dbq.reporting.plots import level_shares, staircase  # noqa: E402
+from keras_dbq.inspection.staircases import level_shares, staircase  # noqa: E402
 
 
 def ternary_layers(q_model: Any) -> list[Any]:

@@ -29,6 +29,7 @@ CASES = {
         "depthwise": ({}, True),
         "threshold": ({}, "trained"),
     },
+    quantizers.TernaryRuleQuantizer: {"method": ({}, "ttq"), "per_channel": ({}, False), "depthwise": ({}, True)},
     quantizers.ActivationQuantizer: {
         "bits": ({}, 5),
         "unsigned": ({}, True),
@@ -44,6 +45,7 @@ CASES = {
 OF_THE_LAYER = {
     quantizers.TernaryBranchQuantizer: {"frozen"},
     quantizers.LinearWeightQuantizer: {"frozen", "round_bias"},
+    quantizers.TernaryRuleQuantizer: {"frozen"},
     quantizers.ActivationQuantizer: set(),
     quantizers.CodeQuantizer: set(),
 }
