@@ -62,9 +62,13 @@ def random_cut(photo: Any, seed: Any) -> Any:
 
 
 def centre_cut(photo: Any) -> Any:
-    """The square of CENTRE times the shorter side in the middle, resized to SIZE x SIZE; uint8."""
+    """The square of CENTRE times the shorter side in the middle, resized to SIZE x SIZE; uint8.
+
+    A photo of SIZE x SIZE was cut before, and stays.
+    """
     height, width = tf.shape(photo)[0], tf.shape(photo)[1]
-    side = tf.cast(CENTRE * tf.cast(tf.minimum(height, width), tf.float32), tf.int32)
+    share = tf.where((height == SIZE) & (width == SIZE), 1.0, CENTRE)
+    side = tf.cast(share * tf.cast(tf.minimum(height, width), tf.float32), tf.int32)
     top, left = (height - side) // 2, (width - side) // 2
     return _resized(photo[top : top + side, left : left + side])
 

@@ -21,6 +21,11 @@ def ramp(height, width):
     return tf.constant(np.stack([rows, columns, 0 * rows], -1).astype(np.uint8))
 
 
+def test_a_picture_that_was_cut_before_stays():
+    picture = np.random.default_rng(0).integers(0, 256, (train.SIZE, train.SIZE, 3), np.uint8)
+    np.testing.assert_array_equal(train.centre_cut(tf.constant(picture)), picture)
+
+
 def test_the_centre_is_a_square_of_seven_eighths_of_the_shorter_side():
     picture = train.centre_cut(ramp(256, 512)).numpy().astype(float)
     assert picture.shape == (224, 224, 3)
