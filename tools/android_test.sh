@@ -8,6 +8,7 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 python=$1
 mkdir -p "$2"
 folder=$(cd "$2" && pwd)
+export PYTHONSAFEPATH=1  # the installed package, not the sources beside which this runs
 delegate=$("$python" -c 'from keras_dbq.runtime import interpreter; print(interpreter.delegate_path())')
 jdk=$(dirname "$(dirname "$(readlink -f "$(command -v javac)")")")
 classes=$folder/api/classes.jar:$folder/lite/classes.jar
