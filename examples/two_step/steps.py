@@ -51,9 +51,9 @@ class Steps:
         network = keras.models.clone_model(self.network)
         network.set_weights(self.network.get_weights())
         self._train_step_1("float", network, "", False)
+        chosen = options.scheme_options(keras_dbq.TSQScheme, self.work.arguments.scheme, ("branches",))
         for sparsity in SPARSITIES:
             if sparsity != scheme.codes["sparsity"]:
-                chosen = options.scheme_options(keras_dbq.TSQScheme, self.work.arguments.scheme, ("branches",))
                 other = keras_dbq.TSQScheme(branches=0, **{**chosen, "sparsity": sparsity})
                 self._step_1(f"sparsity_{100 * sparsity:g}", other, True)
 

@@ -85,7 +85,7 @@ class TernaryRuleQuantizer(WeightQuantizer):
 
     def integer_weights(self, kernel: np.ndarray, variables: Variables) -> IntegerWeights:
         """The kernel as it will stand in the file: values -n, 0 and p in steps of the larger one's 127th."""
-        columns, signs, positive, negative, unit = self._parts(kernel, variables)
+        signs, _, positive, negative, unit = self._parts(kernel, variables)
         values = np.where(signs > 0, positive, np.where(signs < 0, -negative, 0)).astype(np.int8)
         scale = np.broadcast_to(unit, (self.output_channels(kernel.shape),)).copy()
         return IntegerWeights(values.reshape(kernel.shape), scale, self.branches, 0)
@@ -97,8 +97,7 @@ class TernaryRuleQuantizer(WeightQuantizer):
         min(s, 127 - s)): the larger side is their sum, the smaller side one of them alone. Levels that no weight has
         lie behind infinite thresholds.
         """
-        columns, signs, positive, negative, unit = self._parts(kernel, variables)
-        threshold = self._threshold(columns).numpy()
+        signs, threshold, positive, negative, unit = self._parts(kernel, variables)
         if self.branches == 1:
             return TernaryWeights(
                 signs.reshape((1, *kernel.shape)).astype(np.int8),
@@ -118,13 +117,13 @@ class TernaryRuleQuantizer(WeightQuantizer):
             _joint_thresholds(scales, positive, negative, threshold),
         )
 
-    def _parts(self, kernel: np.ndarray, variables: Variables) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, Any]:
-        """(columns [K, M], signs [K, M], p and n in steps [M], step [M])."""
+    def _parts(self, kernel: np.ndarray, variables: Variables) -> tuple[np.ndarray, ...]:
+        """(signs [K, M], d [M], p and n in steps [M], step [M])."""
         columns = tf.constant(self.columns(np.asarray(kernel, np.float32)))
         threshold = self._threshold(columns)
         positive, negative, unit = _snapped(*self._scales(columns, threshold, variables))
-        signs = np.sign(columns.numpy()) * (np.abs(columns.numpy()) > threshold.numpy())
-        return columns, signs, positive.numpy(), negative.numpy(), unit.numpy()
+        signs = tf.sign(columns) * tf.cast(tf.abs(columns) > threshold, tf.float32)
+        return tuple(part.numpy() for part in (signs, threshold, positive, negative, unit))
 
 
 def _snapped(positive: tf.Tensor, negative: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
