@@ -59,6 +59,20 @@ def fake_quant_unsigned(x: tf.Tensor, high: tf.Tensor, bits: int = 8) -> tf.Tens
     return quantize(x, high)
 
 
+def with_gradient_of(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """y, whose gradient is that of x.
+
+    For a range that follows the batches: what lies outside of it has to be able to come back. Where its gradient is 0,
+    a network that is trained from scratch, whose outputs outgrow the range in a few steps, stops learning.
+    """
+
+    @tf.custom_gradient
+    def forward(x: Any) -> Any:
+        return tf.stop_gradient(y), lambda dy: dy
+
+    return forward(x)
+
+
 def grid_scale(low: Any, high: Any, bits: int = 8) -> Any:
     """(high - low) / (2**bits - 1), the width of one code: float32, of numpy scalars or of tensors.
 

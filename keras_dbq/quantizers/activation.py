@@ -20,9 +20,9 @@ class ActivationQuantizer(ConfiguredQuantizer):
     """Activations of 4 to 8 bits on a range [low, high].
 
     The variables low and high hold the calibrated extremes. ranges="moving_average": they follow each batch's minimum
-    and maximum in training. ranges="trained": they stay, and trained factors make the range from them
-    (`threshold_ops`): symmetric T = factor * max(-low, high), else a shift and a width. `fixed` ranges (softmax,
-    sigmoid) never move. Each is a class of `quantizers.ranges`.
+    and maximum in training, and the gradient of what lies outside passes. ranges="trained": they stay, and trained
+    factors make the range from them (`threshold_ops`): symmetric T = factor * max(-low, high), else a shift and a
+    width. `fixed` ranges (softmax, sigmoid) never move. Each is a class of `quantizers.ranges`.
 
     Args:
       bits: 4 to 8.
@@ -98,7 +98,8 @@ class ActivationQuantizer(ConfiguredQuantizer):
         if self.observing is not None:
             self.observing(weights, inputs)
             return inputs
-        if training and "ranges" not in self.frozen:
+        follows = training and self._range.moves and "ranges" not in self.frozen
+        if follows:
             self._range.follow(weights, inputs)
         x = tf.cast(inputs, tf.float32)
         low, high = self.range(weights, tf.size(x) / tf.maximum(tf.shape(x)[0], 1))
@@ -106,6 +107,8 @@ class ActivationQuantizer(ConfiguredQuantizer):
             y = activation_ops.fake_quant_unsigned(x, high, bits=self.bits)
         else:
             y = activation_ops.fake_quant(x, low, high, bits=self.bits)
+        if follows:
+            y = activation_ops.with_gradient_of(x, y)
         return tf.cast(y, inputs.dtype)
 
     def calibrate(self, variables: Variables, low: float, high: float) -> None:

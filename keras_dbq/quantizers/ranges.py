@@ -27,6 +27,11 @@ class MovingRange:
     def __init__(self, bits: int, unsigned: bool, decay: float = 1.0):
         self.bits, self.unsigned, self.decay = bits, unsigned, decay
 
+    @property
+    def moves(self) -> bool:
+        """Whether the extremes follow each batch's in training."""
+        return self.decay < 1
+
     # Trained variables: {suffix: (start, interval)}.
     trained: dict[str, tuple[float, threshold_ops.Interval]] = {}
 
@@ -55,8 +60,6 @@ class MovingRange:
 
         Replicas of a strategy take the extremes of the whole batch, so that all of them keep the same range.
         """
-        if self.decay == 1:
-            return
         batch = tf.stop_gradient(tf.cast(batch, tf.float32))
         lowest = 0.0 if self.unsigned else tf.reduce_min(batch)
         below, above = tf.unstack(replicas.maximum(tf.stack([-lowest, tf.reduce_max(batch)])))
