@@ -186,13 +186,7 @@ class _Writer:
         self.operators.append(self._operator(name, version, inputs, outputs))
 
     def _operator(self, name: str, version: int, inputs: list[int], outputs: list[int]) -> Any:
-        operator = fb.schema.OperatorT()
-        operator.opcodeIndex = fb.operator_code(self.model, name, version)
-        operator.inputs, operator.outputs = np.array(inputs, np.int32), np.array(outputs, np.int32)
-        kind = {"MAXIMUM": "MaximumMinimum"}.get(name, name.capitalize()) + "Options"
-        operator.builtinOptionsType = getattr(fb.schema.BuiltinOptions, kind)
-        operator.builtinOptions = getattr(fb.schema, kind + "T")()
-        return operator
+        return fb.new_operator(self.model, name, version, inputs, outputs)
 
 
 def _parameters(grid: Grid) -> Any:

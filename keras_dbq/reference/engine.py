@@ -20,6 +20,7 @@ from keras_dbq.reference import (  # noqa: F401 (register)
 )
 from keras_dbq.reference.ops import OPS, PREPARE, Call
 from keras_dbq.reference.ops_float import FLOAT_OPS, agrees
+from keras_dbq.reference.packed import PackedLayer
 from keras_dbq.reference.rounding import input_codes
 from keras_dbq.reference.tflite_file import Operator, Tensor, TFLiteModel, read_model
 
@@ -80,6 +81,12 @@ class Engine:
             op.name != "DEQUANTIZE" and any(self.model.tensors[i].dtype == np.float32 for i in op.outputs)
             for op in self.model.operators
         )
+
+    @property
+    def grids_behind_thresholds(self) -> list[tuple[float, int]]:
+        """(scale, zero point) of the tensors that packed operators with thresholds spare: no tensor here has them."""
+        layers = [prepared for prepared in self._prepared if isinstance(prepared, PackedLayer)]
+        return [(float(p.output_scale), p.output_zero_point) for p in layers if p.thresholds is not None]
 
     def run(
         self,

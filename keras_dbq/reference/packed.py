@@ -1,4 +1,4 @@
-"""Decoding of the packed operators: docs/packing.md, version 1, with every check that it asks for."""
+"""Decoding of the packed operators: docs/packing.md, versions 1 and 2, with every check that it asks for."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ Finish = Callable[[Array], Array]
 
 OPERATORS = ("DbqConv2D", "DbqDepthwiseConv2D", "DbqFullyConnected")
 FORMAT_VERSION = 1
+THRESHOLD_VERSION = 2
+MOST_THRESHOLDS = 15
 TRITS_PER_BYTE = 5
 LARGEST_BYTE = 3**TRITS_PER_BYTE - 1
 _INPUTS = ("input", "codes", "branch_scales", "scales", "bias", "params")
-_PARAMS = 16
+_MORE_INPUTS = (*_INPUTS, "thresholds")  # of version 2
+_PARAMS = {FORMAT_VERSION: 16, THRESHOLD_VERSION: 17}
 # The names of params 2 to 9, for messages.
 _SIZES = (
     "kernel height", "kernel width", "input channels", "output channels", "stride h", "stride w", "dilation h",
@@ -29,7 +32,10 @@ _SIZES = (
 
 @dataclass(frozen=True)
 class PackedLayer:
-    """One packed operator, decoded: `weights` int8 in the layout of the weight tensor that it replaces."""
+    """One packed operator, decoded: `weights` int8 in the layout of the weight tensor that it replaces.
+
+    thresholds: int32 [n, M] of version 2, which counts; None in version 1, which scales.  lowest_code: of version 2.
+    """
 
     weights: Array
     bias: Array  # int32 [M]
@@ -45,12 +51,27 @@ class PackedLayer:
     valid: bool
     activation: int
     keep_num_dims: bool
+    thresholds: Array | None = None
+    lowest_code: int = 0
 
     def finisher(self) -> Finish:
-        """Accumulator -> int8: y = clamp(z + rne(float32(acc) * multiplier[m])), see docs/packing.md."""
+        """Accumulator -> int8: y = clamp(z + rne(float32(acc) * multiplier[m])), see docs/packing.md.
+
+        Version 2: y = lowest code + the number of thresholds of channel m that acc has reached.
+        """
+        if self.thresholds is not None:
+            return self._count
         multiplier = self.input_scale * self.weight_scales / self.output_scale  # float32, in this order
         low, high = activation_range(self.activation, self.output_scale, self.output_zero_point, "xnnpack", -128, 127)
         return lambda acc: requantize_float(acc, multiplier, self.output_zero_point, low, high)
+
+    def _count(self, acc: Array) -> Array:
+        """acc: exact integers, channels last. A comparison in float64 is exact for them and for int32."""
+        assert self.thresholds is not None
+        codes = np.full(acc.shape, self.lowest_code, np.int8)
+        for row in self.thresholds.astype(np.float64):
+            codes += acc >= row
+        return codes
 
 
 def decode_trits(codes: Array, branches: int, count: int) -> Array:
@@ -73,14 +94,15 @@ def decode_trits(codes: Array, branches: int, count: int) -> Array:
 
 
 def _arrays(op: Operator, inputs: tuple[Tensor | None, ...]) -> dict[str, Array]:
-    """The five constant inputs by name, their presence and types checked."""
+    """The five constant inputs by name, six in version 2, their presence and types checked."""
     if op.version != 1:
         raise ValueError(f"operator version: expected 1, got {op.version}; update keras_dbq")
-    if len(inputs) != len(_INPUTS) or any(tensor is None for tensor in inputs):
-        raise ValueError(f"expected {len(_INPUTS)} inputs ({', '.join(_INPUTS)}), got {len(inputs)}")
-    wanted = {"codes": np.uint8, "branch_scales": np.uint8, "scales": np.float32, "bias": np.int32, "params": np.int32}
+    names = _MORE_INPUTS if len(inputs) == len(_MORE_INPUTS) else _INPUTS
+    if len(inputs) != len(names) or any(tensor is None for tensor in inputs):
+        raise ValueError(f"expected {len(names)} inputs ({', '.join(names)}), got {len(inputs)}")
+    wanted = {"codes": np.uint8, "branch_scales": np.uint8, "scales": np.float32, **dict.fromkeys(names[4:], np.int32)}
     found = {}
-    for name, tensor in zip(_INPUTS, inputs, strict=True):
+    for name, tensor in zip(names, inputs, strict=True):
         assert tensor is not None
         dtype = wanted.get(name, np.int8)
         if tensor.dtype != dtype:
@@ -106,11 +128,12 @@ def decode(op: Operator, inputs: tuple[Tensor | None, ...]) -> PackedLayer:
     """
     arrays = _arrays(op, inputs)
     params = arrays["params"]
-    if params.shape != (_PARAMS,):
-        raise ValueError(f"params: expected shape ({_PARAMS},), got {params.shape}")
-    p = [int(v) for v in params]
-    if p[0] != FORMAT_VERSION:
-        raise ValueError(f"params, format version: expected {FORMAT_VERSION}, got {p[0]}; update keras_dbq")
+    p = [int(v) for v in params.reshape(-1)]
+    if p and p[0] not in _PARAMS:
+        raise ValueError(f"params, format version: expected 1 or 2, got {p[0]}; update keras_dbq")
+    count = _PARAMS[p[0] if p else FORMAT_VERSION]
+    if params.shape != (count,):
+        raise ValueError(f"params: expected shape ({count},), got {params.shape}")
     branches = _range("branches", p[1], 1, 2)
     kh, kw, c, m, sh, sw, dh, dw = (_range(name, v, 1, 2**24) for name, v in zip(_SIZES, p[2:10], strict=True))
     _range("padding", p[10], 0, 1)
@@ -126,13 +149,33 @@ def decode(op: Operator, inputs: tuple[Tensor | None, ...]) -> PackedLayer:
     scales, bias = _scales(arrays["scales"], m), arrays["bias"]
     if bias.shape != (m,):
         raise ValueError(f"bias: expected shape ({m},), got {bias.shape}")
+    thresholds = _thresholds(op.name, arrays, p, m)
     largest = length * 127 * 255 + int(np.abs(bias.astype(np.int64)).max())
-    if largest > 2**31 - 1:
-        raise ValueError(f"accumulator: expected K * 127 * 255 + |bias| up to {2**31 - 1}, got {largest}")
+    limit = 2**31 - (1 if thresholds is None else 2)
+    if largest > limit:
+        raise ValueError(f"accumulator: expected K * 127 * 255 + |bias| up to {limit}, got {largest}")
     return PackedLayer(
         weights, bias, scales[0], scales[1], scales[2:], p[13], p[14], c, (kh, kw), (sh, sw), (dh, dw), p[10] == 1,
-        p[11], p[15] == 1,
+        p[11], p[15] == 1, thresholds, p[-1] if p[0] == THRESHOLD_VERSION else 0,
     )  # fmt: skip
+
+
+def _thresholds(name: str, arrays: dict[str, Array], p: list[int], m: int) -> Array | None:
+    """int32 [n, M] of version 2, checked; None in version 1."""
+    thresholds = arrays.get("thresholds")
+    if (p[0] == THRESHOLD_VERSION) != (thresholds is not None):
+        raise ValueError(f"format version {p[0]}: expected {5 + p[0]} inputs, got {len(arrays) + 1}")
+    if thresholds is None:
+        return None
+    if name == "DbqDepthwiseConv2D":
+        raise ValueError("format version 2: expected DbqConv2D or DbqFullyConnected, got DbqDepthwiseConv2D")
+    rows = thresholds.shape[0] if thresholds.ndim == 2 else 0
+    if not 1 <= rows <= MOST_THRESHOLDS or thresholds.shape != (rows, m):
+        raise ValueError(f"thresholds: expected shape (1..{MOST_THRESHOLDS}, {m}), got {thresholds.shape}")
+    if (thresholds[1:] < thresholds[:-1]).any():
+        raise ValueError("thresholds: expected numbers that do not fall from row to row")
+    _range("lowest code", p[16], -128, 127 - rows)
+    return thresholds
 
 
 def _weight_shape(name: str, p: list[int]) -> tuple[tuple[int, ...], int, int]:

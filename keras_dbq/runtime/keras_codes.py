@@ -87,7 +87,7 @@ class KerasCodes:
         self.model = in_float32(q_model)
         outputs = naming.quantized_outputs(self.model)
         matches, self.missing = _match(outputs, engine)
-        grids = {key[1:] for key in _tensors_by_key(engine)}
+        grids = {key[1:] for key in _tensors_by_key(engine)} | set(engine.grids_behind_thresholds)
         self.changed = [o.name for o in outputs if _key(o.name, o.scale, o.zero_point)[1:] not in grids]
         inputs = {tensor.name for tensor in engine.inputs}
         self._by_node = {id(match.keras.node): match for match in matches}

@@ -185,14 +185,22 @@ def broadcast(node: Node, *shapes: Shape) -> Shape:
 
 
 def _packed(node: Node) -> Any:
-    """params of a Dbq operator: int32 [16], docs/packing.md."""
-    values = node.numbers(5)
-    if values is None or len(values) != 16 or node.type(5) != "INT32":
-        raise node.fail("16 constant int32 values as params", values)
+    """params of a Dbq operator: int32 [16], with thresholds [17], docs/packing.md."""
+    values, wanted = node.numbers(5), 10 + len(node.inputs)
+    if values is None or len(values) != wanted or node.type(5) != "INT32":
+        raise node.fail(f"{wanted} constant int32 values as params", values)
     return values
 
 
-@rule("DbqConv2D DbqDepthwiseConv2D DbqFullyConnected", (6, 6))
+def _check_thresholds(node: Node, outputs: int) -> None:
+    """int32 [1..15, M]; their values are checked by whoever decodes them."""
+    shape = node.shape(6)
+    fits = len(shape) == 2 and 1 <= shape[0] <= 15 and shape[1] == outputs and node.type(6) == "INT32"
+    if not fits or not node.inputs[6].constant:
+        raise node.fail(f"thresholds as a constant int32 tensor [1..15, {outputs}]", shape)
+
+
+@rule("DbqConv2D DbqDepthwiseConv2D DbqFullyConnected", (6, 7))
 def packed(node: Node) -> list[Shape | None]:
     """Sizes by params; the values of codes and scales are checked by whoever decodes them."""
     p = _packed(node)
@@ -209,6 +217,8 @@ def packed(node: Node) -> list[Shape | None]:
     for i, wanted in lengths.items():
         if total(node.shape(i)) != wanted:
             raise node.fail(f"{wanted} values in input {i}", node.shape(i))
+    if len(node.inputs) == 7:
+        _check_thresholds(node, outputs)
     if node.name == "DbqFullyConnected":
         return [dense_shape(node, node.shape(0), outputs, inputs, bool(p[15]))]
     x = node.rank(0, 4)

@@ -16,6 +16,8 @@ from keras_dbq.tflite.operators import BUILTIN_OPS, has_weights
 from keras_dbq.tflite.params import Params
 from keras_dbq.tflite.report import account_bytes
 
+_INPUTS = 6  # of a packed operator without thresholds
+
 
 @dataclass(frozen=True)
 class TensorFacts:
@@ -41,6 +43,7 @@ class OperatorFacts:
     weights: "packed-1", "packed-2" (ternary branches), or the type of stored weights; "" without weights.
     bytes: of the constants of an operator with weights, 0 of others.
     zeros: share of zero codes, branch by branch; of int8 weights one number.
+    thresholds: per channel, of a packed operator of format version 2; 0: it scales its sums.
     """
 
     index: int
@@ -49,6 +52,7 @@ class OperatorFacts:
     weights: str = ""
     bytes: int = 0
     zeros: list[float] = field(default_factory=list)
+    thresholds: int = 0
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,8 @@ class Contents:
         table = Table(["", "operator", "output", "shape", "type", "scale", "zero point", "weights", "bytes", "zeros"])
         for row in self.operators:
             zeros = " ".join(f"{100 * share:.0f} %" for share in row.zeros)
-            table.add(row.index, row.op, *_cells(row.output), row.weights, row.bytes or "", zeros)
+            weights = f"{row.weights}, {row.thresholds} thresholds" if row.thresholds else row.weights
+            table.add(row.index, row.op, *_cells(row.output), weights, row.bytes or "", zeros)
         sizes = Table(["where", "bytes"], total=["bytes"])
         sizes.add("operators with weights", sum(operator.bytes for operator in self.operators))
         for kind, size in self.other.items():
@@ -148,7 +153,9 @@ def _operator(model: Any, index: int, size: int) -> OperatorFacts:
     name, outputs = fb.op_name(model, operator), operator.outputs
     output = _tensor(model.subgraphs[0].tensors[int(outputs[0])]) if len(outputs) else TensorFacts("", [], "")
     encoding, zeros = _weights(model, operator, name) if has_weights(name) else ("", [])
-    return OperatorFacts(index, name, output, encoding, size, zeros)
+    counted = name in BUILTIN_OPS and len(operator.inputs) > _INPUTS
+    thresholds = len(fb.constant(model, int(operator.inputs[_INPUTS]))) if counted else 0
+    return OperatorFacts(index, name, output, encoding, size, zeros, thresholds)
 
 
 def _weights(model: Any, operator: Any, name: str) -> tuple[str, list[float]]:

@@ -135,6 +135,17 @@ def operator_code(model: Any, name: str, version: int = 1) -> int:
     return len(model.operatorCodes) - 1
 
 
+def new_operator(model: Any, name: str, version: int, inputs: list[int], outputs: list[int]) -> Any:
+    """A builtin operator whose options are the schema's defaults; it is in no list of operators yet."""
+    operator = schema.OperatorT()
+    operator.opcodeIndex = operator_code(model, name, version)
+    operator.inputs, operator.outputs = np.array(inputs, np.int32), np.array(outputs, np.int32)
+    kind = {"MAXIMUM": "MaximumMinimum"}.get(name, name.capitalize()) + "Options"
+    operator.builtinOptionsType = getattr(schema.BuiltinOptions, kind)
+    operator.builtinOptions = getattr(schema, kind + "T")()
+    return operator
+
+
 def buffer_bytes(model: Any, tensor: Any) -> int:
     """Size of the constant data of a tensor; 0 for an activation."""
     data = model.buffers[tensor.buffer].data

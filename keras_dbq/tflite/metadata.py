@@ -32,15 +32,18 @@ def parse(stored: bytes | None) -> dict[str, Any]:
     return entry
 
 
-def describe_packed(model: Any) -> None:
-    """Says that the file is packed; the encoding only where the exporter had written one."""
+def describe_packed(model: Any, format_version: int) -> None:
+    """Says that the file is packed, and the latest version among its operators.
+
+    The encoding is named only where the exporter had written one.
+    """
     encoding = {"encoding": "packed"} if "encoding" in read(model) else {}
-    describe(model, packing=PACKING, **encoding)
+    describe(model, format_version, packing=PACKING, **encoding)
 
 
-def describe(model: Any, **facts: str) -> None:
+def describe(model: Any, format_version: int = FORMAT_VERSION, **facts: str) -> None:
     """Writes format version, rounding and further facts; other keys that an earlier writer put there stay."""
-    entry = {**read(model), "format_version": FORMAT_VERSION, "rounding": ROUNDING, **facts}
+    entry = {**read(model), "format_version": format_version, "rounding": ROUNDING, **facts}
     fb.set_metadata(model, fb.METADATA_NAME, json.dumps(entry, separators=(",", ":"), sort_keys=True).encode())
 
 

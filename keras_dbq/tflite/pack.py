@@ -5,6 +5,7 @@ The rewrite works on any int8 file, whoever wrote it: what a layer becomes depen
 
 from __future__ import annotations
 
+import bisect
 import os
 from collections.abc import Collection
 from typing import Any
@@ -16,10 +17,11 @@ from keras_dbq.tflite import flatbuffer as fb
 from keras_dbq.tflite import metadata
 from keras_dbq.tflite.names import UNCLAMPED, UniqueNames
 from keras_dbq.tflite.operators import BUILTIN_OPS, CUSTOM_OPS, has_weights
-from keras_dbq.tflite.packed_layer import NotTernary, PackedLayer, packed_layer
+from keras_dbq.tflite.packed_layer import NotTernary, PackedLayer, packed_layer, with_thresholds
 from keras_dbq.tflite.params import Params
 from keras_dbq.tflite.report import ExportReport, LayerRow, account_bytes, warn_sparse
 from keras_dbq.tflite.slim import SLIM_STEPS, slim
+from keras_dbq.tflite.thresholds import tables_behind
 
 
 def pack_tflite(
@@ -31,6 +33,9 @@ def pack_tflite(
     slim_steps: Collection[str] = SLIM_STEPS,
 ) -> ExportReport:
     """Packs the ternary layers of an int8 `.tflite`.
+
+    A layer and the table of few codes behind it (CAST, CAST, GATHER) become one operator that counts thresholds, format
+    version 2; every other packed layer has version 1.
 
     Args:
       source: the file's bytes or its path.
@@ -76,12 +81,15 @@ def pack_bytes(
         _check_strict({name: reasons[index] for index, name in names.items() if name in wanted and index in reasons})
     for layer in layers:
         rewrite(model, layer)
+    removed = sorted(index for layer in layers if layer.table for index in layer.table.operators)
+    operators = model.subgraphs[0].operators
+    model.subgraphs[0].operators = [operator for index, operator in enumerate(operators) if index not in removed]
     if layers:
-        metadata.describe_packed(model)
+        metadata.describe_packed(model, max(layer.params.format_version for layer in layers))
     slim(model, slim_steps)
     after = fb.save_model(model, share="vectors" in slim_steps)
     noted = {index: reason for index, reason in reasons.items() if names[index] in wanted}
-    return _report(before, after, layers, names, noted)
+    return _report(before, after, layers, removed, names, noted)
 
 
 def _has_little_to_gain(layer: PackedLayer) -> bool:
@@ -114,21 +122,31 @@ def check_layer_names(wanted: Collection[str] | None, names: dict[int, str]) -> 
 
 def find_layers(model: Any) -> tuple[list[PackedLayer], dict[int, str]]:
     """The layers that can be packed, and for the others the reason: (layers, {operator index: reason})."""
-    layers, reasons = [], {}
+    layers, reasons, tables = [], {}, tables_behind(model)
     for index, operator in enumerate(model.subgraphs[0].operators):
-        if fb.op_name(model, operator) in CUSTOM_OPS:
+        name = fb.op_name(model, operator)
+        if name in CUSTOM_OPS:
             try:
-                layers.append(packed_layer(model, index))
+                layer = packed_layer(model, index)
             except NotTernary as reason:
                 reasons[index] = str(reason)
+                continue
+            table = tables.get(int(operator.outputs[0]))
+            layers.append(layer if table is None else with_thresholds(layer, table, name))
     return layers, reasons
 
 
 def rewrite(model: Any, layer: PackedLayer) -> None:
-    """Replaces one builtin operator by its custom operator; the old constants are left for `slim` to drop."""
+    """Replaces one builtin operator by its custom operator; the old constants are left for `slim` to drop.
+
+    Where it has taken the place of a table, too, it writes the table's tensor; the table's operators stay.
+    """
     operator = model.subgraphs[0].operators[layer.index]
     operator.opcodeIndex = fb.operator_code(model, CUSTOM_OPS[fb.op_name(model, operator)])
-    constants = (layer.codes, layer.branches.scales, layer.scales, layer.bias, layer.params.to_array())
+    constants = [layer.codes, layer.branches.scales, layer.scales, layer.bias, layer.params.to_array()]
+    if layer.table is not None:
+        constants.append(layer.thresholds)
+        operator.outputs = np.array([layer.table.output], np.int32)
     operator.inputs = np.array([operator.inputs[0], *(fb.add_tensor(model, values) for values in constants)], np.int32)
     operator.builtinOptionsType, operator.builtinOptions = 0, None
 
@@ -141,21 +159,27 @@ def _check_strict(failed: dict[str, str]) -> None:
 
 
 def _report(
-    before: bytes, after: bytes, layers: list[PackedLayer], names: dict[int, str], notes: dict[int, str]
+    before: bytes,
+    after: bytes,
+    layers: list[PackedLayer],
+    removed: list[int],
+    names: dict[int, str],
+    notes: dict[int, str],
 ) -> ExportReport:
-    """The rewrite keeps the operators and their order, so an operator's index names it in both files."""
+    """The rewrite keeps the order of the operators, and all but those of tables (`removed`)."""
     model, packed = fb.load_model(after), {layer.index: layer.branches for layer in layers}
     (layers_before, other_before), (layers_after, other_after) = account_bytes(before), account_bytes(after)
 
     def row(index: int, name: str) -> LayerRow:
-        operator, branches = model.subgraphs[0].operators[index], packed.get(index)
+        now = index - bisect.bisect(removed, index)
+        operator, branches = model.subgraphs[0].operators[now], packed.get(index)
         return LayerRow(
             name=name,
             op=fb.op_name(model, operator),
             encoding=_encoding(model, operator),
             branches=len(branches.codes) if branches else 0,
             bytes_before=layers_before[index],
-            bytes_after=layers_after[index],
+            bytes_after=layers_after[now],
             sparsity=branches.sparsity if branches else [],
             note=notes.get(index, ""),
         )

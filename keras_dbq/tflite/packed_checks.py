@@ -5,21 +5,30 @@ from __future__ import annotations
 import numpy as np
 
 from keras_dbq.limits import TOP_LEVEL, bias_room
-from keras_dbq.tflite.params import FORMAT_VERSION, Params
+from keras_dbq.tflite.params import FORMAT_VERSION, MOST_THRESHOLDS, THRESHOLD_VERSION, Params
 
 
-def check(branch_scales: np.ndarray, scales: np.ndarray, bias: np.ndarray, params: Params, name: str) -> None:
+def check(
+    branch_scales: np.ndarray,
+    scales: np.ndarray,
+    bias: np.ndarray,
+    params: Params,
+    name: str,
+    thresholds: np.ndarray | None = None,
+) -> None:
     """Refuses constants that the delegate refuses.
 
     Args:
       branch_scales: uint8 [B, M]. scales: float32 [2 + M]. bias: int32 [M]. name: "CONV_2D", ...
+      thresholds: int32 [n, M], of version 2 alone.
 
     Raises:
       ValueError: one line: what, expected, got.
     """
-    if params.format_version != FORMAT_VERSION:
+    if params.format_version not in (FORMAT_VERSION, THRESHOLD_VERSION):
         raise ValueError(
-            f"packed format: expected version {FORMAT_VERSION}, got {params.format_version}; update keras_dbq"
+            f"packed format: expected version {FORMAT_VERSION} or {THRESHOLD_VERSION}, got {params.format_version}; "
+            "update keras_dbq"
         )
     _check_types(branch_scales=(branch_scales, np.uint8), scales=(scales, np.float32), bias=(bias, np.int32))
     _check_branch_scales(branch_scales.reshape(params.branches, -1).astype(np.int64))
@@ -29,6 +38,7 @@ def check(branch_scales: np.ndarray, scales: np.ndarray, bias: np.ndarray, param
         raise ValueError(f"scales: expected finite values over 0, got {scales[at]} at {at}; is the file damaged?")
     _check_geometry(params, name)
     _check_bias(bias, params, name)
+    _check_thresholds(thresholds, params, name)
 
 
 def _check_types(**arrays: tuple[np.ndarray, type]) -> None:
@@ -63,5 +73,26 @@ def _check_bias(bias: np.ndarray, params: Params, name: str) -> None:
     channels = 1 if name == "DEPTHWISE_CONV_2D" else params.input_channels
     length = params.kernel_height * params.kernel_width * channels
     largest = int(np.abs(bias.astype(np.int64)).max(initial=0))
-    if largest > bias_room(length):
-        raise ValueError(f"bias: expected up to {bias_room(length)} beside {length} products, got {largest}")
+    room = bias_room(length) - (params.format_version == THRESHOLD_VERSION)  # 2^31 - 1 means "never"
+    if largest > room:
+        raise ValueError(f"bias: expected up to {room} beside {length} products, got {largest}")
+
+
+def _check_thresholds(thresholds: np.ndarray | None, params: Params, name: str) -> None:
+    wanted = params.format_version == THRESHOLD_VERSION
+    if wanted != (thresholds is not None):
+        raise ValueError(f"packed format {params.format_version}: expected {6 + wanted} inputs; is the file damaged?")
+    if thresholds is None:
+        return
+    if name == "DEPTHWISE_CONV_2D":
+        raise ValueError("packed format 2: expected no depthwise layer; is the file damaged?")
+    _check_types(thresholds=(thresholds, np.int32))
+    rows = thresholds.shape[0] if thresholds.ndim == 2 else 0
+    if not 1 <= rows <= MOST_THRESHOLDS or thresholds.shape[1] != params.output_channels:
+        raise ValueError(
+            f"thresholds: expected shape [1..{MOST_THRESHOLDS}, {params.output_channels}], got {thresholds.shape}"
+        )
+    if (thresholds[1:] < thresholds[:-1]).any():
+        raise ValueError("thresholds: expected numbers that do not fall from row to row; is the file damaged?")
+    if not -128 <= params.lowest_code <= 127 - rows:
+        raise ValueError(f"params: expected a lowest code from -128 to {127 - rows}, got {params.lowest_code}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,8 @@ from keras_dbq.limits import bias_room
 from keras_dbq.tflite import flatbuffer as fb
 from keras_dbq.tflite.levels import Branches, encode_trits, find_branches
 from keras_dbq.tflite.operators import KERNELS, channel_columns, from_columns
-from keras_dbq.tflite.params import FORMAT_VERSION, Params
+from keras_dbq.tflite.params import FORMAT_VERSION, THRESHOLD_VERSION, Params
+from keras_dbq.tflite.thresholds import Table, count_thresholds
 
 _ACTIVATIONS = {"NONE", "RELU", "RELU_N1_TO_1", "RELU6"}
 _ACTIVATION_NAMES = {v: k for k, v in vars(fb.schema.ActivationFunctionType).items() if isinstance(v, int)}
@@ -27,6 +28,8 @@ class PackedLayer:
     scales: np.ndarray  # float32 [2 + M]
     bias: np.ndarray  # int32 [M]
     params: Params
+    thresholds: np.ndarray | None = None  # int32 [n, M], of version 2
+    table: Table | None = None  # which they replace
 
 
 class NotTernary(Exception):
@@ -55,6 +58,20 @@ def packed_layer(model: Any, index: int) -> PackedLayer:
     trits = np.stack([from_columns(plane, weights.shape, name).reshape(-1) for plane in branches.codes])
     scales, params = _scales(graph, operator, len(bias)), _params(graph, operator, name, len(trits))
     return PackedLayer(index, branches, encode_trits(trits), scales, bias, params)
+
+
+def with_thresholds(layer: PackedLayer, table: Table, name: str) -> PackedLayer:
+    """The layer and the table behind it as one operator, where thresholds say the same; else the layer.
+
+    choice: not for depthwise layers, which networks of few-bit activations do not have.
+    """
+    length = layer.branches.codes.shape[1]
+    counted = count_thresholds(table.codes, layer.scales, layer.bias, layer.params, length)
+    if counted is None or name == "DEPTHWISE_CONV_2D":
+        return layer
+    thresholds, lowest = counted
+    params = layer.params._replace(format_version=THRESHOLD_VERSION, lowest_code=lowest)
+    return replace(layer, params=params, thresholds=thresholds, table=table)
 
 
 def _check_types(model: Any, operator: Any) -> None:

@@ -7,10 +7,13 @@ from typing import NamedTuple
 import numpy as np
 
 FORMAT_VERSION = 1
+# Of an operator that counts thresholds instead of scaling its sums: one tensor and one parameter more.
+THRESHOLD_VERSION = 2
+MOST_THRESHOLDS = 15
 
 
 class Params(NamedTuple):
-    """int32 [16] with names; the order is the file's."""
+    """int32 [16] with names, [17] in version 2; the order is the file's."""
 
     format_version: int
     branches: int
@@ -28,14 +31,21 @@ class Params(NamedTuple):
     input_zero_point: int
     output_zero_point: int
     keep_num_dims: int  # FullyConnected; else 0
+    lowest_code: int = 0  # version 2: the output's, below all thresholds
 
     def to_array(self) -> np.ndarray:
-        """int32 [16]."""
-        return np.array(self, np.int32)
+        """int32 [16], or [17] in version 2."""
+        return np.array(self[: _count(self.format_version)], np.int32)
 
     @classmethod
     def from_array(cls, values: np.ndarray) -> Params:
-        """Raises ValueError where there are not 16 numbers."""
-        if values.shape != (len(cls._fields),):
-            raise ValueError(f"params: expected shape ({len(cls._fields)},), got {values.shape}; is the file damaged?")
+        """Raises ValueError where there are not as many numbers as the version has."""
+        wanted = _count(int(values.flat[0])) if values.size else len(cls._fields)
+        if values.shape != (wanted,):
+            raise ValueError(f"params: expected shape ({wanted},), got {values.shape}; is the file damaged?")
         return cls(*(int(value) for value in values))
+
+
+def _count(version: int) -> int:
+    """Numbers in params of a format version."""
+    return len(Params._fields) - (version != THRESHOLD_VERSION)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from typing import Any
 
@@ -14,10 +15,13 @@ from keras_dbq.tflite.levels import decode_trits
 from keras_dbq.tflite.operators import BUILTIN_OPS, KERNELS, int8_version
 from keras_dbq.tflite.params import Params
 from keras_dbq.tflite.slim import drop_unused, share_buffers
+from keras_dbq.tflite.thresholds import table_of
 
 
 def unpack_tflite(source: bytes | str | os.PathLike, path: str | os.PathLike | None = None) -> bytes:
     """Replaces every Dbq operator by CONV_2D, DEPTHWISE_CONV_2D or FULLY_CONNECTED with the int8 weights it stands for.
+
+    Thresholds (version 2) become a table of 256 codes behind it: CAST, CAST, GATHER.
 
     Args:
       source: a packed file's bytes or path; a file without Dbq operators comes back unchanged in meaning.
@@ -28,15 +32,17 @@ def unpack_tflite(source: bytes | str | os.PathLike, path: str | os.PathLike | N
       and metadata of other tools are not, the packer drops them.
 
     Raises:
-      ValueError: not a TFLite file, constants that docs/packing.md forbids, or a path in no folder.
+      ValueError: not a TFLite file, constants that docs/packing.md forbids, thresholds that are those of no table, or a
+        path in no folder.
     """
     if path is not None:
         check_path(path)
     model = fb.load_model(fb.read_bytes(source))
+    operators: list[Any] = []
     for operator in model.subgraphs[0].operators:
         name = fb.op_name(model, operator)
-        if name in BUILTIN_OPS:
-            _rewrite(model, operator, BUILTIN_OPS[name])
+        operators += _unpacked(model, operator, BUILTIN_OPS[name]) if name in BUILTIN_OPS else [operator]
+    model.subgraphs[0].operators = operators
     metadata.forget(model)
     drop_unused(model)
     share_buffers(model)
@@ -69,18 +75,47 @@ def _weight_shape(params: Params, name: str) -> tuple[int, ...]:
     }[name]
 
 
-def _rewrite(model: Any, operator: Any, name: str) -> None:
-    codes, branch_scales, scales, bias, raw = (fb.constant(model, int(index)) for index in operator.inputs[1:6])
+def _unpacked(model: Any, operator: Any, name: str) -> list[Any]:
+    """The operator rewritten, with the table behind it where it had thresholds."""
+    codes, branch_scales, scales, bias, raw, *more = (fb.constant(model, int(i)) for i in operator.inputs[1:])
     params, axis = Params.from_array(raw), KERNELS[name].axis
-    packed_checks.check(branch_scales, scales, bias, params, name)
+    packed_checks.check(branch_scales, scales, bias, params, name, *more)
     weights = integer_weights(codes, branch_scales, params, name)
     output = fb.text(model.subgraphs[0].tensors[operator.outputs[0]].name)
+    tables: list[Any] = []
+    if more:
+        table = table_of(more[0], params.lowest_code, scales, params)
+        tables = _table_behind(model, operator, table, scales[1], params.output_zero_point)
     weights_index = fb.add_tensor(model, weights, f"{output}/weights", fb.quantization(scales[2:], 0, axis))
     bias_index = fb.add_tensor(model, bias, f"{output}/bias", fb.quantization(scales[0] * scales[2:], 0, 0))
     operator.inputs = np.array([operator.inputs[0], weights_index, bias_index], np.int32)
     operator.opcodeIndex = fb.operator_code(model, name, int8_version(name))
     options = {"CONV_2D": _conv_options, "DEPTHWISE_CONV_2D": _depthwise_options, "FULLY_CONNECTED": _dense_options}
     operator.builtinOptionsType, operator.builtinOptions = options[name](params)
+    return [operator, *tables]
+
+
+def _table_behind(model: Any, operator: Any, codes: np.ndarray, scale: np.floating, zero_point: int) -> list[Any]:
+    """CAST, CAST, GATHER that write what the operator wrote; it gets a tensor of its own, on its grid."""
+    tensors, types = model.subgraphs[0].tensors, fb.schema.TensorType
+    target = int(operator.outputs[0])
+    name = fb.text(tensors[target].name)
+
+    def like_target(ending: str, kind: int, quantization: Any = None) -> int:
+        tensor = copy.copy(tensors[target])
+        tensor.name, tensor.type, tensor.quantization = f"{name}/{ending}", kind, quantization
+        tensors.append(tensor)
+        return len(tensors) - 1
+
+    between = [
+        like_target("before", types.INT8, fb.quantization(scale, zero_point)),
+        like_target("codes", types.UINT8),
+        like_target("index", types.INT32),
+    ]
+    operator.outputs = np.array([between[0]], np.int32)
+    casts = [fb.new_operator(model, "CAST", 1, [a], [b]) for a, b in zip(between, between[1:], strict=False)]
+    table = fb.add_tensor(model, codes, f"{name}/table", tensors[target].quantization)
+    return [*casts, fb.new_operator(model, "GATHER", int8_version("GATHER"), [table, between[2]], [target])]
 
 
 def _conv_options(params: Params) -> tuple[int, Any]:

@@ -49,8 +49,9 @@ Status CheckScales(const ConstantTensors& t) {
   return Status::Ok();
 }
 
-Status CheckBias(const ConstantTensors& t, int64_t depth) {
-  const int64_t limit = INT64_C(2147483647) - depth * 127 * 255;
+// With thresholds no sum may be 2^31 - 1, which as a threshold means "never".
+Status CheckBias(const ConstantTensors& t, int64_t depth, bool has_thresholds) {
+  const int64_t limit = INT64_C(2147483647) - depth * 127 * 255 - (has_thresholds ? 1 : 0);
   for (int64_t m = 0; m < t.bias_count; ++m) {
     const int64_t bias = t.bias[m];
     if (std::llabs(bias) > limit) {
@@ -60,6 +61,27 @@ Status CheckBias(const ConstantTensors& t, int64_t depth) {
     }
   }
   return Status::Ok();
+}
+
+Status CheckThresholds(const ConstantTensors& t, const LayerParams& p) {
+  if (p.has_thresholds != (t.thresholds != nullptr)) {
+    return Status::Error("thresholds must be there in packed format version 2 and nowhere else; the file is damaged");
+  }
+  if (!p.has_thresholds) return Status::Ok();
+  if (t.thresholds_rows < 1 || t.thresholds_rows > kMostThresholds || t.thresholds_columns != p.out_channels) {
+    return Status::Error("thresholds must have shape [1..%d, %d], got [%lld, %lld]; the file is damaged",
+                         kMostThresholds, p.out_channels, static_cast<long long>(t.thresholds_rows),
+                         static_cast<long long>(t.thresholds_columns));
+  }
+  const int64_t last_row = (t.thresholds_rows - 1) * t.thresholds_columns;
+  for (int64_t i = 0; i < last_row; ++i) {
+    if (t.thresholds[i] <= t.thresholds[i + t.thresholds_columns]) continue;
+    return Status::Error("thresholds of a channel must not fall, got %d after %d; the file is damaged",
+                         t.thresholds[i + t.thresholds_columns], t.thresholds[i]);
+  }
+  if (p.lowest_code + t.thresholds_rows <= 127) return Status::Ok();
+  return Status::Error("params[16] (lowest code) must be at most %lld, got %d; export the file again",
+                       static_cast<long long>(127 - t.thresholds_rows), p.lowest_code);
 }
 
 Status ComputeMultipliers(const ConstantTensors& t, Layer* layer) {
@@ -176,12 +198,18 @@ Status ReadLayer(OpKind kind, const ConstantTensors& t, Layer* layer) {
   DBQ_RETURN_IF_ERROR(CheckCodes(t.codes, t.codes_count, p.branches, p.WeightCount(kind)));
   DBQ_RETURN_IF_ERROR(CheckBranchScales(t, p));
   DBQ_RETURN_IF_ERROR(CheckScales(t));
-  DBQ_RETURN_IF_ERROR(CheckBias(t, p.Depth(kind)));
+  DBQ_RETURN_IF_ERROR(CheckBias(t, p.Depth(kind), p.has_thresholds));
+  DBQ_RETURN_IF_ERROR(CheckThresholds(t, p));
   layer->input_scale = t.scales[0];
   layer->output_scale = t.scales[1];
   DBQ_RETURN_IF_ERROR(ComputeMultipliers(t, layer));
   layer->stage = MakeOutputStage(p.activation, layer->output_scale, p.output_zero_point);
   layer->bias.assign(t.bias, t.bias + t.bias_count);
+  if (p.has_thresholds) {
+    layer->levels = static_cast<int>(t.thresholds_rows);
+    layer->thresholds.assign(t.thresholds, t.thresholds + t.thresholds_rows * t.thresholds_columns);
+    layer->stage = {0, static_cast<float>(layer->levels), p.lowest_code};
+  }
   return Status::Ok();
 }
 

@@ -11,7 +11,7 @@
 
 namespace dbq {
 
-// The constant tensors 1..5 of docs/packing.md as they lie in the file; counts are in elements.
+// The constant tensors 1..6 of docs/packing.md as they lie in the file; counts are in elements.
 struct ConstantTensors {
   const uint8_t* codes = nullptr;
   int64_t codes_count = 0;
@@ -23,6 +23,8 @@ struct ConstantTensors {
   int64_t bias_count = 0;
   const int32_t* params = nullptr;
   int64_t params_count = 0;
+  const int32_t* thresholds = nullptr;  // of version 2
+  int64_t thresholds_rows = 0, thresholds_columns = 0;
 };
 
 // A convolution or fully connected layer with int8 weights: what a packed and a builtin operator are after decoding.
@@ -33,6 +35,8 @@ struct Layer {
   std::vector<int8_t> integers;   // p*b1 + q*b2; [M, K] (OHWI), depthwise [kernel_h * kernel_w, M] (1HWM); once decoded
   std::vector<int32_t> bias;      // [M]
   std::vector<float> multiplier;  // [M] float32(float32(input_scale * weight_scale) / output_scale)
+  int levels = 0;                 // of version 2; 0: sums are scaled
+  std::vector<int32_t> thresholds;  // [levels, M]; the code is the number of those that a sum has reached
   OutputStage stage;
 };
 

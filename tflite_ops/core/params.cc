@@ -11,7 +11,7 @@ struct Field {
 
 constexpr int64_t kInt32Max = INT64_C(2147483647);
 constexpr Field kFields[kParamCount] = {
-    {"format version", kFormatVersion, kFormatVersion},
+    {"format version", kFormatVersion, kThresholdVersion},
     {"branches", 1, 2},
     {"kernel height", 1, kMaxDepth},
     {"kernel width", 1, kMaxDepth},
@@ -27,6 +27,7 @@ constexpr Field kFields[kParamCount] = {
     {"input zero point", -128, 127},
     {"output zero point", -128, 127},
     {"keep_num_dims", 0, 1},
+    {"lowest code", -128, 126},
 };
 
 Status CheckRange(int index, int64_t value, int64_t low, int64_t high) {
@@ -48,6 +49,19 @@ Status CheckDepthwise(const int32_t* values) {
   if (channels == values[5]) return Status::Ok();
   return Status::Error("params[5] (output channels) must be input channels * depth multiplier = %lld, got %d",
                        static_cast<long long>(channels), values[5]);
+}
+
+Status CheckVersion(const int32_t* values, int64_t count) {
+  const int32_t version = count > 0 ? values[0] : kFormatVersion;
+  if (version != kFormatVersion && version != kThresholdVersion) {
+    return Status::Error(
+        "packed format version %d is not supported, expected %d or %d; install the keras_dbq that wrote it", version,
+        kFormatVersion, kThresholdVersion);
+  }
+  const int expected = kParamCount - (version == kFormatVersion ? 1 : 0);
+  if (count == expected) return Status::Ok();
+  return Status::Error("params must hold %d int32 values, got %lld; export the file again", expected,
+                       static_cast<long long>(count));
 }
 
 Status CheckKind(OpKind kind, const int32_t* values) {
@@ -72,15 +86,8 @@ const char* OpName(OpKind kind) {
 }
 
 Status ParseParams(OpKind kind, const int32_t* values, int64_t count, LayerParams* params) {
-  if (count != kParamCount) {
-    return Status::Error("params must hold %d int32 values, got %lld; export the file again", kParamCount,
-                         static_cast<long long>(count));
-  }
-  if (values[0] != kFormatVersion) {
-    return Status::Error("packed format version %d is not supported, expected %d; install the keras_dbq that wrote it",
-                         values[0], kFormatVersion);
-  }
-  for (int i = 0; i < kParamCount; ++i) {
+  DBQ_RETURN_IF_ERROR(CheckVersion(values, count));
+  for (int i = 0; i < count; ++i) {
     DBQ_RETURN_IF_ERROR(CheckRange(i, values[i], kFields[i].low, kFields[i].high));
   }
   DBQ_RETURN_IF_ERROR(CheckKind(kind, values));
@@ -96,6 +103,11 @@ Status ParseParams(OpKind kind, const int32_t* values, int64_t count, LayerParam
   p.depth_multiplier = values[12];
   p.input_zero_point = values[13], p.output_zero_point = values[14];
   p.keep_num_dims = values[15] != 0;
+  p.has_thresholds = values[0] == kThresholdVersion;
+  if (p.has_thresholds) p.lowest_code = values[16];
+  if (p.has_thresholds && kind == OpKind::kDepthwiseConv2D) {
+    return Status::Error("packed format version 2 has no %s; export the file again", OpName(kind));
+  }
 
   // kernel_h * kernel_w fits int64 and is checked before it is multiplied by the channels.
   const int64_t taps = static_cast<int64_t>(p.kernel_h) * p.kernel_w;

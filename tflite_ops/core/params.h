@@ -13,7 +13,10 @@ enum class Padding { kSame = 0, kValid = 1 };
 enum class Activation { kNone = 0, kRelu = 1, kReluN1To1 = 2, kRelu6 = 3 };
 
 constexpr int kFormatVersion = 1;
-constexpr int kParamCount = 16;
+// Of a convolution or fully connected layer that counts thresholds instead of scaling its sums.
+constexpr int kThresholdVersion = 2;
+constexpr int kParamCount = 17;  // one less in version 1
+constexpr int kMostThresholds = 15;
 // Longest dot product whose int32 sum cannot overflow with a zero bias: K * 127 * 255 <= 2^31 - 1.
 constexpr int64_t kMaxDepth = INT64_C(2147483647) / (127 * 255);
 
@@ -31,7 +34,9 @@ struct LayerParams {
   int depth_multiplier = 0;
   int32_t input_zero_point = 0, output_zero_point = 0;
   bool keep_num_dims = false;
-  int groups = 1;  // of an ordinary convolution; packed operators have one
+  bool has_thresholds = false;  // version 2
+  int32_t lowest_code = 0;      // of version 2
+  int groups = 1;               // of an ordinary convolution; packed operators have one
 
   // K: length of one dot product. At most kMaxDepth once parsed.
   int64_t Depth(OpKind kind) const {

@@ -43,6 +43,13 @@ inline int Weight(const ConstantTensors& t, int64_t index, int64_t count, int m)
 }
 
 inline int8_t Output(const ConstantTensors& t, int64_t accumulator, int m) {
+  if (t.params[0] == 2) {
+    int code = t.params[16];
+    for (int64_t row = 0; row < t.thresholds_rows; ++row) {
+      code += accumulator >= t.thresholds[row * t.thresholds_columns + m];
+    }
+    return static_cast<int8_t>(code);
+  }
   const Params p{t.params};
   const float zero_point = static_cast<float>(p.output_zero_point());
   const float output_scale = t.scales[1];

@@ -17,9 +17,9 @@ const Operator* OperatorOf(OpKind kind) {
 Status CheckNode(const tflite::Node& node) {
   const int inputs = node.inputs == nullptr ? 0 : node.inputs->size;
   const int outputs = node.outputs == nullptr ? 0 : node.outputs->size;
-  if (inputs != kInputCount || outputs != 1) {
-    return Status::Error("expected %d inputs and 1 output, got %d and %d; export the file again", kInputCount, inputs,
-                         outputs);
+  if (inputs < kInputCount || inputs > kMostInputs || outputs != 1) {
+    return Status::Error("expected %d or %d inputs and 1 output, got %d and %d; export the file again", kInputCount,
+                         kMostInputs, inputs, outputs);
   }
   // Resizing the output would change the shape of what is read.
   const int output = node.outputs->data[0];
@@ -35,6 +35,8 @@ Status CheckActivations(const tflite::Context* context, const tflite::Node& node
   if (output == nullptr) return Status::Error("output is missing; export the file again");
   if (input->dims == nullptr) return Status::Error("input has no shape; export the file again");
   DBQ_RETURN_IF_ERROR(CheckActivation("input", *input, layer.input_scale, layer.params.input_zero_point));
+  // Codes that count have a grid of their own, which no operator asks for.
+  if (layer.levels > 0) return CheckCodes("output", *output);
   return CheckActivation("output", *output, layer.output_scale, layer.params.output_zero_point);
 }
 
@@ -54,7 +56,7 @@ Branches LoadBranches(int64_t weights, const LayerParams& params, const uint8_t*
 Status ImportPacked(OpKind kind, const tflite::Context* context, const tflite::Node& node, Node* imported) {
   DBQ_RETURN_IF_ERROR(CheckNode(node));
   ConstantCopies constants;
-  DBQ_RETURN_IF_ERROR(constants.Read(context, node.inputs->data));
+  DBQ_RETURN_IF_ERROR(constants.Read(context, node.inputs->data, node.inputs->size));
   DBQ_RETURN_IF_ERROR(ReadLayer(kind, constants.view(), &imported->layer));
   DBQ_RETURN_IF_ERROR(CheckActivations(context, node, imported->layer));
   imported->op = OperatorOf(kind);

@@ -12,10 +12,11 @@ struct Expected {
   int rank;
 };
 
-constexpr Expected kConstants[kInputCount] = {
+constexpr Expected kConstants[kMostInputs] = {
     {"input", tflite::kInt8, "int8", 0},           {"codes", tflite::kUInt8, "uint8", 1},
     {"branch_scales", tflite::kUInt8, "uint8", 2}, {"scales", tflite::kFloat32, "float32", 1},
     {"bias", tflite::kInt32, "int32", 1},          {"params", tflite::kInt32, "int32", 1},
+    {"thresholds", tflite::kInt32, "int32", 2},
 };
 
 Status CheckConstant(const tflite::Tensor* tensor, const Expected& expected, size_t element_bytes) {
@@ -83,7 +84,7 @@ int64_t ElementCount(const tflite::Tensor& tensor) {
   return count;
 }
 
-Status ConstantCopies::Read(const tflite::Context* context, const int* inputs) {
+Status ConstantCopies::Read(const tflite::Context* context, const int* inputs, int count) {
   DBQ_RETURN_IF_ERROR(CheckBytes(context, inputs, kCodes));
   DBQ_RETURN_IF_ERROR(CheckBytes(context, inputs, kBranchScales));
   DBQ_RETURN_IF_ERROR(Copy(context, inputs, kScales, &scales_));
@@ -103,14 +104,22 @@ Status ConstantCopies::Read(const tflite::Context* context, const int* inputs) {
            static_cast<int64_t>(bias_.size()),
            params_.data(),
            static_cast<int64_t>(params_.size())};
+  if (count == kInputCount) return Status::Ok();
+  DBQ_RETURN_IF_ERROR(Copy(context, inputs, kThresholds, &thresholds_));
+  const tflite::IntArray& rows = *GetTensor(context, inputs[kThresholds])->dims;
+  view_.thresholds = thresholds_.data();
+  view_.thresholds_rows = rows.data[0], view_.thresholds_columns = rows.data[1];
   return Status::Ok();
 }
 
+Status CheckCodes(const char* name, const tflite::Tensor& tensor) {
+  if (tensor.type == tflite::kInt8) return Status::Ok();
+  return Status::Error("%s must be int8, got tensor type %d; export the file again", name,
+                       static_cast<int>(tensor.type));
+}
+
 Status CheckActivation(const char* name, const tflite::Tensor& tensor, float scale, int32_t zero_point) {
-  if (tensor.type != tflite::kInt8) {
-    return Status::Error("%s must be int8, got tensor type %d; export the file again", name,
-                         static_cast<int>(tensor.type));
-  }
+  DBQ_RETURN_IF_ERROR(CheckCodes(name, tensor));
   if (tensor.params.scale != scale || tensor.params.zero_point != zero_point) {
     return Status::Error("%s tensor has scale %.9g, zero point %d but the packed layer has %.9g, %d; export it again",
                          name, static_cast<double>(tensor.params.scale), tensor.params.zero_point,

@@ -14,7 +14,8 @@
 namespace dbq {
 
 // Inputs of an operator in the order of docs/packing.md.
-enum InputIndex { kInput, kCodes, kBranchScales, kScales, kBias, kParams, kInputCount };
+enum InputIndex { kInput, kCodes, kBranchScales, kScales, kBias, kParams, kThresholds, kMostInputs };
+constexpr int kInputCount = kThresholds;  // of format version 1
 
 // Null when the index is out of range.
 tflite::Tensor* GetTensor(const tflite::Context* context, int index);
@@ -31,17 +32,19 @@ const tflite::AffineQuantization* Quantization(const tflite::Tensor& tensor);
 // misalign them).
 class ConstantCopies {
  public:
-  // inputs: kInputCount tensor indices.
-  Status Read(const tflite::Context* context, const int* inputs);
+  // inputs: `count` tensor indices, kInputCount or kMostInputs.
+  Status Read(const tflite::Context* context, const int* inputs, int count);
   const ConstantTensors& view() const { return view_; }
 
  private:
   std::vector<float> scales_;
-  std::vector<int32_t> bias_, params_;
+  std::vector<int32_t> bias_, params_, thresholds_;
   ConstantTensors view_;
 };
 
-// An int8 activation whose quantization equals what the kernel was built for.
+// An int8 activation.
+Status CheckCodes(const char* name, const tflite::Tensor& tensor);
+// One whose quantization equals what the kernel was built for.
 Status CheckActivation(const char* name, const tflite::Tensor& tensor, float scale, int32_t zero_point);
 
 }  // namespace dbq

@@ -153,24 +153,21 @@ struct Block {
   const int32_t* output_offset;
 };
 
-// Multiplier and the way out: sums [tile][16 pixels][16 channels].
+// The way out: sums [tile][16 pixels][16 channels].
 template <int vectors>
 void StoreSums(const Block& block, const int32_t* sums) {
   const PackedGemm& gemm = *block.task->gemm;
   const Clamp clamp(gemm.stage);
   const __mmask64 mask = FirstBytes(gemm.panels[block.panel].channels);
   uint8_t* output = block.task->output + gemm.panels[block.panel].first_channel;
-  Float multiplier[vectors];
-  DBQ_UNROLL for (int v = 0; v < vectors; ++v) {
-    multiplier[v] = LoadFloats(gemm.multiplier.data() + block.panel * kPanelChannels + v * 16);
-  }
+  const WayOut out(gemm, block.panel);
   const int count = static_cast<int>(block.tiles - 1) * kTilePixels + block.pixels;
   for (int pixel = 0; pixel < count; pixel += 4 / vectors) {
     Int y[4];
     DBQ_UNROLL for (int i = 0; i < 4; ++i) {
       const int p = pixel + i / vectors, v = i % vectors;
       const Int sum = Load(sums + ((p / kTilePixels * vectors + v) * kTilePixels + p % kTilePixels) * 16);
-      y[i] = Scaled(sum, multiplier[v]);
+      y[i] = out(sum, v * 16);
     }
     Int bytes = Pack(y[0], y[1], y[2], y[3], clamp);
     if constexpr (vectors < 4) bytes = _mm512_permutexvar_epi32(PixelOrder(vectors), bytes);

@@ -53,6 +53,10 @@ DBQ_INLINE Int Scaled(Int sum, Float multiplier) {
   return _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_cvtepi32_ps(sum), multiplier));
 }
 
+DBQ_INLINE Int LoadInts(const int32_t* p) { return Load(p); }
+// code - 1 where a > b
+DBQ_INLINE Int LessWhere(Int code, Int a, Int b) { return _mm256_add_epi32(code, _mm256_cmpgt_epi32(a, b)); }
+
 // An OutputStage in registers. The packs saturate to 0..255, so only an activation's own bounds are left to do.
 struct Clamp {
   Int zero_point, low, high;
@@ -111,5 +115,7 @@ DBQ_INLINE Int ShiftLeft(Int a) {
 
 }  // namespace
 }  // namespace dbq
+
+#include "isa/way_out.h"
 
 #endif  // DBQ_ISA_AVX2_H_

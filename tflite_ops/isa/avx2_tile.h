@@ -34,7 +34,7 @@ DBQ_INLINE void StoreTile(const Tile& tile, Int (&sum)[rows][vectors]) {
   const PackedGemm& gemm = *tile.gemm;
   const Panel& panel = gemm.panels[tile.panel];
   const Clamp clamp(gemm.stage);
-  const float* multiplier = gemm.multiplier.data() + tile.panel * kPanelChannels;
+  const WayOut out(gemm, tile.panel);
   const int32_t* offset = tile.task->output_offset + tile.pixel;
   uint8_t* output = tile.task->output + panel.first_channel;
   // Dwords of a pixel after Pack: every kTogether-th of both lanes.
@@ -44,7 +44,7 @@ DBQ_INLINE void StoreTile(const Tile& tile, Int (&sum)[rows][vectors]) {
     Int y[4];
     DBQ_UNROLL for (int i = 0; i < 4; ++i) {
       const int row = r + i / vectors < rows ? r + i / vectors : r, v = i % vectors;
-      y[i] = Scaled(sum[row][v], LoadFloats(multiplier + v * 8));
+      y[i] = out(sum[row][v], v * 8);
     }
     alignas(32) uint8_t bytes[48];
     Store(bytes, _mm256_permutevar8x32_epi32(Pack(y[0], y[1], y[2], y[3], clamp), order));

@@ -44,6 +44,12 @@ DBQ_INLINE Int Scaled(Int sum, Float multiplier) {
   return _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(sum), multiplier));
 }
 
+DBQ_INLINE Int LoadInts(const int32_t* p) { return Load(p); }
+// code - 1 where a > b
+DBQ_INLINE Int LessWhere(Int code, Int a, Int b) {
+  return _mm512_mask_sub_epi32(code, _mm512_cmpgt_epi32_mask(a, b), code, _mm512_set1_epi32(1));
+}
+
 // An OutputStage in registers. The packs saturate to 0..255, so only an activation's own bounds are left to do.
 struct Clamp {
   Int zero_point, low, high;
@@ -115,5 +121,7 @@ DBQ_INLINE Int ShiftLeft(Int a) {
 
 }  // namespace
 }  // namespace dbq
+
+#include "isa/way_out.h"
 
 #endif  // DBQ_ISA_AVX512_H_

@@ -39,8 +39,7 @@ void PackDense(const GemmWeights& weights, PackedGemm* packed) {
   packed->shape = s, packed->stage = weights.stage;
   packed->panels.clear();
   packed->weights = Buffer<int8_t>(panels * PanelBytes(s));
-  packed->bias = Buffer<int32_t>(panels * kPanelChannels);
-  packed->multiplier = Buffer<float>(panels * kPanelChannels);
+  MakeLanes(weights, panels, packed);
   packed->factors = Buffer<int16_t>(panels * kPanelChannels * 2);
   for (int64_t m = 0; m < s.channels; ++m) {
     const int64_t panel = m / kPanelChannels;
@@ -53,9 +52,8 @@ void PackDense(const GemmWeights& weights, PackedGemm* packed) {
     // Codes of x are signed here: 128 times the sum of the weights comes back in.
     int32_t sum = 0;
     for (int64_t k = 0; k < s.length; ++k) sum += weights.integers[m * s.length + k];
-    const int64_t at = panel * kPanelChannels + lane;
-    packed->bias[at] = static_cast<int32_t>(static_cast<uint32_t>(weights.bias[m]) + static_cast<uint32_t>(sum) * 128u);
-    packed->multiplier[at] = weights.multiplier[m];
+    const uint32_t bias = static_cast<uint32_t>(weights.bias[m]) + static_cast<uint32_t>(sum) * 128u;
+    SetLane(weights, m, static_cast<int32_t>(bias), panel, lane, packed);
     for (int plane = 0; plane < s.planes; ++plane) {
       packed->factors[panel * kPanelChannels * 2 + plane * kPanelChannels + lane] =
           weights.scales[plane * s.channels + m];
@@ -111,8 +109,8 @@ void RunPanel(const PackedGemm& gemm, int64_t index, const uint8_t* x, int32_t x
       total[v] = AddInts(total[v], _mm512_mullo_epi32(factor, _mm512_sub_epi32(sum[v], minus)));
     }
   }
-  const float* multiplier = gemm.multiplier.data() + index * kPanelChannels;
-  DBQ_UNROLL for (int v = 0; v < kVectors; ++v) total[v] = Scaled(total[v], LoadFloats(multiplier + v * 16));
+  const WayOut out(gemm, index);
+  DBQ_UNROLL for (int v = 0; v < kVectors; ++v) total[v] = out(total[v], v * 16);
   const Int bytes = Pack(total[0], total[1], total[2], total[3], Clamp(gemm.stage));
   _mm512_mask_storeu_epi8(y + gemm.panels[index].first_channel, FirstBytes(gemm.panels[index].channels), bytes);
 }

@@ -13,7 +13,7 @@ struct Tile {
   const PackedGemm* gemm;
   const Panel* panel;
   const int32_t* bias;
-  const float* multiplier;
+  WayOut out;
   const uint8_t* x;
   const int32_t* x_offset;
   const int32_t* segment_offset;
@@ -47,14 +47,11 @@ DBQ_INLINE void StoreTile(const Tile& tile, Int (&sum)[rows][vectors]) {
   constexpr int kTogether = 4 / vectors;
   const Clamp clamp(tile.gemm->stage);
   const __mmask64 mask = FirstBytes(tile.panel->channels);
-  Float multiplier[vectors];
-  DBQ_UNROLL for (int v = 0; v < vectors; ++v) multiplier[v] = LoadFloats(tile.multiplier + v * 16);
   DBQ_UNROLL for (int r = 0; r < rows; r += kTogether) {
     Int y[4];
     DBQ_UNROLL for (int i = 0; i < 4; ++i) {
       const int row = r + i / vectors;
-      y[i] =
-          row < rows ? Scaled(sum[row < rows ? row : r][i % vectors], multiplier[i % vectors]) : _mm512_setzero_si512();
+      y[i] = row < rows ? tile.out(sum[row < rows ? row : r][i % vectors], i % vectors * 16) : _mm512_setzero_si512();
     }
     Int bytes = Pack(y[0], y[1], y[2], y[3], clamp);
     if constexpr (vectors < 4) bytes = _mm512_permutexvar_epi32(PixelOrder(vectors), bytes);
@@ -138,7 +135,7 @@ void RunGemm(const GemmTask& task) {
     const Tile tile{&gemm,
                     &panel,
                     gemm.bias.data() + i * kPanelChannels,
-                    gemm.multiplier.data() + i * kPanelChannels,
+                    WayOut(gemm, i),
                     task.x,
                     task.x_offset,
                     task.segment_offset,

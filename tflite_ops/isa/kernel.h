@@ -34,6 +34,10 @@ struct GemmWeights {
   OutputStage stage;
   const int8_t* trits = nullptr;    // [planes, channels, segments, length]
   const uint8_t* scales = nullptr;  // [planes, channels]: p, q
+  // Of a layer whose codes count the thresholds that a sum has reached; else its sums are scaled.
+  int levels = 0;
+  const int32_t* thresholds = nullptr;  // [levels], rows of `row` channels
+  int64_t thresholds_row = 0;
 };
 
 // Up to 16 * vectors channels; channels behind the last are zero.
@@ -50,10 +54,14 @@ struct PackedGemm {
   Buffer<int8_t> weights;
   Buffer<int32_t> bias;      // [64 per panel], in the order of the kernel's lanes
   Buffer<float> multiplier;  // likewise
-  Buffer<int16_t> factors;   // p, q: in the order of the kernel
-  bool has_lowest = false;   // some weight is -128; told where a kernel has to know
+  int levels = 0;
+  Buffer<int32_t> thresholds;  // [panel][levels][64]
+  Buffer<int16_t> factors;     // p, q: in the order of the kernel
+  bool has_lowest = false;     // some weight is -128; told where a kernel has to know
   OutputStage stage;
-  int64_t Bytes() const { return weights.bytes() + bias.bytes() + multiplier.bytes() + factors.bytes(); }
+  int64_t Bytes() const {
+    return weights.bytes() + bias.bytes() + multiplier.bytes() + thresholds.bytes() + factors.bytes();
+  }
 };
 
 // Pixels 0 .. count - 1 times panels first_panel .. last_panel - 1.

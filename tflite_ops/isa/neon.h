@@ -29,6 +29,21 @@ DBQ_INLINE int8x16_t LoadCodes(const uint8_t* x) {
 // Ties to even, as lrint.
 DBQ_INLINE Int Scaled(Int sum, Float multiplier) { return vcvtnq_s32_f32(vmulq_f32(vcvtq_f32_s32(sum), multiplier)); }
 
+DBQ_INLINE Int LoadInts(const int32_t* p) { return vld1q_s32(p); }
+DBQ_INLINE Float LoadFloats(const float* p) { return vld1q_f32(p); }
+DBQ_INLINE Int BroadcastInt(int32_t v) { return vdupq_n_s32(v); }
+DBQ_INLINE Float BroadcastFloat(float v) { return vdupq_n_f32(v); }
+// code - 1 where a > b
+DBQ_INLINE Int LessWhere(Int code, Int a, Int b) { return vaddq_s32(code, vreinterpretq_s32_u32(vcgtq_s32(a, b))); }
+
+}  // namespace
+}  // namespace dbq
+
+#include "isa/way_out.h"
+
+namespace dbq {
+namespace {
+
 // An OutputStage in registers. The packs saturate to 0..255, so only an activation's own bounds are left to do.
 struct Clamp {
   int16x8_t zero_point;
@@ -67,9 +82,9 @@ DBQ_INLINE void StoreSixteen(uint8x16_t bytes, int64_t count, uint8_t* to) {
 }
 
 // Sums of 16 channels, the first `count` of which are stored.
-DBQ_INLINE void StoreRow(const Int (&sum)[4], const float* multiplier, const Clamp& clamp, int64_t count, uint8_t* to) {
+DBQ_INLINE void StoreRow(const Int (&sum)[4], const WayOut& out, const Clamp& clamp, int64_t count, uint8_t* to) {
   Int y[4];
-  DBQ_UNROLL for (int v = 0; v < 4; ++v) y[v] = Scaled(sum[v], vld1q_f32(multiplier + v * 4));
+  DBQ_UNROLL for (int v = 0; v < 4; ++v) y[v] = out(sum[v], v * 4);
   StoreSixteen(Pack(y[0], y[1], y[2], y[3], clamp), count, to);
 }
 

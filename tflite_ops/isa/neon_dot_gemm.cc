@@ -72,9 +72,9 @@ __attribute__((noinline)) void RunTile(const GemmTask& task, int64_t index, int6
     w = AddSegment<rows>(x, task.segment_offset[s], gemm.steps, w, sum);
   }
   const Clamp clamp(gemm.stage);
+  const WayOut out(gemm, index);
   DBQ_UNROLL for (int r = 0; r < rows; ++r) {
-    StoreRow(sum[r], gemm.multiplier.data() + index * kPanelChannels, clamp, panel.channels,
-             task.output + task.output_offset[pixel + r] + panel.first_channel);
+    StoreRow(sum[r], out, clamp, panel.channels, task.output + task.output_offset[pixel + r] + panel.first_channel);
   }
 }
 

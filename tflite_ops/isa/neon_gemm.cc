@@ -136,22 +136,23 @@ struct Octet {
   const PackedGemm* gemm;
   const int8_t* w;
   Int bias[2];
-  Float multiplier[2];
+  WayOut out;
+  int lane;
   int64_t first_channel, channels;
-  Octet(const PackedGemm& g, int64_t index, int first) : gemm(&g) {
+  Octet(const PackedGemm& g, int64_t index, int first) : gemm(&g), out(g, index), lane(first) {
     const Panel& panel = g.panels[index];
     w = g.weights.data() + panel.weights_offset + first * kDepthStep;
     first_channel = panel.first_channel + first, channels = panel.channels - first;
     for (int i = 0; i < 2; ++i) {
       const int64_t at = index * kPanelChannels + first + i * 4;
-      bias[i] = vld1q_s32(g.bias.data() + at), multiplier[i] = vld1q_f32(g.multiplier.data() + at);
+      bias[i] = vld1q_s32(g.bias.data() + at);
     }
   }
 };
 
 DBQ_INLINE void StoreRow(const Octet& octet, const Clamp& clamp, const int32_t* sums, uint8_t* pixel) {
-  const Int a = Scaled(vaddq_s32(vld1q_s32(sums), octet.bias[0]), octet.multiplier[0]);
-  const Int b = Scaled(vaddq_s32(vld1q_s32(sums + 4), octet.bias[1]), octet.multiplier[1]);
+  const Int a = octet.out(vaddq_s32(vld1q_s32(sums), octet.bias[0]), octet.lane);
+  const Int b = octet.out(vaddq_s32(vld1q_s32(sums + 4), octet.bias[1]), octet.lane + 4);
   StoreEight(PackHalf(a, b, clamp), octet.channels, pixel + octet.first_channel);
 }
 

@@ -79,12 +79,12 @@ __attribute__((noinline)) void RunTile(const GemmTask& task, int64_t index, int6
     w = AddSegment<halves>(x, task.segment_offset[s], gemm.steps, w, sum);
   }
   const Clamp clamp(gemm.stage);
+  const WayOut out(gemm, index);
   DBQ_UNROLL for (int r = 0; r < 2 * halves; ++r) {
     if (r == count) break;
     Int row[4];
     RowOf(sum[r / 2], r % 2, gemm.bias.data() + index * kPanelChannels, row);
-    StoreRow(row, gemm.multiplier.data() + index * kPanelChannels, clamp, panel.channels,
-             task.output + task.output_offset[pixel + r] + panel.first_channel);
+    StoreRow(row, out, clamp, panel.channels, task.output + task.output_offset[pixel + r] + panel.first_channel);
   }
 }
 

@@ -179,13 +179,13 @@ DBQ_INLINE void Transpose(uint8x16_t (&v)[4]) {
 }
 
 template <bool first, int planes>
-DBQ_INLINE void PackOctet(const Lanes& lanes, int64_t c, const Clamp& clamp, uint8x16_t (&bytes)[4]) {
+DBQ_INLINE void PackOctet(const Lanes& lanes, int64_t c, const WayOut& out, const Clamp& clamp,
+                          uint8x16_t (&bytes)[4]) {
   DBQ_UNROLL for (int i = 0; i < 4; ++i) {
     Int y[4];
     DBQ_UNROLL for (int j = 0; j < 2; ++j) {
-      const Float multiplier = vld1q_dup_f32(lanes.multiplier + c + 2 * i + j);
       Widen<first, planes>(lanes, c + 2 * i + j, &y[2 * j], &y[2 * j + 1]);
-      y[2 * j] = Scaled(y[2 * j], multiplier), y[2 * j + 1] = Scaled(y[2 * j + 1], multiplier);
+      y[2 * j] = out.OfChannel(y[2 * j], c + 2 * i + j), y[2 * j + 1] = out.OfChannel(y[2 * j + 1], c + 2 * i + j);
     }
     bytes[i] = Pack(y[0], y[1], y[2], y[3], clamp);
   }
@@ -195,10 +195,11 @@ DBQ_INLINE void PackOctet(const Lanes& lanes, int64_t c, const Clamp& clamp, uin
 template <bool first, int planes>
 void StorePanel(const GemmTask& task, const Lanes& lanes, const Panel& panel, int64_t pixel) {
   const Clamp clamp(task.gemm->stage);
+  const WayOut out(*task.gemm, panel.first_channel / kPanelChannels);
   const int64_t left = task.count - pixel, pixels = left < kTablePixels ? left : kTablePixels;
   for (int64_t c = 0; c < panel.channels; c += kOctet) {
     uint8x16_t bytes[4];
-    PackOctet<first, planes>(lanes, c, clamp, bytes);
+    PackOctet<first, planes>(lanes, c, out, clamp, bytes);
     uint8_t* to = task.output + panel.first_channel + c;
     DBQ_UNROLL for (int i = 0; i < kTablePixels; ++i) {
       if (i == pixels) break;

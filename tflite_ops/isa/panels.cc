@@ -88,8 +88,7 @@ void PackPanels(const GemmWeights& weights, int depth_step, int segment_step, in
   packed->panels.clear();
   MakePanels(panel_channels, packed, weights.shape.segments * packed->steps * depth_step);
   const int64_t panels = static_cast<int64_t>(packed->panels.size()), depth = weights.shape.Depth();
-  packed->bias = Buffer<int32_t>(panels * kPanelChannels);
-  packed->multiplier = Buffer<float>(panels * kPanelChannels);
+  MakeLanes(weights, panels, packed);
   const ChannelLayout layout(*packed, depth_step);
   for (int64_t i = 0; i < panels; ++i) {
     const Panel& panel = packed->panels[i];
@@ -98,10 +97,26 @@ void PackPanels(const GemmWeights& weights, int depth_step, int segment_step, in
     int8_t* to = packed->weights.data() + panel.weights_offset;
     for (int c = 0; c < panel.channels; ++c) {
       const int lane = lanes.lane[c];
-      packed->bias[i * kPanelChannels + lane] = weights.bias[first + c];
-      packed->multiplier[i * kPanelChannels + lane] = weights.multiplier[first + c];
+      SetLane(weights, first + c, weights.bias[first + c], i, lane, packed);
       layout.Pack(weights.integers + (first + c) * depth, lane, panel.vectors * kVectorChannels, to);
     }
+  }
+}
+
+void MakeLanes(const GemmWeights& weights, int64_t panels, PackedGemm* packed) {
+  packed->bias = Buffer<int32_t>(panels * kPanelChannels);
+  packed->multiplier = Buffer<float>(panels * kPanelChannels);
+  packed->levels = weights.levels;
+  packed->thresholds = Buffer<int32_t>(panels * weights.levels * kPanelChannels);
+}
+
+void SetLane(const GemmWeights& weights, int64_t m, int32_t bias, int64_t panel, int lane, PackedGemm* packed) {
+  const int64_t at = panel * kPanelChannels + lane;
+  packed->bias[at] = bias;
+  packed->multiplier[at] = weights.multiplier[m];
+  for (int64_t i = 0; i < weights.levels; ++i) {
+    packed->thresholds[(panel * weights.levels + i) * kPanelChannels + lane] =
+        weights.thresholds[i * weights.thresholds_row + m];
   }
 }
 

@@ -18,6 +18,11 @@ using LaneOrder = int (*)(int c, int vectors);
 void PackPanels(const GemmWeights& weights, int depth_step, int segment_step, int panel_channels, LaneOrder order,
                 PackedGemm* packed);
 
+// Room for what is told of every channel, in lanes: bias, multiplier and thresholds.
+void MakeLanes(const GemmWeights& weights, int64_t panels, PackedGemm* packed);
+// Channel m, with the bias that the kernel starts from.
+void SetLane(const GemmWeights& weights, int64_t m, int32_t bias, int64_t panel, int lane, PackedGemm* packed);
+
 // [taps, channels] as they are, for kernels without a layout of their own.
 void CopyDepthwise(const DepthwiseWeights& weights, PackedDepthwise* packed);
 

@@ -14,6 +14,12 @@ int64_t NoScratch(const GemmShape&) { return 0; }
 
 void PackGemm(const GemmWeights& weights, PackedGemm* packed) { PackPanels(weights, 1, 1, kChannels, nullptr, packed); }
 
+int32_t Count(int32_t sum, const int32_t* thresholds, int levels) {
+  int32_t reached = 0;
+  for (int i = 0; i < levels; ++i) reached += sum >= thresholds[i * kPanelChannels];
+  return reached;
+}
+
 void RunPixel(const GemmTask& task, const Panel& panel, int64_t index, int64_t pixel) {
   const PackedGemm& gemm = *task.gemm;
   uint32_t accumulator[kChannels];  // unsigned: on the way to a sum that fits, the zero point's share may pass 2^31
@@ -27,8 +33,11 @@ void RunPixel(const GemmTask& task, const Panel& panel, int64_t index, int64_t p
   }
   uint8_t* y = task.output + task.output_offset[pixel] + panel.first_channel;
   const float* multiplier = gemm.multiplier.data() + index * kPanelChannels;
+  const int32_t* thresholds = gemm.thresholds.data() + index * gemm.levels * kPanelChannels;
   for (int c = 0; c < panel.channels; ++c) {
-    y[c] = static_cast<uint8_t>(Requantize(static_cast<int32_t>(accumulator[c]), multiplier[c], gemm.stage));
+    const int32_t sum = static_cast<int32_t>(accumulator[c]);
+    y[c] = static_cast<uint8_t>(gemm.levels == 0 ? Requantize(sum, multiplier[c], gemm.stage)
+                                                 : Count(sum, thresholds + c, gemm.levels) + gemm.stage.zero_point);
   }
 }
 

@@ -91,17 +91,13 @@ struct Lanes {
   int64_t factors_plane;
   int32_t* totals;
   const int32_t* bias;
-  const float* multiplier;
 };
 
 [[maybe_unused]] Lanes LanesOf(const PackedGemm& gemm, int64_t panel, int64_t chunk, const Scratch& scratch) {
   const int64_t m = panel * kPanelChannels, chunks = Chunks(gemm.shape), planes = Planes(gemm.shape);
   return {scratch.sums + m * planes * kTablePixels,
-          gemm.factors.data() + (panel * planes * chunks + chunk) * kPanelChannels,
-          chunks * kPanelChannels,
-          scratch.totals + m * kTablePixels,
-          gemm.bias.data() + m,
-          gemm.multiplier.data() + m};
+          gemm.factors.data() + (panel * planes * chunks + chunk) * kPanelChannels, chunks * kPanelChannels,
+          scratch.totals + m * kTablePixels, gemm.bias.data() + m};
 }
 
 }  // namespace

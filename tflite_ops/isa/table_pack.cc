@@ -48,7 +48,7 @@ void PackOffsets(const int8_t* trits, int64_t groups, int64_t octets, int lane, 
   }
 }
 
-void MakePanels(PackedGemm* packed) {
+void MakePanels(const GemmWeights& weights, PackedGemm* packed) {
   const GemmShape& s = packed->shape;
   int64_t offset = 0;
   packed->panels.clear();
@@ -57,11 +57,10 @@ void MakePanels(PackedGemm* packed) {
     packed->panels.push_back({m, offset, static_cast<int>(left < kPanelChannels ? left : kPanelChannels), 4});
     offset += s.planes * Octets(packed->panels.back()) * StoredGroups(s) * kIndexBytes;
   }
-  const int64_t channels = static_cast<int64_t>(packed->panels.size()) * kPanelChannels;
+  const int64_t panels = static_cast<int64_t>(packed->panels.size());
   packed->weights = Buffer<int8_t>(offset);
-  packed->bias = Buffer<int32_t>(channels);
-  packed->multiplier = Buffer<float>(channels);
-  packed->factors = Buffer<int16_t>(channels * s.planes * Chunks(s));
+  MakeLanes(weights, panels, packed);
+  packed->factors = Buffer<int16_t>(panels * kPanelChannels * s.planes * Chunks(s));
 }
 
 // One plane of one channel.
@@ -92,11 +91,11 @@ void PackTable(const GemmWeights& weights, PackedGemm* packed) {
   const GemmShape& s = packed->shape = weights.shape;
   packed->steps = CeilDiv(s.length, kGroup);
   packed->stage = weights.stage;
-  MakePanels(packed);
+  MakePanels(weights, packed);
   Buffer<int8_t> trits(Groups(s) * kGroup);
   for (int64_t m = 0; m < s.channels; ++m) {
-    packed->bias[m] = SignedBias(weights, m);
-    packed->multiplier[m] = weights.multiplier[m];
+    const int lane = static_cast<int>(m % kPanelChannels);
+    SetLane(weights, m, SignedBias(weights, m), m / kPanelChannels, lane, packed);
     for (int64_t plane = 0; plane < s.planes; ++plane) PackPlane(weights, m, plane, trits.data(), packed);
   }
 }

@@ -113,6 +113,10 @@ void PackGroups(const StoredLayer& stored, const Node& node, const GemmShape& sh
     const int64_t first = group * shape.channels, weights = first * shape.Depth();
     GemmWeights part{shape, stored.integers.data() + weights, stored.bias.data() + first,
                      layer.multiplier.data() + first, stored.stage};
+    if (layer.levels > 0) {
+      part.levels = layer.levels;
+      part.thresholds = layer.thresholds.data() + first, part.thresholds_row = layer.params.out_channels;
+    }
     if (branches.planes > 0) {
       part.trits = branches.trits.data() + weights;
       part.scales = branches.scales.data() + first;

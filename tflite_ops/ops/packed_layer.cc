@@ -87,6 +87,7 @@ bool IsOneBranch(const Node& node) { return node.load_branches != nullptr && nod
 
 // |acc * multiplier| < 2^31, where the weights of channel m add up to at most `magnitudes`.
 bool IsBounded(const Layer& layer, int64_t m, double magnitudes) {
+  if (layer.levels > 0) return true;  // nothing is scaled
   const double largest = std::abs(static_cast<double>(layer.bias[m])) + 255.0 * magnitudes;
   return largest * static_cast<double>(layer.multiplier[m]) < 2147483000.0;
 }

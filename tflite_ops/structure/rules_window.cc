@@ -121,7 +121,7 @@ bool FullyConnected(const Node& node, Shape* y) {
 
 // ---- our operators: sizes by params (docs/packing.md)
 
-constexpr int kPackedInputs = 6, kParams = 5;
+constexpr int kPackedInputs = 6, kMostPackedInputs = 7, kParams = 5, kThresholds = 6;
 
 bool CheckParams(const int64_t* p) {
   if (!IsBetween(p[1], 1, 2)) return false;
@@ -143,10 +143,20 @@ bool CheckLengths(const Node& node, const int64_t* p, bool depthwise) {
   return true;
 }
 
+// Of format version 2: one parameter more, and a matrix.
+bool CheckThresholds(const Node& node, int64_t channels) {
+  if (node.inputs.size() <= kThresholds) return true;
+  const Shape& shape = node.KnownShape(kThresholds);
+  return node.inputs[kThresholds]->constant && node.inputs[kThresholds]->type == kInt32 && shape.rank == 2 &&
+         IsBetween(shape.size[0], 1, 15) && shape.size[1] == channels;
+}
+
 bool Packed(const Node& node, bool depthwise, const int64_t** params, Numbers* numbers) {
-  if (!node.ReadNumbers(kParams, numbers) || numbers->count != 16 || node.inputs[kParams]->type != kInt32) return false;
+  const int64_t count = 10 + static_cast<int64_t>(node.inputs.size());
+  if (!node.ReadNumbers(kParams, numbers) || numbers->count != count) return false;
   *params = numbers->values;
-  return CheckParams(*params) && CheckLengths(node, *params, depthwise);
+  return node.inputs[kParams]->type == kInt32 && CheckParams(*params) && CheckLengths(node, *params, depthwise) &&
+         CheckThresholds(node, (*params)[5]);
 }
 
 bool PackedWindow(const Node& node, bool depthwise, Shape* y) {
@@ -177,9 +187,9 @@ const Rule kWindowRules[] = {
     {9, nullptr, 8, "bbB", true, 2, 3, FullyConnected},       // FULLY_CONNECTED
     {1, nullptr, 5, "biiiib", true, 1, 1, Pool},              // AVERAGE_POOL_2D
     {17, nullptr, 5, "biiiib", true, 1, 1, Pool},             // MAX_POOL_2D
-    {-1, "DbqConv2D", 0, "", false, kPackedInputs, kPackedInputs, PackedConv2D},
-    {-1, "DbqDepthwiseConv2D", 0, "", false, kPackedInputs, kPackedInputs, PackedDepthwise},
-    {-1, "DbqFullyConnected", 0, "", false, kPackedInputs, kPackedInputs, PackedDense},
+    {-1, "DbqConv2D", 0, "", false, kPackedInputs, kMostPackedInputs, PackedConv2D},
+    {-1, "DbqDepthwiseConv2D", 0, "", false, kPackedInputs, kMostPackedInputs, PackedDepthwise},
+    {-1, "DbqFullyConnected", 0, "", false, kPackedInputs, kMostPackedInputs, PackedDense},
     {},
 };
 

@@ -42,9 +42,11 @@ struct Graph {
                                Constant(tflite::kFloat32, {Size(file.scales)}, &file.scales),
                                Constant(tflite::kInt32, {Size(file.bias)}, &file.bias),
                                Constant(tflite::kInt32, {Size(file.params)}, &file.params)};
+    if (file.levels > 0) inputs.push_back(Constant(tflite::kInt32, {file.levels, file.columns}, &file.thresholds));
     output = runtime.AddTensor(tflite::kInt8, {}, nullptr, 0, false);
     runtime.tensor(input)->params = {file.scales[0], shape.input_zero_point};
-    runtime.tensor(output)->params = {file.scales[1], shape.output_zero_point};
+    // The grid of codes that count is nobody's business.
+    if (file.levels == 0) runtime.tensor(output)->params = {file.scales[1], shape.output_zero_point};
     runtime.AddCustomNode(OpName(shape.kind), inputs, {output});
   }
 
@@ -87,6 +89,12 @@ LayerShape Conv() {
   return s;
 }
 
+LayerShape Counted() {
+  LayerShape s = Conv();
+  s.levels = 3;
+  return s;
+}
+
 LayerShape FullyConnected() {
   LayerShape s;
   s.kind = OpKind::kFullyConnected;
@@ -111,8 +119,8 @@ void ExpectShape(const tflite::Tensor& tensor, const std::vector<int>& shape) {
   }
 }
 
-DBQ_TEST(ConvolutionEqualsReference) {
-  Graph graph(Conv());
+void ExpectReference(const LayerShape& s) {
+  Graph graph(s);
   graph.Build();
   DBQ_EXPECT(graph.Load().empty());
   const ImageShape out{2, 6, 5, 5};
@@ -122,6 +130,11 @@ DBQ_TEST(ConvolutionEqualsReference) {
   ExpectShape(y, {2, 6, 5, 5});
   DBQ_EXPECT_EQ(y.bytes, expected.size());
   DBQ_EXPECT(std::memcmp(y.data, expected.data(), expected.size()) == 0);
+}
+
+DBQ_TEST(ConvolutionEqualsReference) {
+  ExpectReference(Conv());
+  ExpectReference(Counted());
 }
 
 DBQ_TEST(FullyConnectedShapes) {
@@ -235,8 +248,11 @@ std::string LoadNode(const std::vector<int>& inputs, const std::vector<int>& out
 }
 
 DBQ_TEST(NodeErrors) {
-  DBQ_EXPECT(LoadNode({0, 1, 2, 3, 4}, {6}).find("expected 6 inputs and 1 output, got 5 and 1") != std::string::npos);
-  DBQ_EXPECT(LoadNode({0, 1, 2, 3, 4, 5, 5}, {6}).find("got 7 and 1") != std::string::npos);
+  DBQ_EXPECT(LoadNode({0, 1, 2, 3, 4}, {6}).find("expected 6 or 7 inputs and 1 output, got 5 and 1") !=
+             std::string::npos);
+  DBQ_EXPECT(LoadNode({0, 1, 2, 3, 4, 5, 5, 5}, {6}).find("got 8 and 1") != std::string::npos);
+  DBQ_EXPECT(LoadNode({0, 1, 2, 3, 4, 5, 5}, {6}).find("thresholds must have rank 2") != std::string::npos);
+  DBQ_EXPECT(LoadNode({0, 1, 2, 3, 4, 5, 99}, {6}).find("thresholds is missing") != std::string::npos);
   DBQ_EXPECT(LoadNode({0, 1, 2, 3, 4, 5}, {}).find("got 6 and 0") != std::string::npos);
   DBQ_EXPECT(LoadNode({}, {}).find("got 0 and 0") != std::string::npos);
   DBQ_EXPECT(LoadNode({-1, 1, 2, 3, 4, 5}, {6}).find("input is missing") != std::string::npos);
@@ -294,11 +310,18 @@ void Damage(Graph* graph, Random* random) {
   FileLayer& f = graph->file;
   static const int kValues[] = {0, 1, -1, 2, 127, -128, 255, 65535, 66312, 2147483647, -2147483647 - 1};
   const int value = random->Int(0, 3) == 0 ? random->Int(-3, 10) : kValues[random->Int(0, 10)];
-  switch (random->Int(0, 8)) {
+  switch (random->Int(0, f.levels > 0 ? 10 : 8)) {
+    case 9:
+      f.thresholds[random->Int(0, Graph::Size(f.thresholds) - 1)] = value;
+      break;
+    case 10:
+      f.levels = random->Int(1, 20);
+      f.thresholds.resize(f.levels * f.columns);
+      break;
     case 0:
     case 1:
     case 2:
-      f.params[random->Int(0, 15)] = value;
+      f.params[random->Int(0, Graph::Size(f.params) - 1)] = value;
       break;
     case 3:
       f.codes[random->Int(0, Graph::Size(f.codes) - 1)] = static_cast<uint8_t>(random->Int(0, 255));
@@ -325,8 +348,8 @@ DBQ_TEST(RandomDamageNeverCrashes) {
   constexpr int kTries = 6000;
   for (uint64_t i = 0; i < kTries; ++i) {
     Random random(i + 5000);
-    const LayerShape shapes[] = {Conv(), FullyConnected(), Depthwise()};
-    Graph graph(shapes[random.Int(0, 2)], i);
+    const LayerShape shapes[] = {Conv(), FullyConnected(), Depthwise(), Counted()};
+    Graph graph(shapes[random.Int(0, 3)], i);
     for (int n = random.Int(1, 3); n > 0; --n) Damage(&graph, &random);
     graph.Build();
     errors += !graph.Load().empty();

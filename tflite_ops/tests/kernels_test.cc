@@ -111,6 +111,7 @@ DBQ_TEST(Conv2D) {
     LayerShape s = RandomSpatial(OpKind::kConv2D, &random);
     s.in_channels = s.image.channels = random.Int(1, 20);
     s.out_channels = random.Int(1, 40);
+    if (i % 3 == 0) s.levels = random.Int(1, kMostThresholds);
     Compare(s, i);
   }
 }
@@ -138,6 +139,7 @@ DBQ_TEST(FullyConnected) {
     s.activation = static_cast<Activation>(random.Int(0, 3));
     s.input_zero_point = random.Int(-128, 127), s.output_zero_point = random.Int(-128, 127);
     s.image.batch = random.Int(1, 20);
+    if (i % 3 == 0) s.levels = random.Int(1, kMostThresholds);
     Compare(s, i);
   }
 }
@@ -188,6 +190,7 @@ DBQ_TEST(TilesAndTails) {
       s.kernel_w = stream % 5 == 0 ? 3 : 1;
       s.input_zero_point = stream % 2 == 0 ? -128 : 127, s.output_zero_point = stream % 4 < 2 ? -128 : 127;
       s.image.width = pixels;
+      s.levels = stream % 3 == 0 ? 3 : 0;
       Compare(s, stream++);
     }
   }

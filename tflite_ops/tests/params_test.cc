@@ -45,7 +45,7 @@ DBQ_TEST(ValidLayerDecodes) {
 
 DBQ_TEST(ParamsRanges) {
   constexpr int kHuge = 2147483647;
-  DBQ_EXPECT_ERROR(DecodeParam(Conv(), 0, 2), "packed format version 2 is not supported, expected 1");
+  DBQ_EXPECT_ERROR(DecodeParam(Conv(), 0, 3), "packed format version 3 is not supported, expected 1 or 2");
   DBQ_EXPECT_ERROR(DecodeParam(Conv(), 1, 3), "params[1] (branches) must be in 1..2, got 3");
   DBQ_EXPECT_ERROR(DecodeParam(Conv(), 2, 0), "params[2] (kernel height)");
   DBQ_EXPECT_ERROR(DecodeParam(Conv(), 3, -1), "params[3] (kernel width)");
@@ -60,6 +60,46 @@ DBQ_TEST(ParamsRanges) {
   DBQ_EXPECT_ERROR(DecodeParam(Conv(), 15, 1), "params[15] (keep_num_dims) must be in 0..0");
   DBQ_EXPECT_ERROR(Decode(Conv(), [](FileLayer* f) { f->params.pop_back(); }),
                    "params must hold 16 int32 values, got 15");
+}
+
+LayerShape Counted() {
+  LayerShape s = Conv();
+  s.levels = 3;
+  return s;
+}
+
+DBQ_TEST(ThresholdsDecode) {
+  testing::Random random(1);
+  const FileLayer file = testing::MakeLayer(Counted(), &random);
+  Layer layer;
+  DBQ_EXPECT_OK(DecodeLayer(OpKind::kConv2D, file.View(), &layer));
+  DBQ_EXPECT_EQ(layer.levels, 3);
+  DBQ_EXPECT(layer.thresholds == file.thresholds);
+  DBQ_EXPECT_EQ(layer.stage.zero_point, file.params[16]);
+}
+
+DBQ_TEST(ThresholdErrors) {
+  DBQ_EXPECT_ERROR(DecodeParam(Conv(), 0, 2), "params must hold 17 int32 values, got 16");
+  DBQ_EXPECT_ERROR(DecodeParam(Counted(), 0, 1), "params must hold 16 int32 values, got 17");
+  DBQ_EXPECT_ERROR(DecodeParam(Counted(), 16, 125), "params[16] (lowest code) must be at most 124, got 125");
+  DBQ_EXPECT_ERROR(DecodeParam(Counted(), 16, -129), "params[16] (lowest code) must be in -128..126");
+  DBQ_EXPECT_ERROR(Decode(Counted(), [](FileLayer* f) { f->levels = 0; }), "thresholds must be there in packed format");
+  DBQ_EXPECT_ERROR(Decode(Counted(), [](FileLayer* f) { f->params[0] = 1, f->params.pop_back(); }),
+                   "thresholds must be there in packed format version 2 and nowhere else");
+  DBQ_EXPECT_ERROR(Decode(Counted(), [](FileLayer* f) { f->levels = 16, f->thresholds.resize(16 * f->columns); }),
+                   "thresholds must have shape [1..15, ");
+  DBQ_EXPECT_ERROR(Decode(Counted(), [](FileLayer* f) { f->thresholds[0] = 7, f->thresholds[f->columns] = 6; }),
+                   "thresholds of a channel must not fall, got 6 after 7");
+  DBQ_EXPECT_ERROR(Decode(Counted(),
+                          [](FileLayer* f) {
+                            const int64_t depth = f->params[2] * f->params[3] * f->params[4];
+                            f->bias[0] = static_cast<int32_t>(2147483647 - depth * 127 * 255);
+                          }),
+                   "overflows the int32 sum");
+  LayerShape depthwise;
+  depthwise.kind = OpKind::kDepthwiseConv2D;
+  depthwise.levels = 3;
+  DBQ_EXPECT_ERROR(Decode(depthwise, [](FileLayer*) {}), "packed format version 2 has no DbqDepthwiseConv2D");
 }
 
 DBQ_TEST(DotProductThatOverflowsIsRefused) {

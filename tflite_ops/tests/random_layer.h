@@ -2,6 +2,7 @@
 #ifndef DBQ_TESTS_RANDOM_LAYER_H_
 #define DBQ_TESTS_RANDOM_LAYER_H_
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <string>
@@ -26,6 +27,7 @@ struct LayerShape {
   Padding padding = Padding::kSame;
   Activation activation = Activation::kNone;
   int depth_multiplier = 1;
+  int levels = 0;  // thresholds of a channel; 0: format version 1
   int input_zero_point = 0, output_zero_point = 0;
   ImageShape image = {1, 1, 1, 1};
 
@@ -34,10 +36,10 @@ struct LayerShape {
     std::snprintf(
         text, sizeof(text),
         "%s branches %d kernel %dx%d channels %d->%d stride %d,%d dilation %d,%d %s activation %d multiplier %d "
-        "zero points %d,%d image %dx%dx%d",
+        "zero points %d,%d image %dx%dx%d levels %d",
         OpName(kind), branches, kernel_h, kernel_w, in_channels, out_channels, stride_h, stride_w, dilation_h,
         dilation_w, padding == Padding::kSame ? "SAME" : "VALID", static_cast<int>(activation), depth_multiplier,
-        input_zero_point, output_zero_point, image.batch, image.height, image.width);
+        input_zero_point, output_zero_point, image.batch, image.height, image.width, levels);
     return text;
   }
 };
@@ -46,8 +48,9 @@ struct LayerShape {
 struct FileLayer {
   std::vector<uint8_t> codes, branch_scales;
   std::vector<float> scales;
-  std::vector<int32_t> bias, params;
+  std::vector<int32_t> bias, params, thresholds;
   int rows = 1, columns = 1;  // of branch_scales
+  int levels = 0;             // rows of thresholds
 
   ConstantTensors View() const {
     return {codes.data(),
@@ -60,28 +63,46 @@ struct FileLayer {
             bias.data(),
             static_cast<int64_t>(bias.size()),
             params.data(),
-            static_cast<int64_t>(params.size())};
+            static_cast<int64_t>(params.size()),
+            levels == 0 ? nullptr : thresholds.data(),
+            levels,
+            columns};
   }
 };
 
 inline std::vector<int32_t> MakeParams(const LayerShape& s) {
   const bool depthwise = s.kind == OpKind::kDepthwiseConv2D;
-  return {kFormatVersion,
-          s.branches,
-          s.kernel_h,
-          s.kernel_w,
-          s.in_channels,
-          s.out_channels,
-          s.stride_h,
-          s.stride_w,
-          s.dilation_h,
-          s.dilation_w,
-          static_cast<int>(s.padding),
-          static_cast<int>(s.activation),
-          depthwise ? s.depth_multiplier : 0,
-          s.input_zero_point,
-          s.output_zero_point,
-          0};
+  std::vector<int32_t> params = {s.levels == 0 ? kFormatVersion : kThresholdVersion,
+                                 s.branches,
+                                 s.kernel_h,
+                                 s.kernel_w,
+                                 s.in_channels,
+                                 s.out_channels,
+                                 s.stride_h,
+                                 s.stride_w,
+                                 s.dilation_h,
+                                 s.dilation_w,
+                                 static_cast<int>(s.padding),
+                                 static_cast<int>(s.activation),
+                                 depthwise ? s.depth_multiplier : 0,
+                                 s.input_zero_point,
+                                 s.output_zero_point,
+                                 0};
+  if (s.levels > 0) params.push_back(std::min(s.output_zero_point, 127 - s.levels));
+  return params;
+}
+
+// Rows that do not fall; some channels have equal ones, and the ends of int32.
+inline void SortThresholds(const LayerShape& s, Random* random, std::vector<int32_t>* thresholds) {
+  for (int m = 0; m < s.out_channels; ++m) {
+    std::vector<int32_t> column;
+    for (int i = 0; i < s.levels; ++i) column.push_back((*thresholds)[i * s.out_channels + m]);
+    std::sort(column.begin(), column.end());
+    if (s.levels > 1 && random->Int(0, 3) == 0) column[1] = column[0];
+    if (s.levels > 0 && random->Int(0, 7) == 0) column.back() = INT32_MAX;
+    if (s.levels > 0 && random->Int(0, 7) == 0) column[0] = INT32_MIN;
+    for (int i = 0; i < s.levels; ++i) (*thresholds)[i * s.out_channels + m] = column[i];
+  }
 }
 
 // Codes are random legal bytes: every trit is as likely. Outputs fill and pass the int8 range.
@@ -108,6 +129,11 @@ inline FileLayer MakeLayer(const LayerShape& s, Random* random) {
     layer.scales.push_back(random->Float(0.005f, 0.02f));
     layer.bias.push_back(random->Int(-static_cast<int>(spread), static_cast<int>(spread)));
   }
+  layer.levels = s.levels;
+  for (int i = 0; i < s.levels * s.out_channels; ++i) {
+    layer.thresholds.push_back(random->Int(-2 * static_cast<int>(spread), 2 * static_cast<int>(spread)));
+  }
+  SortThresholds(s, random, &layer.thresholds);
   return layer;
 }
 
