@@ -35,8 +35,8 @@ class TSQScheme(DBQScheme):
     Args:
       activation_bits: of the codes, 1 to 4.
       sparsity: wanted share of zeros, 0.5 (HWGQ) to 0.95; None: the threshold is half a step, which is plain rounding.
-        So is 62.5 % at 2 bits, but for a hundredth of a step. Other thresholds are exact too, but cost a table (three
-        small stock operators) per activation in the file.
+        So is 62.5 % at 2 bits, but for a hundredth of a step. Other thresholds are exact too: a table (three small
+        stock operators) per activation in the int8 file, thresholds on the sums of ternary layers in the packed one.
       branches: ternary branches of the weights, 1 or 2; 0: 8 bits per channel (step 1).
       codes: "gaussian" or "data".
       init: "two_step" or "least_error", see DBQScheme.

@@ -21,7 +21,7 @@ from keras_dbq.tflite.packed_layer import NotTernary, PackedLayer, packed_layer,
 from keras_dbq.tflite.params import Params
 from keras_dbq.tflite.report import ExportReport, LayerRow, account_bytes, warn_sparse
 from keras_dbq.tflite.slim import SLIM_STEPS, slim
-from keras_dbq.tflite.thresholds import tables_behind
+from keras_dbq.tflite.thresholds import Table, tables_behind
 
 
 def pack_tflite(
@@ -31,6 +31,7 @@ def pack_tflite(
     strict: bool = False,
     ternary_layers: Collection[str] | None = None,
     slim_steps: Collection[str] = SLIM_STEPS,
+    count_thresholds: bool = True,
 ) -> ExportReport:
     """Packs the ternary layers of an int8 `.tflite`.
 
@@ -43,6 +44,8 @@ def pack_tflite(
       strict: fail when a layer of `ternary_layers` stays int8.
       ternary_layers: names of the layers that have to be packed; None means every convolution and dense layer. Further
         layers whose integers are ternary are packed, too, but for those of one weight a channel, which gain nothing.
+      count_thresholds: a layer and its table become one operator; False leaves the table, in a smaller file of format
+        version 1 that computes the same codes.
       slim_steps: which bytes to drop that no interpreter reads; all by default, see `keras_dbq.tflite.slim`.
 
     Returns:
@@ -54,7 +57,7 @@ def pack_tflite(
     """
     if path is not None:
         check_path(path)
-    report = pack_bytes(fb.read_bytes(source), strict, ternary_layers, slim_steps)
+    report = pack_bytes(fb.read_bytes(source), strict, ternary_layers, slim_steps, thresholds=count_thresholds)
     if path is not None:
         write_file(path, report.data)
     warn_sparse(report)
@@ -68,12 +71,16 @@ def pack_bytes(
     slim_steps: Collection[str] = SLIM_STEPS,
     *,
     only: bool = False,
+    thresholds: bool = True,
 ) -> ExportReport:
-    """`pack_tflite` without writing and without warnings. only: no layer beside `ternary_layers` is packed."""
+    """`pack_tflite` without writing and without warnings.
+
+    only: no layer beside `ternary_layers` is packed.  thresholds: as `count_thresholds`.
+    """
     model = fb.load_model(before)
     names = layer_names(model)
     check_layer_names(ternary_layers, names)
-    layers, reasons = find_layers(model)
+    layers, reasons = find_layers(model, tables_behind(model) if thresholds else {})
     chosen = set(ternary_layers or ())
     layers = [layer for layer in layers if names[layer.index] in chosen or not (only or _has_little_to_gain(layer))]
     wanted = set(names.values()) if ternary_layers is None else set(ternary_layers)
@@ -120,9 +127,12 @@ def check_layer_names(wanted: Collection[str] | None, names: dict[int, str]) -> 
                          f"the file has {', '.join(names.values())}")  # fmt: skip
 
 
-def find_layers(model: Any) -> tuple[list[PackedLayer], dict[int, str]]:
-    """The layers that can be packed, and for the others the reason: (layers, {operator index: reason})."""
-    layers, reasons, tables = [], {}, tables_behind(model)
+def find_layers(model: Any, tables: dict[int, Table]) -> tuple[list[PackedLayer], dict[int, str]]:
+    """The layers that can be packed, and for the others the reason: (layers, {operator index: reason}).
+
+    tables: those that layers may take in, by the tensor that they read.
+    """
+    layers, reasons = [], {}
     for index, operator in enumerate(model.subgraphs[0].operators):
         name = fb.op_name(model, operator)
         if name in CUSTOM_OPS:
@@ -144,7 +154,7 @@ def rewrite(model: Any, layer: PackedLayer) -> None:
     operator = model.subgraphs[0].operators[layer.index]
     operator.opcodeIndex = fb.operator_code(model, CUSTOM_OPS[fb.op_name(model, operator)])
     constants = [layer.codes, layer.branches.scales, layer.scales, layer.bias, layer.params.to_array()]
-    if layer.table is not None:
+    if layer.table is not None and layer.thresholds is not None:
         constants.append(layer.thresholds)
         operator.outputs = np.array([layer.table.output], np.int32)
     operator.inputs = np.array([operator.inputs[0], *(fb.add_tensor(model, values) for values in constants)], np.int32)

@@ -104,7 +104,7 @@ def write(model: Any, ends: Ends) -> None:
     signature.inputs, signature.outputs = _entries(ends.inputs, graph.inputs), _entries(ends.outputs, graph.outputs)
     model.signatureDefs = [signature]
     if ends.outputs_are_dict:
-        metadata.describe(model, **{_OUTPUTS: _DICT})
+        metadata.describe(model, outputs=_DICT)
 
 
 def _first(model: Any) -> Any:

@@ -135,7 +135,7 @@ def table_of(thresholds: np.ndarray, lowest_code: int, scales: np.ndarray, param
     """
     wide = thresholds.astype(np.int64)
     low, _ = _bounds(scales, params)
-    # Each step lies above the code of the largest sum that has not reached it, and at most at that of the first that has.
+    # Each step lies above the code of the largest sum that has not reached it, at most at that of the first that has.
     least = np.where(wide == ALWAYS, -129, _requantized(np.maximum(wide - 1, ALWAYS), scales, params).astype(np.int64))
     most = np.where(wide == NEVER, 128, _requantized(wide, scales, params).astype(np.int64))
     first, last = least.max(1) + 1, most.min(1)

@@ -73,6 +73,19 @@ def stock_int8(model: keras.Model) -> bytes:
     return converter.convert()
 
 
+def counts(x: np.ndarray) -> None:
+    """A packed file of format version 2: a convolution and a dense layer that count thresholds."""
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input(SHAPE, name="image")
+    y = L.Conv2D(4, 3, activation="relu", name="stem")(inputs)
+    y = L.Flatten(name="flat")(L.Conv2D(4, 2, activation="relu", name="wide")(y))
+    y = L.Dense(4, activation="relu", name="hidden")(y)
+    model = keras.Model(inputs, L.Dense(3, name="head")(y), name="counts")
+    scheme = keras_dbq.TSQScheme(2, 0.6, codes="data", init="least_error")
+    q_model = keras_dbq.quantize_model(model, scheme, calibration_data=x)
+    keras_dbq.export_tflite(q_model, CORPUS / "counts_packed.tflite", "packed")
+
+
 def main() -> None:
     CORPUS.mkdir(exist_ok=True)
     x = np.random.default_rng(0).normal(size=(16, *SHAPE)).astype(np.float32)
@@ -80,6 +93,7 @@ def main() -> None:
     for build in networks:
         keras.utils.set_random_seed(1)
         (CORPUS / f"{build.__name__}_stock.tflite").write_bytes(stock_int8(build()))
+    counts(x)
     for branches in (1, 2):
         keras.utils.set_random_seed(1)
         q_model = keras_dbq.quantize_model(joins(), keras_dbq.DBQScheme(branches=branches), calibration_data=x)

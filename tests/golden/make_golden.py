@@ -1,6 +1,6 @@
 """Writes the golden files of this version: saved quantized models, exported files, and what they answer.
 
-Usage, from the repository root: python tests/golden/make_golden.py 0.1
+Usage, from the repository root: python tests/golden/make_golden.py 0.1, or format_2 (files of packed format version 2)
 
 They are made once per version of the saved models or of the packed format, and stay as they are afterwards: the tests
 load every version's files with today's code. The network is small and untrained but for a few steps on numbers drawn
@@ -46,6 +46,32 @@ def trained(scheme: object, x: np.ndarray, y: np.ndarray) -> keras.Model:
     return q_model
 
 
+def counting() -> keras.Model:
+    """Convolutions and a dense layer, each with a ReLU behind it."""
+    inputs = x = keras.Input(SHAPE, name="image")
+    for number, width in enumerate((8, 12, 12)):
+        x = L.BatchNormalization(name=f"bn{number}")(L.Conv2D(width, 3, use_bias=False, name=f"conv{number}")(x))
+        x = L.ReLU(name=f"relu{number}")(x)
+    x = L.Dense(10, activation="relu", name="hidden")(L.Flatten(name="flat")(L.MaxPooling2D(2, name="pool")(x)))
+    return keras.Model(inputs, L.Dense(4, name="head")(x), name="counting")
+
+
+def format_2(folder: Path) -> None:
+    """Codes of 2 and 4 bits whose thresholds no rounding gives: packed, they count."""
+    folder.mkdir(parents=True)
+    x = np.random.default_rng(0).normal(size=(48, *SHAPE)).astype(np.float32)
+    arrays = {"x": x[:16]}
+    for bits, branches in ((2, 1), (4, 2)):
+        keras.utils.set_random_seed(1)
+        scheme = keras_dbq.TSQScheme(bits, 0.55, branches=branches, codes="data", init="least_error")
+        q_model = keras_dbq.quantize_model(counting(), scheme, calibration_data=x)
+        for encoding in ("packed", "int8"):
+            file = folder / f"tsq_{bits}_{encoding}.tflite"
+            keras_dbq.export_tflite(q_model, file, encoding)
+        arrays[f"tsq_{bits}"] = keras_dbq.Interpreter(str(file), delegate=False).predict(x[:16])
+    np.savez_compressed(folder / "answers.npz", **arrays)
+
+
 def main(folder: Path) -> None:
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -78,4 +104,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(__file__).parent / sys.argv[1])
+    (format_2 if sys.argv[1] == "format_2" else main)(Path(__file__).parent / sys.argv[1])

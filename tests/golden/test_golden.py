@@ -1,4 +1,4 @@
-"""Files of version 0.1 mean today what they meant then; today's exporter and packer write the same bytes."""
+"""Files of version 0.1 and of each packed format mean today what they meant then; today's packer writes the same."""
 
 import json
 
@@ -10,6 +10,7 @@ from keras_dbq.compat import keras
 from keras_dbq.reference import Engine
 from keras_dbq.tflite import flatbuffer as fb
 from keras_dbq.tflite import slim
+from keras_dbq.tflite.contents import contents
 from tests.conftest import REPOSITORY
 
 GOLDEN = REPOSITORY / "tests" / "golden" / "0.1"
@@ -102,3 +103,22 @@ def test_a_loaded_model_exports_the_committed_file(name, ending):
     for encoding in encodings:
         report = keras_dbq.export_tflite(q_model, None, encoding, strict=encoding == "packed" and "fat" not in name)
         assert normal(report.data) == normal(content(f"{name}_{encoding}")), encoding
+
+
+FORMAT_2 = REPOSITORY / "tests" / "golden" / "format_2"
+
+
+@pytest.mark.parametrize("name", ["tsq_2", "tsq_4"])
+def test_files_of_format_version_2(name):
+    """The stock interpreter's answer to the int8 file, by every path; packed, the layers count thresholds."""
+    packed, int8 = ((FORMAT_2 / f"{name}_{encoding}.tflite").read_bytes() for encoding in ("packed", "int8"))
+    with np.load(FORMAT_2 / "answers.npz") as stored:
+        x, expected = stored["x"], stored[name]
+    assert len(np.unique(expected)) > 10
+    for path in (keras_dbq.Interpreter(packed), Engine(int8), keras_dbq.Interpreter(int8, delegate=False)):
+        np.testing.assert_array_equal(path.predict(x) if hasattr(path, "predict") else path.run(x), expected)
+    np.testing.assert_array_equal(Engine(packed).run(x), expected)
+    np.testing.assert_array_equal(Engine(keras_dbq.export.unpack_tflite(packed)).run(x), expected)
+    assert keras_dbq.pack_tflite(int8).data == packed
+    thresholds = [operator.thresholds for operator in contents(packed).operators if operator.op.startswith("Dbq")]
+    assert thresholds == [2 ** int(name[-1]) - 1] * 3

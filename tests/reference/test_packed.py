@@ -159,7 +159,8 @@ MALFORMED = [
     (replace("bias", lambda a: a[:-1]), r"bias: expected shape \(11,\), got \(10,\)"),
     (put("bias", 0, -(2**31)), r"accumulator: expected K \* 127 \* 255 \+ \|bias\| up to 2147483647, got"),
     (replace("params", lambda a: a[:15]), r"params: expected shape \(16,\), got \(15,\)"),
-    (put("params", 0, 2), r"params, format version: expected 1, got 2; update keras_dbq"),
+    (put("params", 0, 3), r"params, format version: expected 1 or 2, got 3; update keras_dbq"),
+    (put("params", 0, 2), r"params: expected shape \(17,\), got \(16,\)"),
     (put("params", 1, 3), r"params, branches: expected 1..2, got 3"),
     (put("params", 2, 0), r"params, kernel height: expected 1..16777216, got 0"),
     (put("params", 5, -1), r"params, output channels: expected"),
@@ -181,6 +182,68 @@ def test_malformed_layers_are_named(change, message):
     layer = Layer("DbqConv2D", 2, 0)
     change(layer)
     with pytest.raises(ValueError, match=r"^operator 0 \(DbqConv2D\): " + message):
+        Engine(layer.packed())
+
+
+class CountingLayer(Layer):
+    """Version 2: four codes from 60 on, whose thresholds differ from channel to channel."""
+
+    def __init__(self, kind="DbqConv2D"):
+        super().__init__(kind, 2, 0)
+        self.params = np.append(self.params, 60).astype(np.int32)
+        self.params[0] = 2
+        self.thresholds = np.sort(np.random.default_rng(3).integers(-30000, 30000, (3, self.m)), 0).astype(np.int32)
+
+    def packed(self):
+        b = Builder()
+        x, y = self._ends(b)
+        arrays = (self.codes, self.branch_scales, self.scales, self.bias, self.params, self.thresholds)
+        b.op(self.kind, [x, *(b.constant(a) for a in arrays if a is not None)], [y], version=self.version)
+        return b.finish([x], [y])
+
+
+def test_codes_count_the_thresholds_that_a_sum_has_reached():
+    """By loops over a fully connected layer; also where a threshold is exactly the sum."""
+    layer = CountingLayer("DbqFullyConnected")
+    x = np.random.default_rng(1).integers(-128, 128, (4, 5, 7), dtype=np.int8)
+    sums = (x.reshape(-1, 7).astype(int) - layer.x_zero) @ layer.weights.T.astype(int) + layer.bias
+    layer.thresholds[1] = sums[3]
+    layer.thresholds.sort(0)
+    expected = [[60 + sum(int(s >= t) for t in layer.thresholds[:, m]) for m, s in enumerate(row)] for row in sums]
+    for rounding in ("xnnpack", "builtin"):
+        np.testing.assert_array_equal(Engine(layer.packed(), rounding).run(x), expected)
+    assert {code for row in expected for code in row} == {60, 61, 62, 63}
+    assert Engine(layer.packed()).grids_behind_thresholds == [(float(layer.y_scale), layer.y_zero)]
+    assert Engine(Layer("DbqConv2D", 1, 0).packed()).grids_behind_thresholds == []
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (put("params", 0, 1), r"params: expected shape \(16,\), got \(17,\)"),
+        (put("params", 16, 125), r"params, lowest code: expected -128..124, got 125"),
+        (replace("thresholds", lambda t: None), r"format version 2: expected 7 inputs, got 6"),
+        (replace("thresholds", lambda t: t[::-1]), r"thresholds: expected numbers that do not fall from row to row"),
+        (replace("thresholds", lambda t: t[:, 1:]), r"thresholds: expected shape \(1..15, 11\), got \(3, 10\)"),
+        (replace("thresholds", lambda t: np.repeat(t, 6, 0)), r"thresholds: expected .*, got \(18, 11\)"),
+        (replace("thresholds", lambda t: t.astype(np.float32)), r"thresholds: expected int32, got float32"),
+        (put("bias", 0, 2**31 - 1 - 63 * 127 * 255), r"accumulator: expected .* up to 2147483646, got 2147483647"),
+    ],
+)
+def test_malformed_thresholds_are_named(change, message):
+    layer = CountingLayer()
+    change(layer)
+    with pytest.raises(ValueError, match=r"^operator 0 \(DbqConv2D\): " + message):
+        Engine(layer.packed())
+
+
+def test_version_2_has_no_depthwise_layer_and_version_1_no_thresholds():
+    with pytest.raises(ValueError, match="expected DbqConv2D or DbqFullyConnected, got DbqDepthwiseConv2D"):
+        Engine(CountingLayer("DbqDepthwiseConv2D").packed())
+    layer = CountingLayer()
+    layer.params = layer.params[:16]
+    layer.params[0] = 1
+    with pytest.raises(ValueError, match="format version 1: expected 6 inputs, got 7"):
         Engine(layer.packed())
 
 

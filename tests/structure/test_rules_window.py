@@ -170,6 +170,37 @@ def test_params_of_a_packed_layer(index, value, message):
     refused(packed(put(index, value)), r"operator 3 \(DbqConv2D\).*" + message)
 
 
+def counting(change):
+    """The file of format version 2 after change(model, graph, its first operator that counts)."""
+
+    def edit(model, graph):
+        change(model, graph, next(op for op in graph.operators if len(op.inputs) == 7))
+
+    return edited(corpus("counts_packed"), edit)
+
+
+def replace_thresholds(values):
+    def change(model, graph, operator):
+        operator.inputs[6] = fb.add_tensor(model, values)
+
+    return change
+
+
+def test_thresholds_of_a_packed_layer():
+    def drop(model, graph, operator):
+        operator.inputs = operator.inputs[:6]
+
+    def compute(model, graph, operator):
+        operator.inputs[6] = operator.inputs[0]
+
+    refused(counting(drop), r"\(DbqConv2D\).* expected 16 constant int32 values as params")
+    wanted = r"\(DbqConv2D\).* expected thresholds as a constant int32 tensor \[1..15, 4\]"
+    refused(counting(compute), wanted)
+    for shape in ((3, 5), (16, 4), (0, 4), (12,)):
+        refused(counting(replace_thresholds(np.zeros(shape, np.int32))), wanted)
+    refused(counting(replace_thresholds(np.zeros((3, 4), np.float32))), wanted)
+
+
 def test_a_packed_layer_needs_constants():
     def edit(model, graph):
         operator = graph.operators[3]

@@ -8,6 +8,7 @@ from keras_dbq.tflite import flatbuffer as fb
 from keras_dbq.tflite.contents import contents
 from keras_dbq.tflite.unpack import unpack_tflite
 from tests import nets
+from tests.conftest import REPOSITORY
 
 
 @pytest.fixture(scope="module")
@@ -61,3 +62,12 @@ def test_an_int8_file_of_anyone(report):
 def test_what_is_no_file():
     with pytest.raises(ValueError, match="expected a TFLite file"):
         contents(b"nothing at all")
+
+
+def test_thresholds_are_told():
+    data = (REPOSITORY / "tests" / "golden" / "format_2" / "tsq_2_packed.tflite").read_bytes()
+    found = contents(data)
+    counting = [row for row in found.operators if row.thresholds]
+    assert [(row.weights, row.thresholds) for row in counting] == [("packed-1", 3)] * 3
+    assert "packed-1, 3 thresholds" in str(found) and found.facts["format_version"] == 2
+    assert sum(row.bytes for row in found.operators) + sum(found.other.values()) == len(data)

@@ -37,6 +37,15 @@ def test_names_stand_for_the_formats_positions():
     assert array.dtype == np.int32 and array.tolist() == packed_models.params(CASE).tolist()
 
 
+def test_version_2_has_a_number_more():
+    numbers = np.append(packed_models.params(CASE), 124).astype(np.int32)
+    numbers[0] = 2
+    params = Params.from_array(numbers)
+    assert (params.lowest_code, params.keep_num_dims) == (124, 0) and params.to_array().tolist() == numbers.tolist()
+    with pytest.raises(ValueError, match=r"params: expected shape \(17,\), got \(16,\)"):
+        Params.from_array(numbers[:16])
+
+
 @pytest.mark.parametrize("shape", [(15,), (17,), (4, 4)])
 def test_other_shapes_are_damage(shape):
     with pytest.raises(ValueError, match=r"params: expected shape \(16,\), got .*; is the file damaged"):

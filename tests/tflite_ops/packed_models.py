@@ -241,13 +241,14 @@ def _activation_tensors(builder: ModelBuilder, case: Case, t: Tensors) -> tuple[
 
 
 def packed_model(case: Case, arrays: dict[str, np.ndarray] | None = None) -> bytes:
-    """The custom operator. arrays: constants that replace those of `constant_arrays`, by name."""
+    """The custom operator. arrays: constants that replace those of `constant_arrays`, by name; thresholds join them."""
     builder = ModelBuilder()
     x, y = _activation_tensors(builder, case, random_tensors(case))
     constants = {**constant_arrays(case), **(arrays or {})}
     inputs = [x] + [
         builder.tensor(name, constants[name].shape, constants[name].dtype.name, constants[name])
-        for name in ("codes", "branch_scales", "scales", "bias", "params")
+        for name in ("codes", "branch_scales", "scales", "bias", "params", "thresholds")
+        if name in constants
     ]
     builder.operator(schema.BuiltinOperator.CUSTOM, inputs, [y], CUSTOM_NAMES[case.kind])
     return builder.bytes()

@@ -1,4 +1,4 @@
-// Times every kernel that serves a layer of a network: layers [--branches 1|2] [--rounds N] [--check]
+// Times every kernel that serves a layer of a network: layers [--branches 1|2] [--levels N] [--rounds N] [--check]
 // [--microseconds N] shapes.txt ...
 //
 // A kernel's output is compared with the reference first. The kernels of a layer run in turns; a round's time is the
@@ -20,7 +20,7 @@ namespace dbq {
 namespace {
 
 struct Flags {
-  int branches = 1, rounds = 31, microseconds = 500;
+  int branches = 1, levels = 0, rounds = 31, microseconds = 500;
   bool check = false;
   std::vector<const char*> files;
 };
@@ -177,7 +177,8 @@ bool RunFile(const char* path, const Flags& flags, double peak) {
   std::printf("%-34s   %-32s %9s %9s %9s %8s %6s\n", "kind height width in out kernel stride", "kernel", "median us",
               "p10", "p90", "GMAC/s", "peak");
   std::set<std::string> known;  // of layers that are alike one is timed
-  for (const NamedShape& shape : shapes) {
+  for (NamedShape& shape : shapes) {
+    if (shape.shape.kind != OpKind::kDepthwiseConv2D) shape.shape.levels = flags.levels;
     if (!known.insert(shape.text).second || (flags.check && shape.MultiplyAdds() > kSmall)) continue;
     Layer layer(shape, flags);
     if (!layer.Run()) return false;
@@ -193,6 +194,8 @@ bool ParseFlags(int argc, char** argv, Flags* flags) {
       flags->check = true, flags->rounds = 1;
     } else if (more && std::strcmp(argv[i], "--branches") == 0) {
       flags->branches = std::atoi(argv[++i]);
+    } else if (more && std::strcmp(argv[i], "--levels") == 0) {
+      flags->levels = std::atoi(argv[++i]);
     } else if (more && std::strcmp(argv[i], "--rounds") == 0) {
       flags->rounds = std::atoi(argv[++i]);
     } else if (more && std::strcmp(argv[i], "--microseconds") == 0) {
@@ -201,15 +204,17 @@ bool ParseFlags(int argc, char** argv, Flags* flags) {
       flags->files.push_back(argv[i]);
     }
   }
-  return !flags->files.empty() && flags->rounds > 0 && (flags->branches == 1 || flags->branches == 2);
+  return !flags->files.empty() && flags->rounds > 0 && (flags->branches == 1 || flags->branches == 2) &&
+         flags->levels >= 0 && flags->levels <= kMostThresholds;
 }
 
 int Main(int argc, char** argv) {
   Flags flags;
   if (!ParseFlags(argc, argv, &flags)) {
-    return std::fprintf(stderr,
-                        "layers: expected [--branches 1|2] [--rounds N] [--check] [--microseconds N] shapes.txt "
-                        "...\n"),
+    return std::fprintf(
+               stderr,
+               "layers: expected [--branches 1|2] [--levels N] [--rounds N] [--check] [--microseconds N] shapes.txt "
+               "...\n"),
            2;
   }
   const double peak = flags.check ? 1 : MeasurePeak(flags);

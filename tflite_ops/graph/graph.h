@@ -81,6 +81,9 @@ struct Graph {
 // Operators that together are a function of one code become one table.
 void FoldFunctions(Graph* graph);
 
+// Layers whose thresholds are those of a table become scaled sums and that table.
+void SeparateTables(Graph* graph);
+
 // Makes the graph smaller and gives every node the form that it can run: pads become part of the convolutions behind
 // them, and a fully connected layer gets its input without a border.
 void Simplify(Graph* graph);

@@ -100,6 +100,7 @@ int64_t Value::Elements() const {
 }
 
 void Simplify(Graph* graph) {
+  SeparateTables(graph);
   FoldFunctions(graph);
   FusePads(graph);
   SeparateVectors(graph);
