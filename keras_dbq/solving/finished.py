@@ -39,7 +39,7 @@ class Finished:
             write_file(note, json.dumps(run, indent=1).encode())
             return
         before = json.loads(note.read_text())
-        other = [name for name in run if before.get(name) != run[name]]
+        other = [name for name in sorted(run.keys() | before.keys()) if before.get(name) != run.get(name)]
         if other:
             raise ValueError(
                 f"{function}: workdir {str(workdir)!r}: expected a run with the same settings, got one with another "

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from keras_dbq.network import kernels
 from keras_dbq.ops import coordinate_descent
-from keras_dbq.solving.moments import Moments, by_group, groups, patches, positions
+from keras_dbq.solving.moments import Moments, by_group, patches, positions
 from keras_dbq.solving.walk import Walk
 from keras_dbq.wrapping import wrappers
 
@@ -24,20 +25,29 @@ def measure(layer: Any, teacher: Walk, student: Walk, seed: int, pictures: int) 
     Returns:
       One for each group of channels with inputs of their own: one in all, or one per channel of a depthwise layer.
     """
-    inner = wrappers.inner(layer)
-    kernel = wrappers.quantized_weights(teacher.nodes[teacher.position].layer)[0].variable.numpy()
-    columns = kernels.columns(inner, kernel).astype(np.float64)
+    columns = float_columns(layer, teacher)
     total: list[Moments] = []
-    rng = np.random.default_rng(seed)
-    for clean, noisy in zip(teacher.inputs(), student.inputs(), strict=True):
-        channels = noisy.shape[-1]
-        parts = np.split(columns, groups(inner, channels), 1)
+    for noisy, clean in seen(layer, teacher, student, seed, pictures):
+        parts = np.split(columns, len(noisy), 1)
         total = total or [Moments.zeros(*part.shape) for part in parts]
-        picked = _drawn(positions(inner, noisy), _POSITIONS * len(noisy) // pictures, rng)
-        seen = (by_group(inner, patches(inner, x, picked), channels) for x in (noisy, clean))
-        for moments, x, wanted, w in zip(total, *seen, parts, strict=True):
+        for moments, x, wanted, w in zip(total, noisy, clean, parts, strict=True):
             moments.add(x, wanted.astype(np.float64) @ w)
     return total
+
+
+def float_columns(layer: Any, teacher: Walk) -> np.ndarray:
+    """The kernel of the float network, float64 [K, M]."""
+    kernel = wrappers.quantized_weights(teacher.nodes[teacher.position].layer)[0].variable.numpy()
+    return np.asarray(kernels.columns(wrappers.inner(layer), kernel), np.float64)
+
+
+def seen(layer: Any, teacher: Walk, student: Walk, seed: int, pictures: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """What the kernel sees at positions drawn at random: [groups, P, K] in the quantized network, in the float one."""
+    inner, rng = wrappers.inner(layer), np.random.default_rng(seed)
+    for clean, noisy in zip(teacher.inputs(), student.inputs(), strict=True):
+        picked = _drawn(positions(inner, noisy), _POSITIONS * len(noisy) // pictures, rng)
+        own, wanted = (by_group(inner, patches(inner, x, picked), noisy.shape[-1]) for x in (noisy, clean))
+        yield own, wanted
 
 
 def _drawn(count: int, wanted: int, rng: np.random.Generator) -> np.ndarray:
@@ -46,12 +56,13 @@ def _drawn(count: int, wanted: int, rng: np.random.Generator) -> np.ndarray:
     return np.sort(rng.choice(count, wanted, replace=False)) if wanted < count else np.arange(count)
 
 
-def solve_layer(layer: Any, norm: Any, groups_: list[Moments]) -> tuple[float, float]:
+def solve_layer(layer: Any, norm: Any, groups_: list[Moments], again: Any = None) -> tuple[float, float]:
     """Solves a layer and sets it; (relative squared error before, after).
 
     Args:
       layer: a wrapper with a ternary kernel.  norm: the batch norm that folds into it, or None.
       groups_: of `measure`.
+      again: (solve_group, solution) -> a better one (`relaxed.solve`), or None.
     """
     centre = norm is not None or wrappers.bias(layer) is not None
     weight = wrappers.quantized_weights(layer)[0]
@@ -61,8 +72,10 @@ def solve_layer(layer: Any, norm: Any, groups_: list[Moments]) -> tuple[float, f
         _solve(moments, part, weight.quantizer.branches, centre)
         for moments, part in zip(groups_, np.split(w, len(groups_), 1), strict=True)
     ]
-    codes, scales = (np.concatenate([s[i] for s in solutions], -1) for i in (0, 1))
-    weight.quantizer.assign(weight.variable, weight.variables, codes, scales)
+    solution = coordinate_descent.Solution(*(np.concatenate(part, -1) for part in zip(*solutions, strict=True)))
+    if again is not None:
+        solution = again(lambda m, start: _solve(m, start, weight.quantizer.branches, centre), solution)
+    weight.quantizer.assign(weight.variable, weight.variables, solution.codes, solution.scales)
     after = _quantized(weight)
     _match_offset(layer, norm, groups_, np.split(after, len(groups_), 1))
     return _error(groups_, before, centre), _error(groups_, after, centre)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import tempfile
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from keras_dbq.network.batches import Batches
 from keras_dbq.network.graph import Graph, flat_copy
 from keras_dbq.schemes import DBQScheme
 from keras_dbq.schemes.application import wrapped
-from keras_dbq.solving import one_layer
+from keras_dbq.solving import one_layer, relaxed
 from keras_dbq.solving.finished import Finished, digest
 from keras_dbq.solving.walk import Walk
 from keras_dbq.wrapping import naming, wrappers
@@ -52,6 +53,7 @@ def solve_ternary(
     data: Any,
     *,
     calibration: str | RangeEstimator = "max",
+    relu_passes: int = 0,
     seed: int = 0,
     workdir: str | os.PathLike | None = None,
     progress: bool | None = None,
@@ -70,6 +72,8 @@ def solve_ternary(
         and whose weights are taken as they were before their rounding to 8 bits.
       data: pictures, as for `quantize_model`; about 1,000. Labels are not used.
       calibration: of the activation ranges, as for `quantize_model`.
+      relu_passes: how often a layer with a ReLU behind it is solved again for outputs in which what the ReLU clips need
+        not agree (`solving.relaxed`). Each pass takes half as long again; what it brings depends on the network.
       seed: of the positions in the pictures that are looked at.
       workdir: folder for the finished layers. The same call with it goes on after the last one that was finished, and
         ends with the same weights; None keeps nothing.
@@ -84,11 +88,20 @@ def solve_ternary(
     """
     wrappers.check_quantized(q_model, "solve_ternary")
     seed = _checks.integer("seed", seed, 0, 2**31 - 1)
+    relu_passes = _checks.integer("relu_passes", relu_passes, 0, 100)
     if not any(_branches(layer) for layer in wrappers.all_layers(q_model)):
         raise ValueError("solve_ternary: expected a model with ternary layers, got none; use a DBQScheme with branches")
     if take_over(q_model, float_model):
         calibration = ""
-    return solve_in_place(q_model, data, calibration=calibration, seed=seed, workdir=workdir, progress=progress)
+    return solve_in_place(
+        q_model,
+        data,
+        calibration=calibration,
+        relu_passes=relu_passes,
+        seed=seed,
+        workdir=workdir,
+        progress=progress,
+    )
 
 
 def take_over(q_model: keras.Model, model: keras.Model) -> bool:
@@ -116,6 +129,7 @@ def solve_in_place(
     data: Any,
     *,
     calibration: str | RangeEstimator = "max",
+    relu_passes: int = 0,
     seed: int = 0,
     workdir: str | os.PathLike | None = None,
     progress: bool | None = None,
@@ -126,7 +140,7 @@ def solve_in_place(
       calibration: "" keeps the ranges as they are, and the wanted outputs are those with quantized activations.
     """
     batches = data if isinstance(data, Batches) else Batches(data, q_model, progress=progress)
-    finished = Finished(workdir, _run(q_model, batches.pictures, seed), "solve_ternary")
+    finished = Finished(workdir, _run(q_model, batches.pictures, seed, relu_passes), "solve_ternary")
     if calibration:
         observe_ranges(q_model, batches, calibration, float_weights=True)
     with quantize_scope():
@@ -134,29 +148,51 @@ def solve_in_place(
     teacher.set_weights(q_model.get_weights())
     with tempfile.TemporaryDirectory(prefix="keras_dbq_") as folder, _off(teacher, bool(calibration)):
         student, teacher_walk = Walk(q_model, batches, Path(folder) / "q"), Walk(teacher, batches, Path(folder) / "f")
-        result = _solve_layers(q_model, student, teacher_walk, batches.pictures, seed, finished, progress)
+        walks = _Walks(teacher_walk, student, batches.pictures, seed, relu_passes)
+        result = _solve_layers(q_model, walks, finished, progress)
     if calibration:
         observe_ranges(q_model, batches, calibration)
     return result
 
 
-def _run(q_model: keras.Model, pictures: int, seed: int) -> dict[str, Any]:
+def _run(q_model: keras.Model, pictures: int, seed: int, relu_passes: int) -> dict[str, Any]:
     """What a work folder belongs to."""
     layers = wrappers.all_layers(q_model)
     weights = digest(variable.numpy() for layer in layers for variable in _float_variables(layer))
     branches = {naming.plain_name(layer): _branches(layer) for layer in layers if _branches(layer)}
-    return {"weights": weights, "branches": branches, "pictures": pictures, "seed": seed}
+    run = {"weights": weights, "branches": branches, "pictures": pictures, "seed": seed}
+    return run | ({"relu_passes": relu_passes} if relu_passes else {})
 
 
-def _solve_layers(
-    q_model: keras.Model,
-    student: Walk,
-    teacher: Walk,
-    pictures: int,
-    seed: int,
-    finished: Finished,
-    progress: bool | None,
-) -> Solved:
+@dataclass(frozen=True)
+class _Walks:
+    """Both networks on their way, and how a layer is solved from them."""
+
+    teacher: Walk
+    student: Walk
+    pictures: int
+    seed: int
+    relu_passes: int
+
+    def solve(self, graph: Graph, position: int, norm: Any) -> tuple[float, float]:
+        """Solves one layer and sets it; (relative squared error before, after)."""
+        node = graph.nodes[position]
+        self.student.advance(position)
+        self.teacher.advance(position)
+        drawn = (node.layer, self.teacher, self.student, self.seed + position, self.pictures)
+        moments = one_layer.measure(*drawn)
+        columns = one_layer.float_columns(node.layer, self.teacher)
+        limits = relaxed.bounds(graph, node, norm, columns.shape[1]) if self.relu_passes else None
+
+        def again(solve_group: Any, start: Any) -> Any:
+            assert limits is not None
+            look = functools.partial(one_layer.seen, *drawn)
+            return relaxed.solve(solve_group, start, moments, columns, limits, look, self.relu_passes)
+
+        return one_layer.solve_layer(node.layer, norm, moments, None if limits is None else again)
+
+
+def _solve_layers(q_model: keras.Model, walks: _Walks, finished: Finished, progress: bool | None) -> Solved:
     graph, folded, result = Graph(q_model), naming.folds(q_model), Solved()
     wanted = [position for position, node in enumerate(graph.nodes) if _branches(node.layer)]
     for position in _progress.over(wanted, f"two-step: {len(wanted)} ternary layers", "layer", progress):
@@ -168,10 +204,7 @@ def _solve_layers(
         norm = folded.get(id(layer))
         errors = _taken_over(one_layer.variables(layer, norm), finished.load(position))
         if errors is None:
-            student.advance(position)
-            teacher.advance(position)
-            moments = one_layer.measure(layer, teacher, student, seed + position, pictures)
-            errors = one_layer.solve_layer(layer, norm, moments)
+            errors = walks.solve(graph, position, norm)
             finished.save(position, [errors, *(v.numpy() for v in one_layer.variables(layer, norm))])
         result.errors[name] = errors
     return result
