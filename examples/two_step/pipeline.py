@@ -27,6 +27,7 @@ TASK = Task(
         "weight_decay": 5e-4,  # of step 1
         "tune_learning_rate": 0.001,
         "calibration": 1000,  # pictures of step 2
+        "relu_passes": 0,  # of step 2, see `solve_ternary`
     },
 )
 

@@ -73,7 +73,8 @@ class Steps:
         """Solved from the model of step 1."""
         model = keras_dbq.quantize_model(self.network, scheme, calibration_data=self.pictures)
         folder = self.work.arguments.workdir / "step_2"
-        solved = keras_dbq.solve_ternary(model, step_1, self.pictures, workdir=folder)
+        passes = self.work.hparams["relu_passes"]
+        solved = keras_dbq.solve_ternary(model, step_1, self.pictures, relu_passes=passes, workdir=folder)
         print(solved, flush=True)
         self.results["code_errors"] = solved.errors
         plot(solved.errors, self.work.arguments.workdir / "code_errors.png")
