@@ -31,9 +31,7 @@ def delegate_path() -> Path:
         FileNotFoundError: the shared object was not built.
     """
     if not library.is_built():
-        raise FileNotFoundError(
-            f"delegate: expected {library.PATH}, got no file; build it with `pip install .`, or use an int8 file"
-        )
+        raise FileNotFoundError(f"delegate: expected {library.PATH}, got no file; build it with `pip install .`")
     return Path(library.PATH)
 
 
