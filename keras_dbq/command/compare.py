@@ -8,12 +8,14 @@ from dataclasses import asdict
 from typing import Any
 
 from keras_dbq import benchmark as speed
+from keras_dbq.command import startup
 from keras_dbq.command.outcome import Command, Outcome, add_output, check_output
 from keras_dbq.runtime import interpreter
 
 
 def verify(flags: argparse.Namespace) -> Outcome:
     """Keras, numpy and interpreter on the same pictures, code for code."""
+    startup.load_tensorflow()
     from keras_dbq.command import pictures
     from keras_dbq.keras3.files import load_model
     from keras_dbq.runtime.verification import verify as compare
@@ -29,12 +31,13 @@ def verify(flags: argparse.Namespace) -> Outcome:
 
 def report(flags: argparse.Namespace) -> Outcome:
     """The page of a quantized model and its file."""
+    check_output(flags.output, flags.force)
+    startup.load_tensorflow()
     from keras_dbq.command import pictures
     from keras_dbq.keras3.files import load_model
     from keras_dbq.reporting import report as write
     from keras_dbq.wrapping import wrappers
 
-    check_output(flags.output, flags.force)
     model = load_model(flags.model)
     wrappers.check_quantized(model, f"report {flags.model}")
     float_model = load_model(flags.float_model) if flags.float_model else None

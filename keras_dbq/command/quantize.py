@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 from keras_dbq._table import Table
-from keras_dbq.command import picture_flags
+from keras_dbq.command import picture_flags, startup
 from keras_dbq.command.outcome import Command, Outcome, add_output, check_output
 
 FLOAT = "float"
@@ -20,7 +20,8 @@ def quantize(flags: argparse.Namespace) -> Outcome:
     """Everything from the model to the verified file."""
     for path in filter(None, (flags.output, flags.keep, flags.page)):
         check_output(path, flags.force)
-    scheme = make_scheme(flags)  # wrong flags show before anything is loaded
+    startup.load_tensorflow()
+    scheme = make_scheme(flags)  # wrong flags show before the model is loaded
 
     from keras_dbq.command import pictures
     from keras_dbq.export import export_tflite, verify
@@ -120,7 +121,8 @@ def _outcome(
     table.add("verify", "passed" if report.passed else "FAILED: " + "; ".join(report.problems()))
     table.add("same class as the float model", f"{report.float_top1:.3f} of {report.examples} examples {where}")
     table.add("distance from its answers", f"{report.float_error:.3f} of their spread")
-    findings = "".join(f"\n! {finding}" for finding in exported.findings)
+    advice = _advice(report, flags.scheme)
+    findings = "".join(f"\n! {finding}" for finding in [*exported.findings, *advice])
     facts = {
         "model": flags.model,
         "output": flags.output,
@@ -133,11 +135,23 @@ def _outcome(
         "passed": report.passed,
         "same_class": report.float_top1,
         "float_error": report.float_error,
+        "advice": advice,
         "export": exported.to_dict(),
         "verify": json.loads(report.to_json()),
     }
     print(exported, file=sys.stderr)
     return Outcome(f"{table}{findings}", facts, report.passed)
+
+
+def _advice(report: Any, scheme: str) -> list[str]:
+    """What to try, in order, where the file seldom gives the float network's class: a proved file may be a bad one."""
+    if not report.is_far_from_float:
+        return []
+    tries = ["about 1,000 photos of the kind that the network will see", "--distill 10"]
+    tries += [] if scheme == "fat" else ["--set LAYER=8 for the layers that --page shows to cost most", "--scheme fat"]
+    share = f"{100 * report.float_top1:.0f} %"
+    return [f"the file gives the float network's class in {share} of the examples only; try, in this order: "
+            + "; ".join(tries)]  # fmt: skip
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:

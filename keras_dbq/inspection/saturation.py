@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from keras_dbq._checks import SATURATION, saturation_text, share_outside
 from keras_dbq.compat import keras
 from keras_dbq.network.graph import Graph, inputs
 from keras_dbq.wrapping import wrappers
 from keras_dbq.wrapping.layers import QuantizeTensor
-
-SATURATION = 0.25  # choice: the share from which it is told
 
 
 def outside_of_range(q_model: keras.Model, batch: list[Any]) -> dict[str, float]:
@@ -26,20 +25,6 @@ def outside_of_range(q_model: keras.Model, batch: list[Any]) -> dict[str, float]
             low, high = (float(end) for end in tensor.quantizer.range(tensor.variables))
             found[source._keras_history.layer.name] = share_outside(given[id(source)], low, high)
     return found
-
-
-def share_outside(x: np.ndarray, low: float, high: float) -> float:
-    """Share of the numbers that are more than one of 255 steps outside of [low, high]."""
-    step = (high - low) / 255
-    return float(np.mean((x < low - step) | (x > high + step)))
-
-
-def saturation_text(name: str, share: float) -> str:
-    """What is said of an input that is mostly clipped."""
-    return (
-        f"{100 * share:.0f} % of input {name!r} lie outside of its calibrated range and are clipped: is it scaled as "
-        "the calibration data were?"
-    )
 
 
 def warn_of_saturation(where: str, q_model: keras.Model, batch: list[Any]) -> None:

@@ -51,7 +51,13 @@ def load_model(path: str | Path) -> keras.Model:
     """A tf_keras model from a file or SavedModel folder of tf_keras, or from a file of Keras 3; not compiled."""
     if is_keras3_file(_existing(path)):
         return convert(_load_keras3(path))
-    return keras.models.load_model(path, compile=False)
+    try:
+        return keras.models.load_model(path, compile=False)
+    except Exception as error:  # h5py's do not say which file
+        raise ValueError(
+            f"{path}: expected a whole Keras model (.keras, .h5, SavedModel folder), got one that tf_keras cannot load "
+            f"({first_line(error)}); save or copy it again"
+        ) from error
 
 
 def _existing(path: str | Path) -> str | Path:
@@ -65,7 +71,9 @@ def _load_keras3(path: str | Path) -> Any:
     try:
         return keras_3.models.load_model(path, compile=False)
     except Exception as error:  # Keras' own are many lines long
-        raise ValueError(f"{path}: Keras {keras_3.__version__} cannot load it ({first_line(error)})") from error
+        why, _, _ = first_line(error).partition(" Full object config")
+        advice = "; rebuild a subclassed model with keras.Model(inputs, outputs)" if "locate class" in why else ""
+        raise ValueError(f"{path}: Keras {keras_3.__version__} cannot load it ({why}){advice}") from error
 
 
 def _keras3(path: str | Path) -> Any:

@@ -13,9 +13,14 @@ h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; border-bott
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: 13px; }
 th, td { padding: .15rem .6rem .15rem 0; text-align: left; white-space: nowrap; vertical-align: top; }
 td.n { text-align: right; font-variant-numeric: tabular-nums; } tr:nth-child(even) td { background: #f5f5f5; }
-svg { max-width: 100%; height: auto; } .good { color: #0a6b2d; } .bad { color: #b00020; font-weight: 600; }
-select { font-size: 1rem; max-width: 100%; } figure { margin: .5rem 0; }
-@media print { select { display: none; } h2 { break-after: avoid; } figure, svg { break-inside: avoid; } }
+.facts td { white-space: normal; overflow-wrap: anywhere; } .facts td:first-child { min-width: 7rem; }
+svg { max-width: 100%; min-width: min(38rem, 100%); height: auto; }
+.good { color: #0a6b2d; } .bad { color: #b00020; font-weight: 600; }
+select { font-size: 1rem; max-width: 100%; } figure { margin: .5rem 0; overflow-x: auto; }
+@media (max-width: 40rem) { svg { max-width: none; min-width: 38rem; } } /* a phone: legible, moved sideways */
+@media print { .scroll, figure { overflow: visible; } table { font-size: 7pt; } svg { min-width: 0; max-width: 100%; }
+  th, td { white-space: normal; overflow-wrap: anywhere; }
+  select { display: none; } h2 { break-after: avoid; } figure, svg { break-inside: avoid; } }
 """
 _SCRIPT = """
 for (const select of document.querySelectorAll("select")) {
@@ -71,7 +76,7 @@ class Page:
     def facts(self, rows: Sequence[tuple[str, str]]) -> None:
         """Names and values."""
         cells = "".join(f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in rows)
-        self._parts.append(f'<div class="scroll"><table>{cells}</table></div>')
+        self._parts.append(f'<table class="facts">{cells}</table>')
 
     def html(self) -> str:
         """The whole file."""

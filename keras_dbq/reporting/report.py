@@ -109,6 +109,8 @@ def _results(page: Page, found: Contents, verified: VerificationReport, facts: S
     rows += [*facts, ("versions", _versions()), ("processor", benchmark.cpu_name())]
     page.facts(rows)
     passed = "verify passed: the file computes what Keras computes, code for code where integers do"
+    if verified.is_far_from_float:
+        page.text("The file seldom gives the float network's class: see which layers cost accuracy, below.", good=False)
     page.text(passed if verified.passed else "verify FAILED: " + "; ".join(verified.problems()), verified.passed)
     for note in verified.notes:
         page.text(note)
@@ -133,7 +135,13 @@ def _errors(page: Page, q_model: Any, float_model: Any, few: list[np.ndarray]) -
         "10 log10 of the power of the float tensor over the power of the difference. Weights: of each kernel by "
         "itself. Activations: of the whole network up to there.",
     )
-    page.svg(plots.signal_to_noise(errors.weight_errors(q_model), errors.activation_errors(q_model, float_model, x)))
+    weights, activations = errors.weight_errors(q_model), errors.activation_errors(q_model, float_model, x)
+    page.svg(plots.signal_to_noise(weights, activations))
+    table = Table(["layer", "of its", "signal to noise, dB", "cosine"])
+    for of, found in (("weights", weights), ("activations", activations)):
+        for row in found:
+            table.add(row.name, of, round(row.snr, 1), round(row.cosine, 4))
+    page.table(table)
     page.heading(
         "Which layers cost accuracy",
         "How far the float network's outputs move when one layer alone has its quantized weights, each channel scaled "

@@ -96,7 +96,7 @@ class Interpreter:
         self._read_details()
         shape = self._inputs[0]["shape"]
         self._file_batch = int(shape[0]) if len(shape) else 1
-        self._batch_is_fixed = False
+        self._batch_is_fixed, self._looked_at_range = False, False
 
     @property
     def input_names(self) -> list[str]:
@@ -144,6 +144,9 @@ class Interpreter:
         if len(sizes) != 1 or 0 in sizes:
             raise ValueError(f"x: expected one batch size of at least 1 in all inputs, got {sorted(sizes)}")
         raw = _given_as_codes(checked, details)
+        if not raw and not self._looked_at_range:
+            self._looked_at_range = True
+            _warn_of_range(checked, details)
         codes = [_quantize(a, d) for a, d in zip(checked, details, strict=True)]
         parts = [self._run(chunk) for chunk in self._chunks(codes, batch_size)]
         outputs = parts[0] if len(parts) == 1 else [np.concatenate(column) for column in zip(*parts, strict=True)]
@@ -315,6 +318,8 @@ def _errors(content: bytes, delegate: bool) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ValueError) as error:
+        if str(error).startswith("delegate: "):
+            raise
         if not delegate and _OP_PREFIX in content and "custom op" in str(error):
             raise ValueError(
                 "model_path: expected stock operators (delegate=False), got packed Dbq* operators; they are in the"
@@ -347,11 +352,7 @@ def _scale_and_zero_point(detail: dict[str, Any]) -> tuple[np.float32, int]:
 
 def _check_input(x: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
     """x as float32 or in the input's own dtype, of the input's shape but for the batch and unknown axes."""
-    expected = [int(n) for n in detail["shape_signature"]]
-    fits = x.ndim == len(expected) and all(n in (-1, m) for n, m in zip(expected[1:], x.shape[1:], strict=True))
-    if not fits or not expected:
-        shown = ", ".join(["N", *("?" if n < 0 else str(n) for n in expected[1:])])
-        raise ValueError(f"x for input {detail['name']!r}: expected shape [{shown}], got {list(x.shape)}")
+    _checks.batch_shape(detail["name"], x, detail["shape_signature"])
     if x.dtype == detail["dtype"]:
         return x
     float_is_fine = _is_quantized(detail) or detail["dtype"] == np.float32
@@ -369,6 +370,17 @@ def _given_as_codes(arrays: list[np.ndarray], details: list[dict[str, Any]]) -> 
     if len(kinds) > 1:
         raise TypeError("x: expected all quantized inputs as float or all as codes, got both")
     return kinds == {True}
+
+
+def _warn_of_range(arrays: list[np.ndarray], details: list[dict[str, Any]]) -> None:
+    """Pictures scaled otherwise than in training get answers all the same: one warning, from the first examples."""
+    for x, detail in zip(arrays, details, strict=True):
+        if _is_quantized(detail):
+            (scale, zero_point), codes = _scale_and_zero_point(detail), np.iinfo(detail["dtype"])
+            low, high = ((float(code) - zero_point) * float(scale) for code in (codes.min, codes.max))
+            share = _checks.share_outside(x[:16], low, high)
+            if share > _checks.SATURATION:
+                warnings.warn(f"predict: {_checks.saturation_text(detail['name'], share)}", stacklevel=3)
 
 
 def _quantize(x: np.ndarray, detail: dict[str, Any]) -> np.ndarray:

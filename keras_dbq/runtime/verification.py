@@ -74,6 +74,8 @@ def verify(
     _checks.integer("batch_size", batch_size, 1, 2**31 - 1)
     paths = _Paths(q_model, fb.read_bytes(path), int8_file)
     inputs = [np.asarray(a, np.float32) for a in _checks.in_order("x", x, paths.engine.input_names)]
+    for a, detail in zip(inputs, paths.interpreter.input_details, strict=True):
+        _checks.batch_shape(detail["name"], a, detail["shape_signature"])
     if len({len(a) for a in inputs}) != 1 or not len(inputs[0]):
         raise ValueError(f"x: expected one batch size of at least 1 in all inputs, got {[len(a) for a in inputs]}")
     report = _compare(paths, inputs, batch_size, threshold)

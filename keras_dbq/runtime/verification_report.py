@@ -11,6 +11,7 @@ from keras_dbq.inspection.saturation import SATURATION, saturation_text
 # A layer of Keras, given the file's codes, computes what the file computes: rounding may move a code by one, rarely.
 LAYER_TOLERANCE = 0.01  # share of a tensor's codes that may be off by more than one (operators of approximations)
 NUDGED = 0.01  # share of the input's codes that are moved by one, to see what the network makes of it
+FAR_FROM_FLOAT = 0.9  # choice: the share of the float network's classes from which on nothing is said
 _SHOWN = 3  # names in a list
 
 
@@ -70,6 +71,11 @@ class VerificationReport:
     def top1_agreement(self) -> float:
         """Share of the examples whose best class in Keras, run on its own, is (one of) the best in the file."""
         return self.top1_equal / self.examples
+
+    @property
+    def is_far_from_float(self) -> bool:
+        """Whether the file seldom gives the float model's class; False where no float model was given."""
+        return self.float_top1 is not None and self.float_top1 < FAR_FROM_FLOAT
 
     @property
     def top1_agreement_by_layer(self) -> float:

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import keras_dbq
+from keras_dbq.command.quantize import _advice
+from keras_dbq.runtime.verification_report import VerificationReport
 from tests.command import networks
 from tests.command.networks import command
 
@@ -59,6 +61,17 @@ def test_schemes_and_layers(folder, tmp_path, capfd):
     assert encodings["dbq"]["body"] == encodings["tsq"]["body"] == "packed-1"
     assert encodings["near"]["body"] == "packed-2" and encodings["fat"]["body"] == encodings["set"]["body"] == "int8"
     assert encodings["distilled"]["body"] == "int8" and "distilled, loss" in err
+
+
+@pytest.mark.parametrize(("share", "scheme"), [(0.0, "dbq"), (0.5, "fat"), (0.95, "dbq"), (None, "dbq")])
+def test_a_bad_file_is_said_to_be_bad(share, scheme):
+    report = VerificationReport([], 20, True, 0.995, float_top1=share)
+    advice = _advice(report, scheme)
+    if share in (0.95, None):
+        assert advice == []
+    else:
+        assert len(advice) == 1 and f"in {100 * share:.0f} % of the examples only" in advice[0]
+        assert "--distill" in advice[0] and ("--scheme fat" in advice[0]) == (scheme == "dbq")
 
 
 def test_a_changed_model_fails_the_proof(folder, tmp_path, capfd):
