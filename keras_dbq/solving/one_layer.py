@@ -107,16 +107,32 @@ def _match_offset(layer: Any, norm: Any, groups_: list[Moments], columns: list[n
     """The layer's own offset: statistics of the batch norm behind it, or its bias."""
     bias = wrappers.bias(layer)
     mean = np.concatenate([m.x / m.count @ w for m, w in zip(groups_, columns, strict=True)])
+    wanted = np.concatenate([m.y / m.count for m in groups_])
     if norm is not None:
-        own = 0 if bias is None else bias.numpy()
-        grams = [m.centred(True)[0] for m in groups_]
-        variance = np.concatenate([(w * (gram @ w)).sum(0) for gram, w in zip(grams, columns, strict=True)])
-        inner = wrappers.inner(norm)
-        inner.moving_mean.assign((mean + own).astype(np.float32))
-        inner.moving_variance.assign(variance.astype(np.float32))
+        centred = [m.centred(True) for m in groups_]
+        variance = np.concatenate([(w * (c[0] @ w)).sum(0) for c, w in zip(centred, columns, strict=True)])
+        power = np.concatenate([c[2] for c in centred])
+        _match_norm(wrappers.inner(norm), 0 if bias is None else bias.numpy(), (mean, variance), (wanted, power))
     elif bias is not None:
-        wanted = np.concatenate([m.y / m.count for m in groups_])
         bias.assign_add((wanted - mean).astype(np.float32))
+
+
+def _match_norm(norm: Any, bias: Any, own: tuple[Any, Any], wanted: tuple[Any, Any]) -> None:
+    """Gives a batch norm the statistics with which its output has the mean and deviation of the float network's.
+
+    derived: the float network gives (y + bias - m) / s. With r = std(own) / std(y) the same moments come from
+    s' = r s and m' = mean(own) + bias - r (mean(y) + bias - m). Where m and s are the moments of y, as training leaves
+    them, m' and s' are those of the layer's own output; they need not be, as in a network whose batch norm was folded
+    and put back.
+
+    Args:
+      own, wanted: (mean, variance) of the layer's output and of the float network's, without bias, [M].
+    """
+    ratio = np.sqrt(own[1] / np.where(wanted[1] > 0, wanted[1], np.where(own[1] > 0, own[1], 1.0)))
+    spread = ratio**2 * (norm.moving_variance.numpy() + norm.epsilon)
+    mean = own[0] + bias - ratio * (wanted[0] + bias - norm.moving_mean.numpy())
+    norm.moving_mean.assign(mean.astype(np.float32))
+    norm.moving_variance.assign(np.maximum(spread - norm.epsilon, 0).astype(np.float32))
 
 
 def variables(layer: Any, norm: Any) -> list[Any]:

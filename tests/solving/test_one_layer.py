@@ -48,6 +48,8 @@ def moments_of(wrapper, groups, count=4000):
 def test_errors_are_those_of_the_data_and_the_offset_matches(kind, groups, bias):
     wrapper, norm = quantized(kind, bias)
     moments, data = moments_of(wrapper, groups)
+    inner = norm and wrappers.inner(norm)
+    float_norm = inner and [v.numpy().astype(np.float64) for v in (inner.moving_mean, inner.moving_variance)]
     own = 0 if norm is not None else wrapper.layer.bias.numpy()
     before, after = one_layer.solve_layer(wrapper, norm, moments)
     weight = wrappers.quantized_weights(wrapper)[0]
@@ -59,9 +61,22 @@ def test_errors_are_those_of_the_data_and_the_offset_matches(kind, groups, bias)
     if norm is None:
         np.testing.assert_allclose(wrapper.layer.bias.numpy(), own + wanted.mean(0) - got.mean(0), 1e-4, 1e-4)
     else:
-        inner = wrappers.inner(norm)
-        np.testing.assert_allclose(inner.moving_mean.numpy(), got.mean(0), 1e-4, 1e-4)
-        np.testing.assert_allclose(inner.moving_variance.numpy(), got.var(0), 1e-3)
+        ours = (got - inner.moving_mean.numpy()) / np.sqrt(inner.moving_variance.numpy() + inner.epsilon)
+        theirs = (wanted - float_norm[0]) / np.sqrt(float_norm[1] + inner.epsilon)
+        np.testing.assert_allclose(ours.mean(0), theirs.mean(0), 1e-3, 1e-3)
+        np.testing.assert_allclose(ours.std(0), theirs.std(0), 1e-3)
+
+
+def test_statistics_of_training_become_those_of_the_layers_own_output():
+    wrapper, norm = quantized("conv", False)
+    moments, data = moments_of(wrapper, 1)
+    wanted, inner = data[0][1], wrappers.inner(norm)
+    inner.moving_mean.assign(wanted.mean(0))
+    inner.moving_variance.assign(wanted.var(0))
+    one_layer.solve_layer(wrapper, norm, moments)
+    got = data[0][0] @ one_layer._quantized(wrappers.quantized_weights(wrapper)[0])
+    np.testing.assert_allclose(inner.moving_mean.numpy(), got.mean(0), 1e-3, 1e-3)
+    np.testing.assert_allclose(inner.moving_variance.numpy(), got.var(0), 1e-2)
 
 
 def test_brute_force_on_a_depthwise_kernel_is_hardly_better():

@@ -154,3 +154,17 @@ def test_bad_input():
 
 def test_solved_prints_as_a_table():
     assert "0.2500" in str(Solved({"a": (0.5, 0.25)}))
+
+
+def test_batch_norms_that_do_not_hold_the_statistics_of_the_data():
+    """As after folding them and building the network anew: mean 0, variance 1, whatever the layers give."""
+    keras.utils.set_random_seed(0)
+    inputs = x = keras.Input((12, 12, 3))
+    for number, width in enumerate((8, 16, 16)):
+        x = L.Conv2D(width, 3, use_bias=False, name=f"c{number}")(x)
+        x = L.ReLU(name=f"r{number}")(L.BatchNormalization(name=f"n{number}")(x))
+    model = keras.Model(inputs, L.Dense(4, name="head")(L.GlobalAveragePooling2D(name="pool")(x)))
+    pictures = (5 * np.random.default_rng(0).normal(size=(64, 12, 12, 3)) + 2).astype(np.float32)
+    wanted = model.predict(pictures, verbose=0)
+    q_model = keras_dbq.quantize_model(model, keras_dbq.DBQScheme(2, init="two_step"), calibration_data=pictures)
+    assert np.square(q_model.predict(pictures, verbose=0) - wanted).mean() < 0.2 * wanted.var()
