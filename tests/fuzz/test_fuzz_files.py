@@ -37,7 +37,7 @@ def test_memory_of_the_short_run(capsys, tmp_path):
 
 def test_a_mutant_follows_from_its_number():
     originals = [path.read_bytes() for path in sorted(fuzz_files.CORPUS.glob("*.tflite"))]
-    assert len(originals) == 6
+    assert len(originals) == 7
     files = [fuzz_files.mutant(originals, 3, i) for i in range(300)]
     assert files == [fuzz_files.mutant(originals, 3, i) for i in range(300)]
     assert files != [fuzz_files.mutant(originals, 4, i) for i in range(300)]
@@ -46,7 +46,9 @@ def test_a_mutant_follows_from_its_number():
 
 
 def misbehaves(data: bytes) -> None:
-    """Crashes, hangs, fails or takes memory, by the length of the file."""
+    """Crashes, hangs, fails or takes memory, by the bytes of the file; the originals are fine."""
+    if data in [path.read_bytes() for path in fuzz_files.CORPUS.glob("*.tflite")]:
+        return
     kind = sum(data) % 40
     if kind == 0:
         os.kill(os.getpid(), signal.SIGKILL)  # ends a process as a crash does, but says nothing
