@@ -1,4 +1,4 @@
-"""The curve from float weight to quantized weight of ternary layers: as numbers, and drawn on matplotlib axes."""
+"""The curve from float weight to quantized weight of a layer: as numbers, and drawn on matplotlib axes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_dbq.quantizers import TernaryWeights
+from keras_dbq.quantizers import IntegerWeights, TernaryWeights
 
 _CHANNELS = 4  # whose staircases are drawn
 
@@ -18,6 +18,24 @@ def draw(left: Any, right: Any, weights: TernaryWeights) -> None:
     left.set(title="staircases of the first channels", xlabel="float weight", ylabel="quantized weight")
     right.bar(*level_shares(weights.codes))
     right.set(title="weights by their codes", ylabel="share")
+
+
+def draw_linear(left: Any, right: Any, weights: IntegerWeights) -> None:
+    """As `draw`, of a layer on a linear grid: one channel, because all look alike but for their scale."""
+    top = 2 ** (weights.bits - 1) - 1
+    left.plot(*linear_staircase(float(weights.scale[0]), top))
+    left.set(title="staircase of the first channel", xlabel="float weight", ylabel="quantized weight")
+    counts = np.bincount(weights.values.ravel().astype(int) + top, minlength=2 * top + 1)
+    right.stairs(counts / weights.values.size, np.arange(-top, top + 2) - 0.5, fill=True)
+    right.set(title="weights by their integers", ylabel="share")
+
+
+def linear_staircase(scale: float, top: int) -> tuple[np.ndarray, np.ndarray]:
+    """Corners of a staircase with the levels n * scale, |n| <= top; x, y: float [4 * top + 2]."""
+    levels = np.arange(-top, top + 1)
+    corners = np.repeat((levels[1:] - 0.5) * scale, 2)
+    reach = 1.1 * top * scale
+    return np.concatenate([[-reach], corners, [reach]]), np.repeat(levels * scale, 2)
 
 
 def staircase(scales: np.ndarray, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,8 +6,8 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from keras_dbq.inspection.staircases import draw
-from keras_dbq.quantizers import TernaryWeights
+from keras_dbq.inspection.staircases import draw, draw_linear
+from keras_dbq.quantizers import IntegerWeights, TernaryWeights
 from keras_dbq.reporting.errors import Error
 
 _ROW_INCHES = 0.22
@@ -54,10 +54,13 @@ def times(names: Sequence[str], microseconds: Sequence[float]) -> str:
     return _svg(figure, "times")
 
 
-def ternary(name: str, weights: TernaryWeights) -> str:
+def staircases(name: str, weights: TernaryWeights | IntegerWeights) -> str:
     """Staircases of the first channels of a layer, and how many weights each level has."""
     figure, (left, right) = _plots().subplots(1, 2, figsize=(_WIDTH, 3), layout="constrained")
-    draw(left, right, weights)
+    if isinstance(weights, TernaryWeights):
+        draw(left, right, weights)
+    else:
+        draw_linear(left, right, weights)
     return _svg(figure, name)
 
 

@@ -14,7 +14,7 @@ from keras_dbq._files import check_path, write_file
 from keras_dbq._table import Table
 from keras_dbq.compat import keras, tf
 from keras_dbq.inspection.profile import LayerProfile, profile
-from keras_dbq.inspection.weights import get_ternary_weights
+from keras_dbq.inspection.weights import get_ternary_weights, integer_weights
 from keras_dbq.keras3 import as_tf_keras
 from keras_dbq.reporting import errors, plots
 from keras_dbq.reporting.page import Page
@@ -42,7 +42,7 @@ def report(
     """Writes a page, one HTML file that needs no network, about a quantized network and the file exported from it.
 
     On it: sizes, accuracy, `verify`'s result; bytes by layer; with the float network the error of weights and
-    activations by layer, and what each layer's weights cost; staircases and levels of every ternary layer; time by
+    activations by layer, and what each layer's weights cost; staircases and levels of every quantized layer; time by
     operator; operations and full adders.
 
     Args:
@@ -79,7 +79,7 @@ def report(
     _bytes(page, found)
     if float_model is not None:
         _errors(page, q_model, float_model, few)
-    _ternary(page, q_model)
+    _staircases(page, q_model)
     if time:
         _time(page, data)
     _layers(page, layers)
@@ -152,15 +152,21 @@ def _errors(page: Page, q_model: Any, float_model: Any, few: list[np.ndarray]) -
     page.svg(plots.costs(costs))
 
 
-def _ternary(page: Page, q_model: Any) -> None:
+def _staircases(page: Page, q_model: Any) -> None:
+    """Of every quantized layer, the ternary ones first."""
+    layers = [layer for layer in wrappers.all_layers(q_model) if wrappers.quantized_weights(layer)]
+    layers.sort(key=lambda layer: not _is_ternary(layer))
     drawn = {}
-    for layer in wrappers.all_layers(q_model):
-        if any(weight.quantizer.branches for weight in wrappers.quantized_weights(layer)):
-            name = wrappers.inner(layer).name
-            drawn[name] = plots.ternary(name, get_ternary_weights(layer))
+    for layer in layers:
+        name, weights = wrappers.inner(layer).name, get_ternary_weights if _is_ternary(layer) else integer_weights
+        drawn[name] = plots.staircases(name, weights(layer))
     if drawn:
-        page.heading("Ternary layers", "Weights that lie between two thresholds become one level.")
+        page.heading("Weights and their levels", "Weights that lie between two thresholds become one level.")
         page.chosen(drawn, "layer")
+
+
+def _is_ternary(layer: Any) -> bool:
+    return any(weight.quantizer.branches for weight in wrappers.quantized_weights(layer))
 
 
 def _time(page: Page, data: bytes) -> None:

@@ -24,3 +24,11 @@ def test_levels_behind_infinite_thresholds_are_left_out():
     x, y = staircases.staircase(np.array([3.0, 1.0]), thresholds)
     np.testing.assert_array_equal(x, [-6, -0.5, -0.5, 0.5, 0.5, 6])
     np.testing.assert_array_equal(y, [-1, -1, 0, 0, 1, 1])
+
+
+def test_a_linear_staircase_rounds_at_half_levels():
+    x, y = staircases.linear_staircase(0.5, 3)
+    assert len(x) == len(y) == 14 and x[0] < -1.5 and x[-1] > 1.5
+    middle = (x[::2] + x[1::2]) / 2
+    np.testing.assert_allclose(y[::2], np.clip(np.round(middle / 0.5), -3, 3) * 0.5)
+    np.testing.assert_array_equal(y[::2], y[1::2])

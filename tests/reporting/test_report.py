@@ -40,18 +40,20 @@ def made(tmp_path_factory):
 def test_everything_is_on_it(made):
     html = made[0].read_text()
     for text in ("my &lt;net&gt;", "accuracy, float network", "100.00 % of 20", "verify passed", "Where the bytes are",
-                 "Error by layer", "Which layers cost accuracy", "Ternary layers", "ours / stock", "full adders",
-                 f"{len(made[3]):,} bytes", "who", "TensorFlow 2."):  # fmt: skip
+                 "Error by layer", "Which layers cost accuracy", "Weights and their levels", "ours / stock",
+                 "full adders", f"{len(made[3]):,} bytes", "who", "TensorFlow 2."):  # fmt: skip
         assert text in html, text
-    ternary = [p.name for p in keras_dbq.profile(made[2]) if p.ternary]
-    assert re.findall(r'<option value="([^"]+)"', html) == ternary
+    layers = [p for p in keras_dbq.profile(made[2]) if p.kernel is not None]
+    expected = [p.name for p in layers if p.ternary] + [p.name for p in layers if not p.ternary]
+    assert re.findall(r'<option value="([^"]+)"', html) == expected
+    assert {p.ternary for p in layers} == {True, False}
     assert not re.search(r'(src|href)="(?!#)', html)  # nothing is loaded
 
 
 def test_without_a_float_network_and_without_time(made, tmp_path):
     keras_dbq.report(made[2], made[3], tmp_path / "a.html", nets.pictures(4), time=False)
     html = (tmp_path / "a.html").read_text()
-    assert "Ternary layers" in html and "Error by layer" not in html and "ours / stock" not in html
+    assert "Weights and their levels" in html and "Error by layer" not in html and "ours / stock" not in html
 
 
 def test_what_is_refused(made, tmp_path):
