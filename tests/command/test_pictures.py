@@ -10,6 +10,7 @@ from keras_dbq.command.ranges import scaled
 from keras_dbq.compat import keras
 from tests.command import networks
 from tests.datasets import photos
+from tests.datasets.test_catalogue import made  # noqa: F401 (a fixture)
 
 L = keras.layers
 
@@ -110,3 +111,9 @@ def test_folders_and_networks_that_are_refused(tmp_path, model):
     wide = keras.Sequential([keras.Input((16, 24, 3)), L.Conv2D(4, 3)])
     with pytest.raises(ValueError, match=r"^data: photos are cut to squares, the network takes 16 x 24"):
         pictures.read(str(tmp_path), wide, 5, "0..1")
+
+
+def test_a_set_of_tensorflow_datasets_by_name(made, model):  # noqa: F811 (the fixture)
+    data = pictures.read(made, model, 10, "0..1")
+    assert data.x.shape == (10, 16, 16, 3) and data.x.dtype == np.float32
+    assert 0 <= data.x.min() < data.x.max() <= 1
