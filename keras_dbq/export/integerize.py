@@ -163,30 +163,18 @@ class _Writer:
         source, target = int(step.operator.inputs[0]), int(step.operator.outputs[0])
         assert step.grid is not None
         values = tables.table(self.functions[number], self.grids[source], step.grid)
-        name = fb.text(self.graph.tensors[target].name)
-        unsigned, index = (self._new_tensor(target, f"/{kind}") for kind in ("unsigned", "index"))
-        self.graph.tensors[unsigned].type = fb.schema.TensorType.UINT8
-        self.graph.tensors[index].type = fb.schema.TensorType.INT32
-        self._append("CAST", 1, [source], [unsigned])
-        self._append("CAST", 1, [unsigned], [index])
-        constant = fb.add_tensor(self.model, values, f"{name}/table", _parameters(step.grid))
-        return self._operator("GATHER", 2, [constant, index], [target])
+        *casts, gather = fb.look_up(self.model, source, values, target, _parameters(step.grid))
+        self.operators += casts
+        return gather
 
     # tensors and operators
 
     def _new_tensor(self, like: int, ending: str = "") -> int:
         """An activation of the same shape and type, named as the old one with an ending."""
-        old, new = self.graph.tensors[like], fb.schema.TensorT()
-        new.shape, new.shapeSignature, new.type = old.shape, old.shapeSignature, old.type
-        new.name, new.hasRank = fb.text(old.name) + ending, old.hasRank
-        self.graph.tensors.append(new)
-        return len(self.graph.tensors) - 1
+        return fb.add_activation(self.model, like, fb.text(self.graph.tensors[like].name) + ending)
 
     def _append(self, name: str, version: int, inputs: list[int], outputs: list[int]) -> None:
-        self.operators.append(self._operator(name, version, inputs, outputs))
-
-    def _operator(self, name: str, version: int, inputs: list[int], outputs: list[int]) -> Any:
-        return fb.new_operator(self.model, name, version, inputs, outputs)
+        self.operators.append(fb.new_operator(self.model, name, version, inputs, outputs))
 
 
 def _parameters(grid: Grid) -> Any:

@@ -73,7 +73,8 @@ HOMOGENEOUS = (
 _UNIT = (-1.0, 127 / 128)
 FIXED_RANGES = {"softmax": (0.0, 255 / 256), "sigmoid": (0.0, 255 / 256), "tanh": _UNIT}
 _NEVER_NEGATIVE = ("relu", "relu6", "hard_sigmoid", "softplus", "exponential")
-_FUSED_ACTIVATIONS = ("linear", "relu", "relu6")
+_RELUS = ("relu", "relu6")
+_FUSED_ACTIVATIONS = ("linear", *_RELUS)
 
 # TensorFlow operators that copy values; a function layer made only of them keeps its input's range.
 _COPYING_OPS = frozenset(
@@ -304,6 +305,11 @@ def _inner_ranges_are_known(kinds: list[str]) -> bool:
 def fused_activation(layer: keras.layers.Layer) -> bool:
     """Whether the layer's own activation fuses into its kernel in TFLite."""
     return activation_name(getattr(layer, "activation", None)) in _FUSED_ACTIVATIONS
+
+
+def ends_in_relu(layer: keras.layers.Layer, role: str) -> bool:
+    """Whether a layer of this role is a ReLU, or ends in one."""
+    return role == RELU or (role == WEIGHTS and activation_name(getattr(layer, "activation", None)) in _RELUS)
 
 
 def unsigned_output(layer: keras.layers.Layer) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_dbq.inspection.saturation import share_outside
+from keras_dbq._checks import share_outside
 from keras_dbq.reference import Engine
 from keras_dbq.runtime.verification_report import NUDGED, VerificationReport
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 
+from keras_dbq._checks import SATURATION, saturation_text
 from keras_dbq._table import Table
-from keras_dbq.inspection.saturation import SATURATION, saturation_text
 
 # A layer of Keras, given the file's codes, computes what the file computes: rounding may move a code by one, rarely.
 LAYER_TOLERANCE = 0.01  # share of a tensor's codes that may be off by more than one (operators of approximations)

@@ -98,7 +98,11 @@ class TSQScheme(DBQScheme):
         return None
 
     def _has_codes(self, step: Step) -> bool:
-        return _is_relu(step) and not step.last and step.layer.name not in self._eight_bit
+        return (
+            roles.ends_in_relu(step.layer, step.meaning.role)
+            and not step.last
+            and step.layer.name not in self._eight_bit
+        )
 
     def obstacles(self, model: keras.Model, plan: Plan) -> list[Obstacle]:
         """The ReLUs whose input is not normalised, for codes="gaussian"; where such are skipped, they keep 8 bits."""
@@ -125,12 +129,6 @@ class TSQScheme(DBQScheme):
 
 
 _CODES = ("gaussian", "data")
-
-
-def _is_relu(step: Step) -> bool:
-    """Whether a layer is a ReLU, or ends in one."""
-    activation = roles.activation_name(getattr(step.layer, "activation", None))
-    return step.meaning.role == roles.RELU or (step.meaning.role == roles.WEIGHTS and activation in ("relu", "relu6"))
 
 
 def _why_not_normalised(chains: Chains, node: Any) -> str:

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_dbq.compat import keras
 from keras_dbq.network import roles
 from keras_dbq.network.graph import Graph
 from keras_dbq.ops import coordinate_descent
@@ -64,17 +63,12 @@ def _top(graph: Graph, node: Any) -> float | None:
         tensor, reader = wrappers.quantized_output(node.layer), graph.only_reader(node)
         if tensor is not None:
             coded = None if reader is None else wrappers.quantized_output(reader.layer)
-            last = coded if coded is not None and roles.meaning(reader).role == roles.TABLE else tensor
+            last = coded if coded is not None and roles.role(reader) == roles.TABLE else tensor
             low, high = (float(np.asarray(value)) for value in last.quantizer.range(last.variables))
-            return high if _is_relu(node) and low == 0 else None
+            is_relu = roles.ends_in_relu(wrappers.inner(node.layer), roles.role(node))
+            return high if is_relu and low == 0 else None
         node = reader
     return None
-
-
-def _is_relu(node: Any) -> bool:
-    inner = wrappers.inner(node.layer)
-    activation = roles.activation_name(getattr(inner, "activation", None))
-    return isinstance(inner, keras.layers.ReLU) or activation in ("relu", "relu6")
 
 
 def solve(

@@ -202,6 +202,35 @@ def shape_of(tensor: Any) -> tuple[int, ...]:
     return () if tensor.shape is None else tuple(int(size) for size in tensor.shape)
 
 
+def add_activation(model: Any, like: int, name: str) -> int:
+    """Appends an activation of the same shape and type as another, without a grid, and returns its index."""
+    tensors, new = model.subgraphs[0].tensors, schema.TensorT()
+    old = tensors[like]
+    new.shape, new.shapeSignature, new.type = old.shape, old.shapeSignature, old.type
+    new.name, new.hasRank = name, old.hasRank
+    tensors.append(new)
+    return len(tensors) - 1
+
+
+def look_up(model: Any, source: int, codes: np.ndarray, target: int, quantization: Any) -> list[Any]:
+    """CAST, CAST, GATHER that make codes of an int8 tensor others by a table; they are in no list of operators yet.
+
+    Args:
+      source, target: tensors of one shape.  codes: int8 [256], the code of code c at c modulo 256.
+      quantization: of the table.
+    """
+    tensors = model.subgraphs[0].tensors
+    name = text(tensors[target].name)
+    unsigned, index = (add_activation(model, target, f"{name}/{kind}") for kind in ("unsigned", "index"))
+    tensors[unsigned].type, tensors[index].type = schema.TensorType.UINT8, schema.TensorType.INT32
+    table = add_tensor(model, codes, f"{name}/table", quantization)
+    return [
+        new_operator(model, "CAST", 1, [source], [unsigned]),
+        new_operator(model, "CAST", 1, [unsigned], [index]),
+        new_operator(model, "GATHER", 2, [table, index], [target]),
+    ]
+
+
 def add_buffer(model: Any, values: np.ndarray | bytes) -> int:
     """Appends a buffer and returns its index."""
     buffer = schema.BufferT()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from typing import Any
 
@@ -97,25 +96,12 @@ def _unpacked(model: Any, operator: Any, name: str) -> list[Any]:
 
 def _table_behind(model: Any, operator: Any, codes: np.ndarray, scale: np.floating, zero_point: int) -> list[Any]:
     """CAST, CAST, GATHER that write what the operator wrote; it gets a tensor of its own, on its grid."""
-    tensors, types = model.subgraphs[0].tensors, fb.schema.TensorType
     target = int(operator.outputs[0])
-    name = fb.text(tensors[target].name)
-
-    def like_target(ending: str, kind: int, quantization: Any = None) -> int:
-        tensor = copy.copy(tensors[target])
-        tensor.name, tensor.type, tensor.quantization = f"{name}/{ending}", kind, quantization
-        tensors.append(tensor)
-        return len(tensors) - 1
-
-    between = [
-        like_target("before", types.INT8, fb.quantization(scale, zero_point)),
-        like_target("codes", types.UINT8),
-        like_target("index", types.INT32),
-    ]
-    operator.outputs = np.array([between[0]], np.int32)
-    casts = [fb.new_operator(model, "CAST", 1, [a], [b]) for a, b in zip(between, between[1:], strict=False)]
-    table = fb.add_tensor(model, codes, f"{name}/table", tensors[target].quantization)
-    return [*casts, fb.new_operator(model, "GATHER", int8_version("GATHER"), [table, between[2]], [target])]
+    tensor = model.subgraphs[0].tensors[target]
+    before = fb.add_activation(model, target, f"{fb.text(tensor.name)}/before")
+    model.subgraphs[0].tensors[before].quantization = fb.quantization(scale, zero_point)
+    operator.outputs = np.array([before], np.int32)
+    return fb.look_up(model, before, codes, target, tensor.quantization)
 
 
 def _conv_options(params: Params) -> tuple[int, Any]:

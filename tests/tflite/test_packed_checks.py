@@ -35,16 +35,22 @@ DAMAGED = [  # of branch_scales, channel 2 is at 2 (p) and, of two branches with
 ]
 
 
-@pytest.mark.parametrize("case, edit, message", DAMAGED)
-def test_damaged_constants(case, edit, message):
-    arrays = packed_models.constant_arrays(CASES[case])
-    edit(arrays)
+def refused(case, arrays, message):
+    """The file does not unpack, with one line, and does not run; its bytes."""
     data = packed_models.packed_model(CASES[case], arrays)
     with pytest.raises(ValueError, match=message) as caught:
         unpack_tflite(data)
     assert "\n" not in str(caught.value)
     with pytest.raises(ValueError):
         Interpreter(data).predict(packed_models.random_input(CASES[case]))
+    return data
+
+
+@pytest.mark.parametrize("case, edit, message", DAMAGED)
+def test_damaged_constants(case, edit, message):
+    arrays = packed_models.constant_arrays(CASES[case])
+    edit(arrays)
+    refused(case, arrays, message)
 
 
 def counted(case="conv", rows=3):
@@ -90,12 +96,7 @@ def version_1(arrays):
 def test_damaged_thresholds(case, edit, message):
     arrays = counted(case)
     edit(arrays)
-    data = packed_models.packed_model(CASES[case], arrays)
-    with pytest.raises(ValueError, match=message) as caught:
-        unpack_tflite(data)
-    assert "\n" not in str(caught.value)
-    with pytest.raises(ValueError):
-        Interpreter(data).predict(packed_models.random_input(CASES[case]))
+    data = refused(case, arrays, message)
     with pytest.raises(ValueError):
         Engine(data)
 

@@ -37,30 +37,37 @@ std::vector<int32_t> TableOf(const Layer& layer, const OutputStage& stage) {
   return table;
 }
 
+bool Counts(const Node& node) { return node.layer.levels > 0; }
+
+// Makes a node that counts one that scales; the table behind it, without codes where there is none.
+Node TakeTable(Graph* graph, Node* node) {
+  Layer& layer = node->layer;
+  const LayerParams& p = layer.params;
+  const OutputStage stage = MakeOutputStage(p.activation, layer.output_scale, p.output_zero_point);
+  Node table;
+  table.options.numbers = TableOf(layer, stage);
+  if (table.options.numbers.empty()) return table;
+  table.op = &kTable;
+  table.label = node->label;
+  table.output = node->output;
+  Value scaled = graph->values[node->output];
+  scaled.scale = layer.output_scale, scaled.zero_point = p.output_zero_point, scaled.tensor = -1;
+  node->output = graph->AddValue(scaled);
+  table.inputs = {node->output};
+  layer.levels = 0, layer.stage = stage;
+  layer.thresholds.clear();
+  return table;
+}
+
 }  // namespace
 
 void SeparateTables(Graph* graph) {
+  if (std::none_of(graph->nodes.begin(), graph->nodes.end(), Counts)) return;
   std::vector<Node> nodes;
   for (Node& node : graph->nodes) {
-    Layer& layer = node.layer;
-    const LayerParams& p = layer.params;
-    const OutputStage stage = MakeOutputStage(p.activation, layer.output_scale, p.output_zero_point);
-    Node table;
-    if (layer.levels > 0) table.options.numbers = TableOf(layer, stage);
-    const bool found = !table.options.numbers.empty();
-    if (found) {
-      table.op = &kTable;
-      table.label = node.label;
-      table.output = node.output;
-      Value scaled = graph->values[node.output];
-      scaled.scale = layer.output_scale, scaled.zero_point = p.output_zero_point, scaled.tensor = -1;
-      node.output = graph->AddValue(scaled);
-      table.inputs = {node.output};
-      layer.levels = 0, layer.stage = stage;
-      layer.thresholds.clear();
-    }
+    Node table = Counts(node) ? TakeTable(graph, &node) : Node();
     nodes.push_back(std::move(node));
-    if (found) nodes.push_back(std::move(table));
+    if (table.op != nullptr) nodes.push_back(std::move(table));
   }
   graph->nodes = std::move(nodes);
 }
