@@ -29,7 +29,6 @@ ELSEWHERE = {
     "quantizers/base.py": "quantizers/test_options.py",
     "quantizers/linear.py": "schemes/test_fat.py",
     "quantizers/ranges.py": "quantizers/test_trained_thresholds.py",
-    "quantizers/ternary.py": "inspection/test_inspection.py",
     "reference/ops_activation.py": "reference/test_ops.py",
     "reference/ops_conv.py": "reference/test_ops.py",
     "reference/ops_elementwise.py": "reference/test_ops.py",

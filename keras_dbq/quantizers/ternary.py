@@ -11,6 +11,9 @@ from keras_dbq.ops import branches as branch_ops
 from keras_dbq.quantizers.base import IntegerWeights, Variables, WeightQuantizer, add_variable
 from keras_dbq.quantizers.registry import announce
 
+# choice: how far inside of its threshold `assign` puts a weight, of the way to the level.
+_INSIDE = 0.05
+
 
 class TernaryWeights(NamedTuple):
     """What a ternary layer has learnt.
@@ -143,8 +146,8 @@ class TernaryBranchQuantizer(WeightQuantizer):
     def assign(self, kernel: tf.Variable, variables: Variables, codes: np.ndarray, scales: np.ndarray) -> None:
         """Makes the quantized kernel that of given codes and scales.
 
-        choice: a float weight that has its code already stays as it is; the others go to their level. So training that
-        goes on from here still knows which weights are near to a threshold.
+        choice: every float weight goes as far as its code asks and no further. So training that goes on from here still
+        knows which weights are near to a threshold, and may move their codes back (measured in examples/two_step).
 
         Args:
           kernel: the float variable.  codes: int8 [B, K, M].  scales: float64 [B, M], positive, descending.
@@ -155,10 +158,25 @@ class TernaryBranchQuantizer(WeightQuantizer):
         variables["pre_scale"].assign((1 / deviation).astype(np.float32))
         if "thresholds" in variables:
             variables["thresholds"].assign(branch_ops.midpoint_thresholds(alpha))
-        have = self.ternary_weights(kernel.numpy(), variables).codes.reshape(codes.shape)
-        levels = (codes * scales[:, None]).sum(0).astype(np.float32)
-        now = np.asarray(self.columns(kernel.numpy()))
-        kernel.assign(np.where((have == codes).all(0), now, levels).reshape(kernel.shape))
+        shape = kernel.shape
+        near = self._nearest(np.asarray(self.columns(kernel.numpy()), np.float64), codes, variables).astype(np.float32)
+        have = self.ternary_weights(near.reshape(shape), variables).codes.reshape(codes.shape)
+        levels = (codes * scales[:, None]).sum(0).astype(np.float32)  # where two levels are one, the code has no room
+        kernel.assign(np.where((have == codes).all(0), near, levels).reshape(shape))
+
+    def _nearest(self, columns: np.ndarray, codes: np.ndarray, variables: Variables) -> np.ndarray:
+        """The numbers next to `columns` [K, M] that have these codes [B, K, M], a little inside of their thresholds."""
+        steps = branch_ops.staircase(branch_ops.integer_branch_scales(tf.convert_to_tensor(variables["branch_scales"])))
+        levels = steps.levels.numpy().astype(np.float64) * self._unit(variables)
+        thresholds = (self._thresholds(variables) / variables["pre_scale"]).numpy().astype(np.float64)
+        end = np.full((1, levels.shape[1]), np.inf)
+        low = np.concatenate([-end, thresholds + _INSIDE * (levels[1:] - thresholds)])
+        high = np.concatenate([thresholds - _INSIDE * (thresholds - levels[:-1]), end])
+        result = columns.copy()
+        for digits, *bounds in zip(steps.digits.numpy(), low, high, strict=True):
+            chosen = (codes == digits[:, None]).all(0)
+            result[chosen] = np.clip(columns, *bounds)[chosen]
+        return result
 
     def ternary_weights(self, kernel: np.ndarray, variables: Variables) -> TernaryWeights:
         """Codes, scales and thresholds that the hard forward uses for this kernel."""
