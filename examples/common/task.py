@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,7 @@ class Task:
     cut: how photos of any size become pictures; None resizes them.
     balanced: whether the figure is balanced accuracy.
     hparams: defaults that differ from HPARAMS, and further ones.
+    pixels: further ways to prepare, for networks that take other inputs; --hparams pixels=NAME chooses one.
     """
 
     size: int
@@ -53,11 +54,24 @@ class Task:
     cut: input_pipeline.Cut | None = None
     balanced: bool = False
     hparams: dict[str, Any] = field(default_factory=dict)
+    pixels: dict[str, input_pipeline.Prepare] = field(default_factory=dict)
 
     @property
     def defaults(self) -> dict[str, Any]:
         """All settings that --hparams knows, with their defaults."""
-        return {**HPARAMS, **self.hparams}
+        return {**HPARAMS, **({"pixels": "own"} if self.pixels else {}), **self.hparams}
+
+    def chosen(self, hparams: dict[str, Any]) -> Task:
+        """The task that prepares pictures as the settings say.
+
+        Raises:
+          ValueError: an unknown name.
+        """
+        name = hparams.get("pixels", "own")
+        if name != "own" and name not in self.pixels:
+            names = ", ".join(["own", *self.pixels])
+            raise ValueError(f"--hparams pixels: expected one of {names}, got {name!r}")
+        return self if name == "own" else replace(self, prepare=self.pixels[name])
 
     @property
     def metric_name(self) -> str:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import keras_dbq
@@ -96,3 +97,12 @@ def test_a_misspelled_flag(tmp_path):
     main = Path(train.__file__).with_name("main.py")
     done = subprocess.run([sys.executable, main, f"--workdir={tmp_path}", "--epoch=1"], capture_output=True, text=True)
     assert done.returncode != 0 and "Unknown command line flag 'epoch'" in done.stderr
+
+
+def test_the_way_to_prepare_pictures_is_chosen_by_name():
+    x = np.array([[[[0, 100, 255]]]], np.uint8)
+    defaults = train.TASK.defaults
+    assert train.TASK.chosen(defaults) is train.TASK
+    np.testing.assert_array_equal(train.TASK.chosen({**defaults, "pixels": "bytes"}).prepare(x), x.astype(np.float32))
+    with pytest.raises(ValueError, match="pixels: expected one of own, bytes, got 'raw'"):
+        train.TASK.chosen({**defaults, "pixels": "raw"})
