@@ -108,13 +108,8 @@ def quantize_model(
         warn_of_other_scale(copy, calibration_data.first())
     quantized = naming.name_outputs(quantized, graph.output_names(model))
     two_step = getattr(scheme, "init", "") == "two_step"
-    initialize(
-        quantized,
-        calibration_data,
-        calibration=calibration,
-        recalibrate_batch_norm=False if two_step else recalibrate_batch_norm,
-        verbose=verbose,
-    )
+    batch_norm = False if two_step else recalibrate_batch_norm
+    _initialize(quantized, calibration_data, calibration, batch_norm, verbose, copy)
     if two_step:
         solved = solve_in_place(quantized, calibration_data, calibration=calibration, progress=verbose or None)
         if verbose:
@@ -141,9 +136,10 @@ def initialize(
     """Fits quantizers to the float weights and calibrates activation ranges; repeatable (nothing is drawn).
 
     Steps: (1) every weight quantizer is fitted to its kernel; (2) batch norm statistics are measured again with the
-    quantized weights, because ternary weights change the scale of what batch norm sees; the kernel layers of a network
-    without batch norm get the float output's mean, and with ternary weights its deviation
-    (`calibration.match_outputs`); (3) activation ranges follow from the data.
+    quantized weights, because ternary weights change the scale of what batch norm sees (`quantize_model`, which has the
+    float network, keeps the moments of batch norm's output in it); the kernel layers of a network without batch norm
+    get the float output's mean, and with ternary weights its deviation (`calibration.match_outputs`); (3) activation
+    ranges follow from the data.
 
     Args:
       q_model: result of `quantize_model` or of tfmot's quantize_apply with our scheme.
@@ -156,6 +152,18 @@ def initialize(
     Returns:
       {layer name: relative squared error ||w - w_q||^2 / ||w||^2 of its kernel}.
     """
+    return _initialize(q_model, data, calibration, recalibrate_batch_norm, verbose, None)
+
+
+def _initialize(
+    q_model: keras.Model,
+    data: Any,
+    calibration: str | RangeEstimator,
+    recalibrate_batch_norm: bool | None,
+    verbose: bool,
+    float_model: keras.Model | None,
+) -> dict[str, float]:
+    """`initialize`, which may know the network that `q_model` was just made of."""
     wrappers.check_quantized(q_model, "initialize")
     method = estimator(calibration)
     batches = data if data is None or isinstance(data, Batches) else Batches(data, q_model, progress=verbose or None)
@@ -164,12 +172,12 @@ def initialize(
         for name, error in errors.items():
             print(f"{name:40s} reconstruction error {error:8.5f}")
     if batches is not None:
-        _calibrate(q_model, batches, method, recalibrate_batch_norm)
+        _calibrate(q_model, batches, method, recalibrate_batch_norm, float_model)
     elif any(wrappers.quantized_output(layer) for layer in wrappers.all_layers(q_model)):
         warnings.warn(
             "keras_dbq: no calibration data: activation ranges start at [-6, 6] and move only in training; pass "
             "calibration_data (about 100 pictures)",
-            stacklevel=3,
+            stacklevel=4,
         )
     return errors
 
@@ -188,13 +196,19 @@ def _fit_weights(q_model: keras.Model, method: RangeEstimator, progress: bool | 
     return errors
 
 
-def _calibrate(q_model: keras.Model, batches: Batches, method: RangeEstimator, batch_norm: bool | None) -> None:
+def _calibrate(
+    q_model: keras.Model,
+    batches: Batches,
+    method: RangeEstimator,
+    batch_norm: bool | None,
+    float_model: keras.Model | None,
+) -> None:
     """Batch norm statistics or output moments where asked for, then activation ranges."""
     quantizers = [w.quantizer for layer in wrappers.all_layers(q_model) for w in wrappers.quantized_weights(layer)]
     ternary = any(getattr(quantizer, "branches", 0) for quantizer in quantizers)
     measure = batches.pictures >= 64 if batch_norm is None else batch_norm
     # 8-bit weights hardly change a deviation, so that batch norm's statistics may stay; means do change.
-    measured = measure and (ternary or bool(batch_norm)) and measure_batch_norm(q_model, batches)
+    measured = measure and (ternary or bool(batch_norm)) and measure_batch_norm(q_model, batches, float_model)
     if measure and not measured:
         match_outputs(q_model, batches)
     observe_ranges(q_model, batches, method, float_weights=ternary and not measure)

@@ -12,37 +12,95 @@ from keras_dbq.wrapping import wrappers
 from keras_dbq.wrapping.bias import match_bias, restore_bias
 
 
-def recalibrate_batch_norm(model: keras.Model, batches: Batches) -> bool:
-    """Sets every batch norm's moving mean and variance to those of the data under the quantized weights.
+class _Moments:
+    """Mean and variance of each channel over several batches.
 
     derived: over batches of n_b values with mean m_b and variance v_b the total is m = sum n_b m_b / n,
-    v = sum n_b (v_b + m_b^2) / n - m^2. All layers are measured in one pass: in training mode each normalises with its
-    batch, so the layers behind it see what they will see afterwards. A layer that is called several times is measured
-    over all its calls.
+    v = sum n_b (v_b + m_b^2) / n - m^2.
+    """
+
+    def __init__(self) -> None:
+        self.count, self.first, self.second = 0.0, 0.0, 0.0
+
+    def add(self, value: Any) -> None:
+        """Values [..., C]."""
+        value = tf.cast(tf.reshape(value, [-1, value.shape[-1]]), tf.float64)
+        self.count += float(value.shape[0])
+        self.first = self.first + tf.reduce_sum(value, 0).numpy()
+        self.second = self.second + tf.reduce_sum(value**2, 0).numpy()
+
+    def result(self) -> tuple[np.ndarray, np.ndarray]:
+        mean = np.asarray(self.first / self.count)
+        return mean, np.maximum(self.second / self.count - mean**2, 0)
+
+
+def recalibrate_batch_norm(model: keras.Model, batches: Batches, float_model: keras.Model | None = None) -> bool:
+    """Sets every batch norm's moving mean and variance to what the quantized weights ask for.
+
+    With `float_model` its output keeps the mean and deviation that it has there (`batch_norm.keep_output_moments`);
+    without, the statistics become those of the data, as training leaves them. All layers are measured in one pass: each
+    normalises with its batch, so the layers behind it see what they will see afterwards. A layer that is called several
+    times is measured over all its calls.
+
+    Args:
+      float_model: the network that `model` has just been made of, whose statistics it still holds.
 
     Returns:
       Whether there is any batch norm that trains.
     """
-    graph = Graph(model)
-    calls = [node for node in graph.nodes if _is_measured(node)]
-    if not calls:
+    layers = [node.layer for node in Graph(model).nodes if _is_measured(node)]
+    if not layers:
         return False
-    statistics = keras.Model(model.inputs, [inputs(node)[0] for node in calls])
-    layers = {id(node.layer): node.layer for node in calls}
-    sums: dict[int, list[Any]] = {key: [0.0, 0.0, 0.0] for key in layers}
-    with wrappers.quantizer_flags(model, activations_bypass=True), _without_dropout(model):
-        saved = [(layer, layer.get_weights()) for layer in layers.values()]
+    names = {inner(layer).name for layer in layers}
+    wanted = {} if float_model is None else _float_moments(float_model, batches, names)
+    norms = {id(layer): _Measured(inner(layer), wanted.get(inner(layer).name)) for layer in layers}
+    with wrappers.quantizer_flags(model, activations_bypass=True):
         for batch in batches.read("batch norm statistics"):
-            values = statistics(batch if len(batch) > 1 else batch[0], training=True)
-            for node, value in zip(calls, tf.nest.flatten(values), strict=True):
-                _add_moments(sums[id(node.layer)], value)
-        for layer, weights in saved:
-            layer.set_weights(weights)
-    for key, (count, first, second) in sums.items():
-        norm, mean = inner(layers[key]), first / count
-        norm.moving_mean.assign(mean.astype(np.float32))
-        norm.moving_variance.assign(np.maximum(second / count - mean**2, 0).astype(np.float32))
+            replay(model, batch, lambda layer: norms[id(layer)].call if id(layer) in norms else layer)
+    for norm in norms.values():
+        norm.finish()
     return True
+
+
+def _float_moments(model: keras.Model, batches: Batches, names: set[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """{name of a batch norm: mean and variance [C] of what it reads in the float network}."""
+    calls = [node for node in Graph(model).nodes if node.layer.name in names and batch_norm.is_batch_norm(node.layer)]
+    read, found = keras.Model(model.inputs, [inputs(node)[0] for node in calls]), {n: _Moments() for n in names}
+    for batch in batches.read("batch norm, float network"):
+        values = read(batch if len(batch) > 1 else batch[0], training=False)
+        for node, value in zip(calls, tf.nest.flatten(values), strict=True):
+            found[node.layer.name].add(value)
+    return {name: moments.result() for name, moments in found.items() if moments.count}
+
+
+class _Measured:
+    """A batch norm that normalises with its batch, and remembers what it read.
+
+    wanted: (mean, variance) of what it reads in the float network; None: it is normalised there.
+    """
+
+    def __init__(self, norm: Any, wanted: tuple[np.ndarray, np.ndarray] | None):
+        self.norm, self.wanted, self.moments = norm, wanted, _Moments()
+        mean, deviation = 0.0, 1.0  # of the normalised output, before gamma and beta
+        if wanted is not None:
+            spread = np.sqrt(norm.moving_variance.numpy() + norm.epsilon)
+            mean, deviation = (wanted[0] - norm.moving_mean.numpy()) / spread, np.sqrt(wanted[1]) / spread
+        gamma, beta = norm.gamma if norm.scale else 1.0, norm.beta if norm.center else 0.0
+        self.factor = tf.cast(gamma * np.float32(deviation), tf.float32)
+        self.offset = tf.cast(gamma * np.float32(mean) + beta, tf.float32)
+
+    def call(self, x: Any, *_: Any, **__: Any) -> Any:
+        self.moments.add(x)
+        mean, variance = tf.nn.moments(x, list(range(len(x.shape) - 1)))
+        return (x - mean) * tf.math.rsqrt(variance + self.norm.epsilon) * self.factor + self.offset
+
+    def finish(self) -> None:
+        own = self.moments.result()
+        if self.wanted is not None:
+            batch_norm.keep_output_moments(self.norm, own, self.wanted)
+        else:
+            self.norm.moving_mean.assign(own[0].astype(np.float32))
+            self.norm.moving_variance.assign(own[1].astype(np.float32))
 
 
 def _is_measured(node: Any) -> bool:
@@ -51,14 +109,6 @@ def _is_measured(node: Any) -> bool:
     if not batch_norm.is_batch_norm(norm) or not norm.trainable:
         return False
     return batch_norm.over_channels(norm, len(inputs(node)[0].shape))
-
-
-def _add_moments(total: list[Any], value: Any) -> None:
-    """Adds count, sum and sum of squares of each channel."""
-    value = tf.cast(tf.reshape(value, [-1, value.shape[-1]]), tf.float64)
-    total[0] += float(value.shape[0])
-    total[1] = total[1] + tf.reduce_sum(value, 0).numpy()
-    total[2] = total[2] + tf.reduce_sum(value**2, 0).numpy()
 
 
 def match_outputs(model: keras.Model, batches: Batches) -> None:
@@ -135,21 +185,3 @@ def _correct(wrapper: Any, wanted: tuple[np.ndarray, np.ndarray], got: tuple[np.
         scale.assign(scale * ratio.astype(np.float32))
     old = bias.numpy()
     match_bias(wrapper, (wanted[0] - ratio * (got[0] - old)).astype(np.float32))
-
-
-class _without_dropout:
-    """Sets the rates of dropout layers to zero for a while."""
-
-    def __init__(self, model: keras.Model):
-        self.layers = [
-            inner(layer) for layer in wrappers.all_layers(model) if isinstance(inner(layer), keras.layers.Dropout)
-        ]
-
-    def __enter__(self) -> None:
-        self.rates = [layer.rate for layer in self.layers]
-        for layer in self.layers:
-            layer.rate = 0.0
-
-    def __exit__(self, *_: object) -> None:
-        for layer, rate in zip(self.layers, self.rates, strict=True):
-            layer.rate = rate

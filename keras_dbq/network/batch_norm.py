@@ -32,6 +32,26 @@ def affine(norm: keras.layers.Layer) -> tuple[np.ndarray, np.ndarray]:
     return factor.reshape(-1), offset.reshape(-1)
 
 
+def keep_output_moments(
+    norm: keras.layers.Layer, own: tuple[np.ndarray, np.ndarray], wanted: tuple[np.ndarray, np.ndarray]
+) -> None:
+    """Gives a batch norm the statistics with which its output has the mean and deviation of the float network's.
+
+    derived: the float network gives (y - m) / s. With r = std(own) / std(y) the same moments come from s' = r s and
+    m' = mean(own) - r (mean(y) - m). Where m and s are the moments of y, as training leaves them, m' and s' are those
+    of `own`; they need not be, as in a network whose batch norm was folded and put back.
+
+    Args:
+      norm: with the statistics of the float network.
+      own, wanted: (mean, variance) [C] of what it reads, and of what it reads in the float network (y).
+    """
+    ratio = np.sqrt(own[1] / np.where(wanted[1] > 0, wanted[1], np.where(own[1] > 0, own[1], 1.0)))
+    spread = ratio**2 * (norm.moving_variance.numpy() + norm.epsilon)
+    mean = own[0] - ratio * (wanted[0] - norm.moving_mean.numpy())
+    norm.moving_mean.assign(mean.astype(np.float32))
+    norm.moving_variance.assign(np.maximum(spread - norm.epsilon, 0).astype(np.float32))
+
+
 def axes(norm: keras.layers.Layer, rank: int) -> tuple[int, ...]:
     """The axes that have parameters of their own, ascending, of an input of this rank."""
     given = [norm.axis] if isinstance(norm.axis, int) else list(norm.axis)

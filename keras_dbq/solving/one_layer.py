@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_dbq.network import kernels
+from keras_dbq.network import batch_norm, kernels
 from keras_dbq.ops import coordinate_descent
 from keras_dbq.solving.moments import Moments, by_group, patches, positions
 from keras_dbq.solving.walk import Walk
@@ -112,27 +112,10 @@ def _match_offset(layer: Any, norm: Any, groups_: list[Moments], columns: list[n
         centred = [m.centred(True) for m in groups_]
         variance = np.concatenate([(w * (c[0] @ w)).sum(0) for c, w in zip(centred, columns, strict=True)])
         power = np.concatenate([c[2] for c in centred])
-        _match_norm(wrappers.inner(norm), 0 if bias is None else bias.numpy(), (mean, variance), (wanted, power))
+        shift = 0 if bias is None else bias.numpy()
+        batch_norm.keep_output_moments(wrappers.inner(norm), (mean + shift, variance), (wanted + shift, power))
     elif bias is not None:
         bias.assign_add((wanted - mean).astype(np.float32))
-
-
-def _match_norm(norm: Any, bias: Any, own: tuple[Any, Any], wanted: tuple[Any, Any]) -> None:
-    """Gives a batch norm the statistics with which its output has the mean and deviation of the float network's.
-
-    derived: the float network gives (y + bias - m) / s. With r = std(own) / std(y) the same moments come from
-    s' = r s and m' = mean(own) + bias - r (mean(y) + bias - m). Where m and s are the moments of y, as training leaves
-    them, m' and s' are those of the layer's own output; they need not be, as in a network whose batch norm was folded
-    and put back.
-
-    Args:
-      own, wanted: (mean, variance) of the layer's output and of the float network's, without bias, [M].
-    """
-    ratio = np.sqrt(own[1] / np.where(wanted[1] > 0, wanted[1], np.where(own[1] > 0, own[1], 1.0)))
-    spread = ratio**2 * (norm.moving_variance.numpy() + norm.epsilon)
-    mean = own[0] + bias - ratio * (wanted[0] + bias - norm.moving_mean.numpy())
-    norm.moving_mean.assign(mean.astype(np.float32))
-    norm.moving_variance.assign(np.maximum(spread - norm.epsilon, 0).astype(np.float32))
 
 
 def variables(layer: Any, norm: Any) -> list[Any]:

@@ -23,9 +23,10 @@ def test_ranges_are_the_extremes_of_the_data():
     np.testing.assert_allclose(tensor.variables["high"].numpy(), inner.max(), rtol=1e-5)
 
 
-def test_recalibrated_batch_norm_normalises():
+def test_without_the_float_network_batch_norm_gets_the_statistics_of_the_data():
     model, x = nets.resnet(), nets.pictures(100)
     q_model = nets.quantize(model, x)
+    keras_dbq.initialize(q_model, x)
     norm = q_model.get_layer("a0_bn")
     node = next(node for node in graph.nodes(q_model) if node.layer is norm)
     before = keras.Model(q_model.input, node.keras_inputs[0])
@@ -62,3 +63,20 @@ def test_layers_without_batch_norm_get_the_float_outputs_moments():
     keras_dbq.initialize(matched, data, recalibrate_batch_norm=True)
     for a, b in zip(before, matched.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_a_batch_norm_keeps_the_moments_of_its_output_whatever_its_statistics_are():
+    model, x = nets.resnet(), nets.pictures(100)
+    for layer in model.layers:  # statistics that are not the data's
+        if isinstance(layer, L.BatchNormalization):
+            rng = np.random.default_rng(0)
+            layer.moving_mean.assign(rng.normal(size=layer.moving_mean.shape))
+            layer.moving_variance.assign(rng.uniform(0.2, 4, layer.moving_variance.shape))
+    q_model = nets.quantize(model, x)
+    with wrappers.quantizer_flags(q_model, activations_bypass=True):
+        for name in ("a0_bn", "b0_bn"):
+            wanted = keras.Model(model.input, model.get_layer(name).output)(x).numpy()
+            node = next(node for node in graph.nodes(q_model) if graph.inner(node.layer).name == name)
+            got = keras.Model(q_model.input, node.outputs)(x, training=False).numpy()
+            np.testing.assert_allclose(got.mean((0, 1, 2)), wanted.mean((0, 1, 2)), atol=0.05 * wanted.std())
+            np.testing.assert_allclose(got.std((0, 1, 2)), wanted.std((0, 1, 2)), rtol=0.1)
