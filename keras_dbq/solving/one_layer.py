@@ -81,6 +81,20 @@ def solve_layer(layer: Any, norm: Any, groups_: list[Moments], again: Any = None
     return _error(groups_, before, centre), _error(groups_, after, centre)
 
 
+def keep_codes(layer: Any, norm: Any, groups_: list[Moments]) -> tuple[float, float]:
+    """Leaves a layer's weights and sets the offset behind them; (relative squared error) twice, see `solve_layer`.
+
+    A layer that is called several times is looked at where it is called first.
+    """
+    centre = norm is not None or wrappers.bias(layer) is not None
+    weight = wrappers.quantized_weights(layer)[0]
+    kernel = weight.quantizer(weight.variable, False, weight.variables).numpy()
+    columns = np.asarray(kernels.columns(wrappers.inner(layer), kernel), np.float64)
+    _match_offset(layer, norm, groups_, np.split(columns, len(groups_), 1))
+    error = _error(groups_, columns, centre)
+    return error, error
+
+
 def _quantized(weight: Any) -> np.ndarray:
     """Its columns as they compute now, float64 [K, M]."""
     columns = weight.quantizer.columns(weight.quantizer(weight.variable, False, weight.variables).numpy())

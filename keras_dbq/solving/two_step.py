@@ -32,7 +32,7 @@ class Solved:
 
     errors: {layer: (before, after)}: relative squared error of the layer's output with the fitted and with the solved
       weights, on the quantized network's own inputs.
-    left: {layer: why it was left as it was}.
+    left: {layer: why its codes were left as they were}; what its channels give was centred and scaled all the same.
     """
 
     errors: dict[str, tuple[float, float]] = field(default_factory=dict)
@@ -174,13 +174,15 @@ class _Walks:
     seed: int
     relu_passes: int
 
-    def solve(self, graph: Graph, position: int, norm: Any) -> tuple[float, float]:
-        """Solves one layer and sets it; (relative squared error before, after)."""
+    def solve(self, graph: Graph, position: int, norm: Any, left: bool) -> tuple[float, float]:
+        """Solves one layer and sets it; (relative squared error before, after). `left`: only its offset."""
         node = graph.nodes[position]
         self.student.advance(position)
         self.teacher.advance(position)
         drawn = (node.layer, self.teacher, self.student, self.seed + position, self.pictures)
         moments = one_layer.measure(*drawn)
+        if left:
+            return one_layer.keep_codes(node.layer, norm, moments)
         columns = one_layer.float_columns(node.layer, self.teacher)
         limits = relaxed.bounds(graph, node, norm, columns.shape[1]) if self.relu_passes else None
 
@@ -197,16 +199,17 @@ def _solve_layers(q_model: keras.Model, walks: _Walks, finished: Finished, progr
     wanted = [position for position, node in enumerate(graph.nodes) if _branches(node.layer)]
     for position in _progress.over(wanted, f"two-step: {len(wanted)} ternary layers", "layer", progress):
         layer = graph.nodes[position].layer
-        name, why = naming.plain_name(layer), _why_left(layer, graph)
-        if why:
-            result.left[name] = why
-            continue
-        norm = folded.get(id(layer))
+        name, why, norm = naming.plain_name(layer), _why_left(layer, graph), folded.get(id(layer))
+        if name in result.left:
+            continue  # another call of it
         errors = _taken_over(one_layer.variables(layer, norm), finished.load(position))
         if errors is None:
-            errors = walks.solve(graph, position, norm)
+            errors = walks.solve(graph, position, norm, bool(why))
             finished.save(position, [errors, *(v.numpy() for v in one_layer.variables(layer, norm))])
-        result.errors[name] = errors
+        if why:
+            result.left[name] = why
+        else:
+            result.errors[name] = errors
     return result
 
 

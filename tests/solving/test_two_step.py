@@ -76,6 +76,27 @@ def test_layers_that_are_left_say_why():
     assert list(result.errors) == ["last"] and "called several times" in str(result)
 
 
+def test_batch_norm_behind_layers_that_are_left():
+    """One shared pair of convolution and batch norm: its codes stay, its statistics follow them."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((12, 12, 3))
+    conv, norm = L.Conv2D(16, 3, padding="same", use_bias=False, name="shared"), L.BatchNormalization(name="norm")
+    x = L.ReLU(name="r")(L.BatchNormalization(name="n")(L.Conv2D(16, 3, padding="same", name="first")(inputs)))
+    for number in range(3):
+        x = L.ReLU(name=f"r{number}")(norm(conv(x)))
+    model = keras.Model(inputs, L.Dense(5, name="head")(L.GlobalAveragePooling2D(name="pool")(x)))
+    pictures = np.random.default_rng(0).normal(size=(64, 12, 12, 3)).astype(np.float32)
+    for _ in range(60):
+        model(pictures, training=True)
+    wanted = model.predict(pictures, verbose=0)
+
+    def error(init):
+        q_model = keras_dbq.quantize_model(model, keras_dbq.DBQScheme(1, init=init), calibration_data=pictures)
+        return np.square(q_model.predict(pictures, verbose=0) - wanted).mean() / wanted.var()
+
+    assert error("two_step") < 0.7 * error("least_error")
+
+
 def test_every_kind_of_layer():
     """Depthwise, grouped, strided, dilated, 1x1 and Dense layers: each has less error than the fit, and packs."""
     keras.utils.set_random_seed(0)
