@@ -57,14 +57,15 @@ def train(block: keras.Model, model: keras.Model, data: Data, settings: Settings
         return before, before
     state = [v.numpy() for v in variables]
     with wrappers.quantizer_flags(model, weights_training=True):
-        step = _step(block, ScaledAdam(variables, units(block.layers, variables)), power, settings.float_inputs)
+        optimizer = ScaledAdam(variables, units(block.layers, variables), settings.learning_rate)
+        step = _step(block, optimizer, power, settings.float_inputs)
         rng, total = np.random.default_rng([settings.seed, number]), settings.epochs * _steps(data, settings)
         for epoch in range(settings.epochs):
             for i, places in enumerate(_order(data, settings, rng)):
                 done = (epoch * _steps(data, settings) + i) / total
-                rate = 0.5 * settings.learning_rate * (1 + math.cos(math.pi * done))
+                optimizer.learning_rate = 0.5 * settings.learning_rate * (1 + math.cos(math.pi * done))
                 batch = (tf.constant(s[places]) for s in (data.given, data.float_given, data.wanted))
-                step(*batch, tf.constant(rate), tf.constant([settings.seed, epoch * len(data.given) + i]))
+                step(*batch, tf.constant([settings.seed, epoch * len(data.given) + i]))
             error = _error(run, data, power)
             if error < best:
                 best, state = error, [v.numpy() for v in variables]
@@ -86,13 +87,14 @@ def _order(data: Data, settings: Settings, rng: np.random.Generator) -> list[np.
 
 def _step(block: keras.Model, optimizer: ScaledAdam, power: float, float_inputs: float) -> Callable[..., Any]:
     @tf.function(reduce_retracing=True)
-    def step(given: Any, float_given: Any, wanted: Any, rate: Any, seed: Any) -> None:
+    def step(given: Any, float_given: Any, wanted: Any, seed: Any) -> None:
         if float_inputs:
             taken = tf.random.stateless_uniform(tf.shape(given), seed) < float_inputs
             given = tf.where(taken, float_given, given)
         with tf.GradientTape() as tape:
             loss = tf.reduce_mean(tf.math.squared_difference(block(given, training=False), wanted)) / power
-        optimizer.apply(tape.gradient(loss, optimizer.variables), rate)
+        gradients = zip(tape.gradient(loss, block.trainable_variables), block.trainable_variables, strict=True)
+        optimizer.apply_gradients([(gradient, v) for gradient, v in gradients if gradient is not None])
 
     return step
 

@@ -16,32 +16,31 @@ from keras_dbq.network import kernels
 from keras_dbq.wrapping import wrappers
 
 
-class ScaledAdam:
-    """Adam (Kingma and Ba, ICLR 2015) with a unit for each number that it moves.
+class ScaledAdam(keras.optimizers.Adam):
+    """Keras' Adam (Kingma and Ba, ICLR 2015) with a unit for each number that it moves.
 
     Args:
-      variables: what it moves; constraints of theirs hold.
-      units: float32 arrays, broadcast to the variables' shapes.
+      variables: what it moves.
+      units: float32 arrays, broadcast to the variables' shapes; with units of 1 it is Adam.
+      learning_rate: in units.
     """
 
-    def __init__(self, variables: list[tf.Variable], units: list[np.ndarray]):
-        self.variables, self.units = variables, [tf.constant(unit, tf.float32) for unit in units]
-        self.first, self.second = ([tf.Variable(tf.zeros(v.shape)) for v in variables] for _ in range(2))
-        self.steps = tf.Variable(0.0)
+    def __init__(self, variables: list[tf.Variable], units: list[np.ndarray], learning_rate: float):
+        super().__init__(learning_rate, epsilon=1e-12, jit_compile=False)
+        self.build(variables)
+        pairs = zip(variables, units, strict=True)
+        self._units = {self._var_key(variable): tf.constant(unit, tf.float32) for variable, unit in pairs}
 
-    def apply(self, gradients: list[Any], rate: Any, decay: tuple[float, float] = (0.9, 0.999)) -> None:
-        """One step; None for a gradient leaves its variable."""
-        self.steps.assign_add(1.0)
-        correction = tf.sqrt(1 - decay[1] ** self.steps) / (1 - decay[0] ** self.steps)
-        places = zip(self.variables, self.units, self.first, self.second, gradients, strict=True)
-        for variable, unit, first, second, gradient in places:
-            if gradient is None:
-                continue
-            first.assign(decay[0] * first + (1 - decay[0]) * gradient)
-            second.assign(decay[1] * second + (1 - decay[1]) * tf.square(gradient))
-            new = variable - rate * correction * unit * first / (tf.sqrt(second) + 1e-12)
-            constraint = getattr(variable, "constraint", None)
-            variable.assign(new if constraint is None else constraint(new))
+    def update_step(self, gradient: Any, variable: Any) -> None:
+        """One step of one variable, as in Keras' Adam but for the unit."""
+        key = self._var_key(variable)
+        first, second = (moments[self._index_dict[key]] for moments in (self._momentums, self._velocities))
+        step = tf.cast(self.iterations + 1, variable.dtype)
+        correction = tf.sqrt(1 - self.beta_2**step) / (1 - self.beta_1**step)
+        rate = correction * tf.cast(self.learning_rate, variable.dtype)
+        first.assign_add((gradient - first) * (1 - self.beta_1))
+        second.assign_add((tf.square(gradient) - second) * (1 - self.beta_2))
+        variable.assign_sub(rate * self._units[key] * first / (tf.sqrt(second) + self.epsilon))
 
 
 def units(layers: list[keras.layers.Layer], variables: list[tf.Variable]) -> list[np.ndarray]:

@@ -15,25 +15,25 @@ def test_the_same_steps_as_keras():
     start = RNG.normal(size=(4, 3)).astype(np.float32)
     own, other = tf.Variable(start), tf.Variable(start)
     optimizer = keras.optimizers.Adam(0.1, epsilon=1e-12, jit_compile=False)
-    scaled = ScaledAdam([own], [np.float32(1)])
+    scaled = ScaledAdam([own], [np.float32(1)], 0.1)
     for _ in range(5):
         gradient = tf.constant(RNG.normal(size=(4, 3)).astype(np.float32))
-        scaled.apply([gradient], tf.constant(0.1))
+        scaled.apply_gradients([(gradient, own)])
         optimizer.apply_gradients([(gradient, other)])
     np.testing.assert_allclose(own, other, rtol=1e-5)
 
 
-def test_steps_are_in_units_and_none_stays():
+def test_steps_are_in_units_and_what_is_not_given_stays():
     a, b = tf.Variable([1.0, 1.0]), tf.Variable(3.0)
-    optimizer = ScaledAdam([a, b], [np.float32([1, 10]), np.float32(1)])
-    optimizer.apply([tf.constant([5.0, 0.01]), None], tf.constant(0.01))
+    optimizer = ScaledAdam([a, b], [np.float32([1, 10]), np.float32(1)], 0.01)
+    optimizer.apply_gradients([(tf.constant([5.0, 0.01]), a)])
     np.testing.assert_allclose(a, [0.99, 0.9], rtol=1e-5)
     assert b.numpy() == 3
 
 
 def test_constraints_hold():
     variable = tf.Variable([0.5], constraint=lambda x: tf.maximum(x, 0.45))
-    ScaledAdam([variable], [np.float32(1)]).apply([tf.constant([1.0])], tf.constant(0.3))
+    ScaledAdam([variable], [np.float32(1)], 0.3).apply_gradients([(tf.constant([1.0]), variable)])
     assert variable.numpy() == np.float32(0.45)
 
 
