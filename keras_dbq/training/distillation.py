@@ -17,8 +17,10 @@ from keras_dbq.keras3 import as_tf_keras
 from keras_dbq.training.callbacks import BestEpoch, CosineAnnealing, LastGoodEpoch
 from keras_dbq.training.distiller import Distiller
 from keras_dbq.training.losses import LOSSES, hidden_loss, logits_loss
-from keras_dbq.training.outputs import HiddenModels, has_hidden_pairs, hidden_models, logits_model
+from keras_dbq.training.outputs import HiddenModels, hidden_models, logits_model
 from keras_dbq.training.parts import PARTS, has_thresholds, trained_variables
+from keras_dbq.training.scaled_adam import ScaledAdam, units
+from keras_dbq.wrapping import wrappers
 
 
 class Settings(NamedTuple):
@@ -29,11 +31,12 @@ class Settings(NamedTuple):
     learning_rate: float
 
 
-# choice, by what is trained: measured in examples/thresholds (thresholds, point-wise) and examples/cifar10 (all).
+# choice, by what is trained: measured in examples/thresholds (thresholds, point-wise); all: `ScaledAdam`, see
+# docs/quantization.md (32).
 DEFAULTS = {
     "thresholds": Settings("rmse", 0.0, 1e-3),
     "pointwise": Settings("rmse", 0.0, 1e-3),
-    "all": Settings("kl", 1.0, 1e-4),
+    "all": Settings("kl", 0.0, 3e-4),
 }
 HELD_BACK = 0.1
 _FEWEST_HELD_BACK = 8  # fewer pictures say too little: the trained ones choose the epoch
@@ -66,11 +69,12 @@ def distill(
       q_model, float_model: see `Distiller`.
       data: float32 pictures [N, ...], or a tf.data.Dataset of batches of known length (labels, if any, are ignored).
       train: see `Distiller`; None: "thresholds" where the model has trained ones, else "all".
-      loss, hidden_weight: see `Distiller`; None: `DEFAULTS` of what is trained, and no hidden activations where the two
-        networks have none in common.
+      loss, hidden_weight: see `Distiller`; None: `DEFAULTS` of what is trained.
       epochs: over the data.
       cycle_epochs: epochs of one cosine cycle, at whose end the rate is 0; None: one cycle.
-      learning_rate: of Adam, at the start of each cycle; None: `DEFAULTS` of what is trained.
+      learning_rate: of Adam, at the start of each cycle; with train="all" in units of each channel's deviation
+        (`ScaledAdam`), because kernels with a folded batch norm differ from channel to channel by orders of magnitude.
+        None: `DEFAULTS` of what is trained.
       batch_size: of an array.
       seed: of the order of an array's pictures, which is drawn anew for every epoch; the same seed gives the same
         weights, whatever ran before in the process. A data set has the order that it has.
@@ -93,11 +97,9 @@ def distill(
     _checks.boolean("keep_best", keep_best)
     train = default_part(q_model) if train is None else _checks.one_of("train", train, PARTS)
     float_model = as_tf_keras(float_model)
-    if hidden_weight is None and not has_hidden_pairs(q_model, float_model):
-        hidden_weight = 0.0
     settings = _settings(train, loss, hidden_weight, learning_rate)
     distiller = Distiller(q_model, float_model, train, settings.loss, settings.hidden_weight)
-    distiller.compile(keras.optimizers.Adam(settings.learning_rate, jit_compile=False))
+    distiller.compile(_optimizer(distiller, train, settings.learning_rate))
     data, chosen_by = _divided(data, validation_data, keep_best)
     if not isinstance(data, tf.data.Dataset):
         data = _shuffled(data, batch_size, seed, distiller.optimizer.iterations)
@@ -116,6 +118,13 @@ def distill(
 def default_part(q_model: keras.Model) -> str:
     """What `distill` trains where nothing is said: trained thresholds where the model has some, else everything."""
     return "thresholds" if has_thresholds(q_model) else "all"
+
+
+def _optimizer(distiller: Distiller, train: str, learning_rate: float) -> keras.optimizers.Optimizer:
+    if train != "all":  # factors near 1
+        return keras.optimizers.Adam(learning_rate, jit_compile=False)
+    variables = distiller.trained
+    return ScaledAdam(variables, units(wrappers.all_layers(distiller.q_model), variables), learning_rate)
 
 
 def _settings(train: str, loss: str | None, hidden_weight: float | None, learning_rate: float | None) -> Settings:

@@ -50,11 +50,6 @@ def hidden_models(q_model: keras.Model, float_model: keras.Model, pattern: str =
     )
 
 
-def has_hidden_pairs(q_model: keras.Model, float_model: keras.Model) -> bool:
-    """Whether `hidden_models` would find a layer."""
-    return bool(_hidden_pairs(q_model, float_model, "*"))
-
-
 def _hidden_pairs(q_model: keras.Model, float_model: keras.Model, pattern: str) -> dict[str, tuple[Any, Any]]:
     """{layer: (quantized activation, float activation)} of equal shapes, outputs of the model left out."""
     outputs = {id(tensor) for tensor in tf.nest.flatten(q_model.outputs)}

@@ -214,9 +214,9 @@ def test_never_worse_on_pictures_that_are_not_trained_on(rate):
     x = small.data(96)[0]
     q_model = keras_dbq.quantize_model(model, scheme, calibration_data=x)
     held_back = x[-9:]
-    before = float(distillation.Distiller(q_model, model, "all", "kl", 1.0).distance(held_back))
+    before = float(distillation.Distiller(q_model, model, "all", "kl").distance(held_back))
     history = keras_dbq.distill(q_model, model, x, epochs=3, learning_rate=rate, verbose=0)
-    after = float(distillation.Distiller(q_model, model, "all", "kl", 1.0).distance(held_back))
+    after = float(distillation.Distiller(q_model, model, "all", "kl").distance(held_back))
     assert len(history["val_loss"]) == 3 and after <= before
     assert after == pytest.approx(min(before, *history["val_loss"]), rel=1e-5)
 
