@@ -15,9 +15,12 @@ from keras_dbq.schemes import DBQScheme
 from keras_dbq.schemes.application import everything, wrapped
 from keras_dbq.schemes.base import LayerwiseScheme, LayoutTransform
 from keras_dbq.schemes.same_function import check_same_function
-from keras_dbq.solving.two_step import solve_in_place
+from keras_dbq.solving.two_step import has_ternary_layers, solve_in_place
 from keras_dbq.wrapping import naming, wrappers
 from keras_dbq.wrapping.serialization import quantize_scope
+
+# choice: so many pictures determine the scales of a layer, and are worth the minutes (DBQScheme's init).
+_SOLVED_FROM = 256
 
 
 def check(model: Any, scheme: QuantizeScheme | None = None) -> Obstacles:
@@ -107,7 +110,7 @@ def quantize_model(
         calibration_data = Batches(calibration_data, copy, progress=verbose or None)
         warn_of_other_scale(copy, calibration_data.first())
     quantized = naming.name_outputs(quantized, graph.output_names(model))
-    two_step = getattr(scheme, "init", "") == "two_step"
+    two_step = _is_solved(quantized, scheme, calibration_data)
     batch_norm = False if two_step else recalibrate_batch_norm
     _initialize(quantized, calibration_data, calibration, batch_norm, verbose, copy)
     if two_step:
@@ -115,6 +118,14 @@ def quantize_model(
         if verbose:
             print(solved)
     return quantized
+
+
+def _is_solved(q_model: keras.Model, scheme: QuantizeScheme, batches: Batches | None) -> bool:
+    """Whether ternary weights are solved for from the pictures."""
+    init = getattr(scheme, "init", "")
+    if batches is None or not has_ternary_layers(q_model):
+        return False
+    return init == "two_step" or (init is None and batches.pictures >= _SOLVED_FROM)
 
 
 def _check_arguments(model: Any, scheme: Any, function: str) -> None:

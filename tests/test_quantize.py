@@ -151,3 +151,16 @@ def test_biases_are_corrected_at_8_bits_too():
         return np.abs((q_model.predict(x, verbose=0) - wanted).mean(0)).mean()
 
     assert shift(None) == shift(True) < 0.5 * shift(False)
+
+
+def test_enough_pictures_are_solved_for_where_nothing_is_said():
+    model, x = nets.resnet(), nets.pictures(256)
+
+    def codes(pictures, **options):
+        q_model = keras_dbq.quantize_model(model, keras_dbq.DBQScheme(1, **options), pictures)
+        return keras_dbq.get_ternary_weights(q_model.get_layer("quant_a0")).codes
+
+    fitted, solved = codes(x, init="least_error"), codes(x, init="two_step")
+    assert not np.array_equal(fitted, solved)
+    assert np.array_equal(codes(x), solved)
+    assert np.array_equal(codes(x[:255]), fitted)

@@ -34,7 +34,8 @@ class DBQScheme(LayerwiseScheme):
       ema_decay: of the activation ranges' moving averages in training, in [0, 1]; 1 keeps the calibrated ranges.
       train_pre_scale, train_post_scale: train gamma1, gamma2 as well.
       init: "least_error": ternary weights near to the float ones; "two_step": those that give the float network's
-        outputs on the calibration data, layer by layer (`solve_ternary`; minutes, better by far).
+        outputs on the calibration data, layer by layer (`solve_ternary`; minutes, better by far). None: "two_step"
+        where `quantize_model` is given at least 256 pictures, else "least_error".
 
     Raises:
       ValueError, TypeError: a value outside its range, an unknown option in overrides.
@@ -63,9 +64,9 @@ class DBQScheme(LayerwiseScheme):
         ema_decay: float = 0.99,
         train_pre_scale: bool = False,
         train_post_scale: bool = False,
-        init: str = "least_error",
+        init: str | None = None,
     ):
-        self.init = _checks.one_of("init", init, ("least_error", "two_step"))
+        self.init = init if init is None else _checks.one_of("init", init, ("least_error", "two_step"))
         self.ternary: dict[str, Any] = {
             "branches": branches,
             "forward": forward,

@@ -57,6 +57,7 @@ class TernaryRuleScheme(DBQScheme):
             overrides=overrides,
             on_unsupported=on_unsupported,
             ema_decay=ema_decay,
+            init="least_error",
         )
 
     def weight_quantizer(self, step: Step) -> tuple[Any, str]:

@@ -89,7 +89,7 @@ def solve_ternary(
     wrappers.check_quantized(q_model, "solve_ternary")
     seed = _checks.integer("seed", seed, 0, 2**31 - 1)
     relu_passes = _checks.integer("relu_passes", relu_passes, 0, 100)
-    if not any(_branches(layer) for layer in wrappers.all_layers(q_model)):
+    if not has_ternary_layers(q_model):
         raise ValueError("solve_ternary: expected a model with ternary layers, got none; use a DBQScheme with branches")
     if take_over(q_model, float_model):
         calibration = ""
@@ -263,6 +263,11 @@ def _float_variables(layer: keras.layers.Layer) -> Iterator[Any]:
     bias = wrappers.bias(layer)
     if bias is not None:
         yield bias
+
+
+def has_ternary_layers(q_model: keras.Model) -> bool:
+    """Whether any layer of a quantized model has ternary weights."""
+    return any(_branches(layer) for layer in wrappers.all_layers(q_model))
 
 
 def _branches(layer: keras.layers.Layer) -> int:
