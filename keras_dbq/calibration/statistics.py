@@ -91,8 +91,10 @@ class _Measured:
 
     def call(self, x: Any, *_: Any, **__: Any) -> Any:
         self.moments.add(x)
+        x = tf.cast(x, tf.float32)
         mean, variance = tf.nn.moments(x, list(range(len(x.shape) - 1)))
-        return (x - mean) * tf.math.rsqrt(variance + self.norm.epsilon) * self.factor + self.offset
+        result = (x - mean) * tf.math.rsqrt(variance + self.norm.epsilon) * self.factor + self.offset
+        return tf.cast(result, self.norm.compute_dtype)
 
     def finish(self) -> None:
         own = self.moments.result()
