@@ -29,7 +29,7 @@ class ScaledAdam(keras.optimizers.Adam):
         super().__init__(learning_rate, epsilon=1e-12, jit_compile=False)
         self.build(variables)
         pairs = zip(variables, units, strict=True)
-        self._units = {self._var_key(variable): tf.constant(unit, tf.float32) for variable, unit in pairs}
+        self._units = {self._var_key(variable): tf.constant(unit, variable.dtype) for variable, unit in pairs}
 
     def update_step(self, gradient: Any, variable: Any) -> None:
         """One step of one variable, as in Keras' Adam but for the unit."""
