@@ -100,3 +100,26 @@ def test_stays(build):
 
 def test_nothing_folds_across_a_quantizer():
     assert found(FOLD["convolution"], ends=lambda node: node.layer.name == "c") == []
+
+
+def test_output_moments_are_kept_whatever_the_statistics_are():
+    rng = np.random.default_rng(0)
+    wanted, own = rng.normal(3, 2, (500, 4)), rng.normal(-1, 0.3, (500, 4))
+    norm = keras.layers.BatchNormalization()
+    norm.build((None, 4))
+    norm.moving_mean.assign(rng.normal(size=4))
+    norm.moving_variance.assign(rng.uniform(0.5, 2, 4))
+    before = norm(wanted.astype(np.float32)).numpy()
+    batch_norm.keep_output_moments(norm, (own.mean(0), own.var(0)), (wanted.mean(0), wanted.var(0)))
+    after = norm(own.astype(np.float32)).numpy()
+    np.testing.assert_allclose(after.mean(0), before.mean(0), rtol=1e-4)
+    np.testing.assert_allclose(after.std(0), before.std(0), rtol=1e-4)
+
+
+def test_channels_that_never_change_keep_finite_statistics():
+    norm = keras.layers.BatchNormalization()
+    norm.build((None, 3))
+    variance = np.array([0.0, 1.0, 0.0])
+    batch_norm.keep_output_moments(norm, (np.ones(3), np.array([0.0, 0.0, 2.0])), (np.zeros(3), variance))
+    assert np.isfinite(norm.moving_mean.numpy()).all() and (norm.moving_variance.numpy() >= 0).all()
+    np.testing.assert_allclose(norm(np.ones((1, 3), np.float32)).numpy(), [[0, 0, 0]], atol=1e-3)
