@@ -142,15 +142,15 @@ def initialize(
     *,
     calibration: str | RangeEstimator = "max",
     recalibrate_batch_norm: bool | None = None,
+    float_model: Any = None,
     verbose: bool = False,
 ) -> dict[str, float]:
     """Fits quantizers to the float weights and calibrates activation ranges; repeatable (nothing is drawn).
 
     Steps: (1) every weight quantizer is fitted to its kernel; (2) batch norm statistics are measured again with the
-    quantized weights, because ternary weights change the scale of what batch norm sees (`quantize_model`, which has the
-    float network, keeps the moments of batch norm's output in it); the kernel layers of a network without batch norm
-    get the float output's mean, and with ternary weights its deviation (`calibration.match_outputs`); (3) activation
-    ranges follow from the data.
+    quantized weights, because ternary weights change the scale of what batch norm sees; the kernel layers of a network
+    without batch norm get the float output's mean, and with ternary weights its deviation
+    (`calibration.match_outputs`); (3) activation ranges follow from the data.
 
     Args:
       q_model: result of `quantize_model` or of tfmot's quantize_apply with our scheme.
@@ -158,12 +158,16 @@ def initialize(
       calibration: as for `quantize_model`.
       recalibrate_batch_norm: False never does step 2, True always. None: with at least 64 pictures; where no layer is
         ternary, only kernel layers without batch norm are corrected.
+      float_model: the network that `q_model` was made of, as `quantize_model` takes it: batch norm's output keeps the
+        mean and deviation that it has there. None: the statistics become those of the data, as training leaves them.
       verbose: print the reconstruction error of each layer, and a progress bar.
 
     Returns:
       {layer name: relative squared error ||w - w_q||^2 / ||w||^2 of its kernel}.
     """
-    return _initialize(q_model, data, calibration, recalibrate_batch_norm, verbose, None)
+    if float_model is not None:
+        float_model = graph.flat_copy(as_tf_keras(float_model))
+    return _initialize(q_model, data, calibration, recalibrate_batch_norm, verbose, float_model)
 
 
 def _initialize(

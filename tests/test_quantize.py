@@ -28,11 +28,11 @@ def test_trains_and_stays_near_float(make):
     float_weights = model.get_weights()
     q_model = nets.quantize(model, x[:64])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=make not in (nets.mobilenet_v1, nets.sequential))
-    # Eight batches: tracing a graph would take most of the time.
+    # Sixteen batches: tracing a graph would take most of the time.
     q_model.compile(keras.optimizers.SGD(0.003), loss, run_eagerly=True)
     assert (q_model(x_test, training=False).numpy().argmax(-1) == answers).mean() >= 0.94
     before = q_model.evaluate(x, y, batch_size=192, verbose=0)
-    q_model.fit(x, y, batch_size=48, epochs=2, shuffle=False, verbose=0)
+    q_model.fit(x, y, batch_size=48, epochs=4, shuffle=False, verbose=0)
     assert q_model.evaluate(x, y, batch_size=192, verbose=0) < 0.93 * before
     assert (q_model(x_test, training=False).numpy().argmax(-1) == y_test).mean() >= accuracy - 0.03
     assert all(np.array_equal(a, b) for a, b in zip(float_weights, model.get_weights(), strict=True))
@@ -81,7 +81,7 @@ def test_tfmot_quantize_apply_gives_the_same_model():
     annotated = tfmot.quantization.keras.quantize_annotate_model(model)
     with keras_dbq.quantize_scope():
         applied = tfmot.quantization.keras.quantize_apply(annotated, scheme)
-    errors = keras_dbq.initialize(applied, x)
+    errors = keras_dbq.initialize(applied, x, float_model=model)
     assert set(errors) == {"stem", "dw0", "pw0", "dw1", "pw1", "head"}
     direct = nets.quantize(model, branches=1)
     np.testing.assert_allclose(applied.predict(x, verbose=0), direct.predict(x, verbose=0), atol=1e-6)
@@ -92,7 +92,7 @@ def test_initialize_is_repeatable_and_reports_errors(capsys):
     model = nets.resnet()
     q_model = nets.quantize(model)
     weights = q_model.get_weights()
-    errors = keras_dbq.initialize(q_model, nets.pictures(), verbose=True)
+    errors = keras_dbq.initialize(q_model, nets.pictures(), float_model=model, verbose=True)
     assert "a0" in capsys.readouterr().out
     for a, b in zip(weights, q_model.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)

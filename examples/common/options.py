@@ -39,7 +39,7 @@ def scheme_options(scheme: type, text: str, without: tuple[str, ...] = ()) -> di
     """
     parameters = inspect.signature(scheme).parameters
     defaults = {name: p.default for name, p in parameters.items() if name not in without}
-    return parse(text, defaults, "scheme", {"overrides": dict})
+    return parse(text, defaults, "scheme", {"overrides": dict, "init": str})
 
 
 def _literal(value: str) -> Any:

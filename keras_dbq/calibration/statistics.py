@@ -1,6 +1,6 @@
 """Batch norm statistics, and biases where there is no batch norm, measured under the quantized weights."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -43,7 +43,7 @@ def recalibrate_batch_norm(model: keras.Model, batches: Batches, float_model: ke
     times is measured over all its calls.
 
     Args:
-      float_model: the network that `model` has just been made of, whose statistics it still holds.
+      float_model: the network that `model` was made of, without nested models.
 
     Returns:
       Whether there is any batch norm that trains.
@@ -62,29 +62,38 @@ def recalibrate_batch_norm(model: keras.Model, batches: Batches, float_model: ke
     return True
 
 
-def _float_moments(model: keras.Model, batches: Batches, names: set[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """{name of a batch norm: mean and variance [C] of what it reads in the float network}."""
+class _Wanted(NamedTuple):
+    """A batch norm of the float network, and (mean, variance) [C] of what it reads there."""
+
+    norm: keras.layers.Layer
+    moments: tuple[np.ndarray, np.ndarray]
+
+
+def _float_moments(model: keras.Model, batches: Batches, names: set[str]) -> dict[str, _Wanted]:
+    """What the batch norms of these names are and read in the float network."""
     calls = [node for node in Graph(model).nodes if node.layer.name in names and batch_norm.is_batch_norm(node.layer)]
     read, found = keras.Model(model.inputs, [inputs(node)[0] for node in calls]), {n: _Moments() for n in names}
     for batch in batches.read("batch norm, float network"):
         values = read(batch if len(batch) > 1 else batch[0], training=False)
         for node, value in zip(calls, tf.nest.flatten(values), strict=True):
             found[node.layer.name].add(value)
-    return {name: moments.result() for name, moments in found.items() if moments.count}
+    return {node.layer.name: _Wanted(node.layer, found[node.layer.name].result()) for node in calls}
 
 
 class _Measured:
     """A batch norm that normalises with its batch, and remembers what it read.
 
-    wanted: (mean, variance) of what it reads in the float network; None: it is normalised there.
+    wanted: in the float network; None: what it gives has mean 0 and deviation 1 before gamma and beta.
     """
 
-    def __init__(self, norm: Any, wanted: tuple[np.ndarray, np.ndarray] | None):
+    def __init__(self, norm: Any, wanted: _Wanted | None):
         self.norm, self.wanted, self.moments = norm, wanted, _Moments()
-        mean, deviation = 0.0, 1.0  # of the normalised output, before gamma and beta
+        mean, deviation, self.epsilon = 0.0, 1.0, norm.epsilon
         if wanted is not None:
-            spread = np.sqrt(norm.moving_variance.numpy() + norm.epsilon)
-            mean, deviation = (wanted[0] - norm.moving_mean.numpy()) / spread, np.sqrt(wanted[1]) / spread
+            spread = np.sqrt(wanted.norm.moving_variance.numpy() + norm.epsilon)
+            mean = (wanted.moments[0] - wanted.norm.moving_mean.numpy()) / spread
+            # The deviation as it is: it may be far below epsilon, which only keeps a constant channel finite here.
+            deviation, self.epsilon = np.sqrt(wanted.moments[1]) / spread, 1e-30
         gamma, beta = norm.gamma if norm.scale else 1.0, norm.beta if norm.center else 0.0
         self.factor = tf.cast(gamma * np.float32(deviation), tf.float32)
         self.offset = tf.cast(gamma * np.float32(mean) + beta, tf.float32)
@@ -93,13 +102,13 @@ class _Measured:
         self.moments.add(x)
         x = tf.cast(x, tf.float32)
         mean, variance = tf.nn.moments(x, list(range(len(x.shape) - 1)))
-        result = (x - mean) * tf.math.rsqrt(variance + self.norm.epsilon) * self.factor + self.offset
+        result = (x - mean) * tf.math.rsqrt(variance + self.epsilon) * self.factor + self.offset
         return tf.cast(result, self.norm.compute_dtype)
 
     def finish(self) -> None:
         own = self.moments.result()
         if self.wanted is not None:
-            batch_norm.keep_output_moments(self.norm, own, self.wanted)
+            batch_norm.keep_output_moments(self.norm, own, self.wanted.moments, self.wanted.norm)
         else:
             self.norm.moving_mean.assign(own[0].astype(np.float32))
             self.norm.moving_variance.assign(own[1].astype(np.float32))

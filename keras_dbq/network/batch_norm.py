@@ -32,8 +32,15 @@ def affine(norm: keras.layers.Layer) -> tuple[np.ndarray, np.ndarray]:
     return factor.reshape(-1), offset.reshape(-1)
 
 
+# A deviation that grows by more than this was that of a channel which never changes, but for its rounding.
+_MOST = 1e6
+
+
 def keep_output_moments(
-    norm: keras.layers.Layer, own: tuple[np.ndarray, np.ndarray], wanted: tuple[np.ndarray, np.ndarray]
+    norm: keras.layers.Layer,
+    own: tuple[np.ndarray, np.ndarray],
+    wanted: tuple[np.ndarray, np.ndarray],
+    source: keras.layers.Layer,
 ) -> None:
     """Gives a batch norm the statistics with which its output has the mean and deviation of the float network's.
 
@@ -42,12 +49,14 @@ def keep_output_moments(
     of `own`; they need not be, as in a network whose batch norm was folded and put back.
 
     Args:
-      norm: with the statistics of the float network.
+      norm: what is set.
       own, wanted: (mean, variance) [C] of what it reads, and of what it reads in the float network (y).
+      source: the float network's, with m and s; `norm` itself, as long as it holds them.
     """
     ratio = np.sqrt(own[1] / np.where(wanted[1] > 0, wanted[1], np.where(own[1] > 0, own[1], 1.0)))
-    spread = ratio**2 * (norm.moving_variance.numpy() + norm.epsilon)
-    mean = own[0] - ratio * (wanted[0] - norm.moving_mean.numpy())
+    ratio = np.minimum(ratio, _MOST)
+    spread = ratio**2 * (source.moving_variance.numpy() + source.epsilon)
+    mean = own[0] - ratio * (wanted[0] - source.moving_mean.numpy())
     norm.moving_mean.assign(mean.astype(np.float32))
     norm.moving_variance.assign(np.maximum(spread - norm.epsilon, 0).astype(np.float32))
 

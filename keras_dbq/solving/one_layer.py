@@ -127,7 +127,8 @@ def _match_offset(layer: Any, norm: Any, groups_: list[Moments], columns: list[n
         variance = np.concatenate([(w * (c[0] @ w)).sum(0) for c, w in zip(centred, columns, strict=True)])
         power = np.concatenate([c[2] for c in centred])
         shift = 0 if bias is None else bias.numpy()
-        batch_norm.keep_output_moments(wrappers.inner(norm), (mean + shift, variance), (wanted + shift, power))
+        inner = wrappers.inner(norm)
+        batch_norm.keep_output_moments(inner, (mean + shift, variance), (wanted + shift, power), inner)
     elif bias is not None:
         bias.assign_add((wanted - mean).astype(np.float32))
 

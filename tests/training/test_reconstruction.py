@@ -20,8 +20,8 @@ def pair(scheme=None):
     keras.utils.set_random_seed(0)
     model = nets.randomize(models.resnet_cifar(8, (16, 16, 3), 5))
     scheme = scheme or keras_dbq.DBQScheme(1, forward="straight_through", thresholds="midpoint")
-    corrected = None if isinstance(scheme, keras_dbq.DBQScheme) else False  # so that training has something to gain
-    return model, keras_dbq.quantize_model(model, scheme, calibration_data=X, recalibrate_batch_norm=corrected)
+    # Uncorrected, so that training has something to gain.
+    return model, keras_dbq.quantize_model(model, scheme, calibration_data=X, recalibrate_batch_norm=False)
 
 
 def distance(model, q_model, x):
