@@ -29,6 +29,6 @@ if __name__ == "__main__":
         branches=1,
         distill=1.0,
         strategy=strategy,
-        hparams="depth=8,batch_size=256,fixed_statistics=True,calibration=64,learning_rate=0.1",
+        hparams="depth=8,batch_size=256,fixed_statistics=True,calibration=64,learning_rate=0.5",
     )
     print(f"results: {sorted(results)}")
