@@ -81,7 +81,7 @@ def quantize_model(
         ignored); None leaves the ranges at their start values (the first training steps move them).
       calibration: how activation ranges follow from the data: "max", "moving_average", "percentile", "mse", or one of
         `keras_dbq.calibration` with its arguments, such as Percentile(99.9).
-      recalibrate_batch_norm: see `initialize`.
+      recalibrate_batch_norm: see `initialize`; not looked at where ternary weights are solved for (DBQScheme's init).
       verbose: print the reconstruction error of each layer, with init="two_step" also that of its output before and
         after, and a progress bar (as on any terminal).
 

@@ -29,7 +29,7 @@ def run(task: Task, data: str, workdir: Path, **flags: Any) -> dict[str, Any]:
     arguments = Arguments(data, Path(workdir), **flags)
     strategy = distribution.make_strategy(arguments.strategy)  # before anything else of TensorFlow
     hparams, scheme = check(task, arguments)
-    work = load(task.chosen(hparams), arguments, hparams, strategy)
+    work = load(task, arguments, hparams, strategy)
     keras.utils.set_random_seed(arguments.seed)
     teacher, float_figures = _float_model(work)
     model, dbq_figures = _quantized_model(work, scheme, teacher) if arguments.branches else (None, {})

@@ -70,6 +70,7 @@ def check(task: Task, arguments: Arguments) -> tuple[dict[str, Any], Any]:
 
 
 def load(task: Task, arguments: Arguments, hparams: dict[str, Any], strategy: Any) -> Run:
+    task = task.chosen(hparams)
     data, size = arguments.data, None if task.cut else task.size
     train, test = (datasets.stream(data, split, size, 3) for split in ("train", "test"))
     if not train.labelled and not (arguments.float_model and arguments.distill == 1):

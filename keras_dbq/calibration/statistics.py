@@ -71,7 +71,9 @@ class _Wanted(NamedTuple):
 
 def _float_moments(model: keras.Model, batches: Batches, names: set[str]) -> dict[str, _Wanted]:
     """What the batch norms of these names are and read in the float network."""
-    calls = [node for node in Graph(model).nodes if node.layer.name in names and batch_norm.is_batch_norm(node.layer)]
+    calls = [node for node in Graph(model).nodes if node.layer.name in names and _is_measured(node)]
+    if not calls:
+        return {}
     read, found = keras.Model(model.inputs, [inputs(node)[0] for node in calls]), {n: _Moments() for n in names}
     for batch in batches.read("batch norm, float network"):
         values = read(batch if len(batch) > 1 else batch[0], training=False)
