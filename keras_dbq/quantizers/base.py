@@ -13,6 +13,8 @@ from keras_dbq import _checks
 from keras_dbq.compat import Quantizer, keras, register, tf
 
 Variables = dict[str, tf.Variable]
+# choice: how far inside of its threshold `settle` puts a weight, of the way to the level.
+INSIDE = 0.05
 
 
 class IntegerWeights(NamedTuple):
@@ -102,6 +104,23 @@ class WeightQuantizer(ConfiguredQuantizer):
     fits: tuple[str, ...] = ()
     # While True the forward pass of training is used also with training=False (training with fixed statistics).
     training_forward = False
+
+    @property
+    def rounds(self) -> bool:
+        """Whether it has `neighbours` and `settle`, and so few levels that to choose between two of them matters."""
+        return False
+
+    def neighbours(self, kernel: np.ndarray, variables: Variables) -> tuple[np.ndarray, np.ndarray]:
+        """The levels below and above each weight, float64 [K, M]; the same one where a weight has no choice."""
+        raise NotImplementedError
+
+    def settle(self, kernel: tf.Variable, variables: Variables, wanted: np.ndarray) -> None:
+        """Gives each weight the level nearest to `wanted` [K, M], and moves it no further than that asks.
+
+        choice: training that goes on from here still knows which weights are near to a threshold, and may move their
+        codes back (measured in examples/two_step).
+        """
+        raise NotImplementedError
 
     def quantize(self, columns: tf.Tensor, training: Any, variables: Variables) -> tf.Tensor:
         """The quantized columns of float32 columns [K, M], with a gradient."""

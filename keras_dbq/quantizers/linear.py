@@ -7,8 +7,18 @@ import numpy as np
 from keras_dbq import _checks
 from keras_dbq.compat import keras, tf
 from keras_dbq.ops import thresholds as threshold_ops
-from keras_dbq.quantizers.base import IntegerWeights, IntervalConstraint, Variables, WeightQuantizer, add_variable
+from keras_dbq.quantizers.base import (
+    INSIDE,
+    IntegerWeights,
+    IntervalConstraint,
+    Variables,
+    WeightQuantizer,
+    add_variable,
+)
 from keras_dbq.quantizers.registry import announce
+
+# choice: up to so many bits the choice between two levels is worth training; with 8 both are near.
+_FEW_BITS = 6
 
 
 @announce
@@ -76,6 +86,30 @@ class LinearWeightQuantizer(WeightQuantizer):
     def unit(self, kernel: Any, variables: Variables) -> tf.Tensor:
         """Real value of integer level 1, float32 [M] or [1]."""
         return self._threshold(tf.cast(self.columns(kernel), tf.float32), variables) / self.top
+
+    @property
+    def rounds(self) -> bool:
+        return self.bits <= _FEW_BITS
+
+    def neighbours(self, kernel: np.ndarray, variables: Variables) -> tuple[np.ndarray, np.ndarray]:
+        columns, unit = np.asarray(self.columns(kernel), np.float64), self._float64_unit(kernel, variables)
+        below = np.floor(columns / unit)
+        # The largest weight of a channel is what its levels are made of, so it has no choice.
+        fixed = (np.abs(columns) >= unit * self.top) | (np.abs(columns) >= np.abs(columns).max(0))
+        nearest = np.rint(columns / unit)
+        low, high = (np.where(fixed, nearest, n).clip(-self.top, self.top) for n in (below, below + 1))
+        return low * unit, high * unit
+
+    def settle(self, kernel: tf.Variable, variables: Variables, wanted: np.ndarray) -> None:
+        columns = np.asarray(self.columns(kernel.numpy()), np.float64)
+        unit = self._float64_unit(kernel.numpy(), variables)
+        n = np.clip(np.rint(wanted / unit), -self.top, self.top)
+        low = np.where(n == -self.top, -np.inf, (n - 0.5 + 0.5 * INSIDE) * unit)
+        high = np.where(n == self.top, np.inf, (n + 0.5 - 0.5 * INSIDE) * unit)
+        kernel.assign(np.clip(columns, low, high).astype(np.float32).reshape(kernel.shape))
+
+    def _float64_unit(self, kernel: np.ndarray, variables: Variables) -> np.ndarray:
+        return np.asarray(self.unit(kernel, variables).numpy(), np.float64)
 
     def fit(self, kernel: np.ndarray, variables: Variables, way: str) -> None:
         """Trained thresholds start at max|w| ("max"), or at the factor in [0.5, 1] of each channel whose squared error

@@ -8,11 +8,8 @@ from keras_dbq import _checks
 from keras_dbq.compat import keras, register, tf
 from keras_dbq.limits import TOP_LEVEL
 from keras_dbq.ops import branches as branch_ops
-from keras_dbq.quantizers.base import IntegerWeights, Variables, WeightQuantizer, add_variable
+from keras_dbq.quantizers.base import INSIDE, IntegerWeights, Variables, WeightQuantizer, add_variable
 from keras_dbq.quantizers.registry import announce
-
-# choice: how far inside of its threshold `assign` puts a weight, of the way to the level.
-_INSIDE = 0.05
 
 
 class TernaryWeights(NamedTuple):
@@ -146,8 +143,7 @@ class TernaryBranchQuantizer(WeightQuantizer):
     def assign(self, kernel: tf.Variable, variables: Variables, codes: np.ndarray, scales: np.ndarray) -> None:
         """Makes the quantized kernel that of given codes and scales.
 
-        choice: every float weight goes as far as its code asks and no further. So training that goes on from here still
-        knows which weights are near to a threshold, and may move their codes back (measured in examples/two_step).
+        Every float weight goes as far as its code asks and no further (`settle`).
 
         Args:
           kernel: the float variable.  codes: int8 [B, K, M].  scales: float64 [B, M], positive, descending.
@@ -158,25 +154,44 @@ class TernaryBranchQuantizer(WeightQuantizer):
         variables["pre_scale"].assign((1 / deviation).astype(np.float32))
         if "thresholds" in variables:
             variables["thresholds"].assign(branch_ops.midpoint_thresholds(alpha))
-        shape = kernel.shape
-        near = self._nearest(np.asarray(self.columns(kernel.numpy()), np.float64), codes, variables).astype(np.float32)
-        have = self.ternary_weights(near.reshape(shape), variables).codes.reshape(codes.shape)
-        levels = (codes * scales[:, None]).sum(0).astype(np.float32)  # where two levels are one, the code has no room
-        kernel.assign(np.where((have == codes).all(0), near, levels).reshape(shape))
+        self.settle(kernel, variables, (codes * scales[:, None]).sum(0))
 
-    def _nearest(self, columns: np.ndarray, codes: np.ndarray, variables: Variables) -> np.ndarray:
-        """The numbers next to `columns` [K, M] that have these codes [B, K, M], a little inside of their thresholds."""
-        steps = branch_ops.staircase(branch_ops.integer_branch_scales(tf.convert_to_tensor(variables["branch_scales"])))
-        levels = steps.levels.numpy().astype(np.float64) * self._unit(variables)
+    @property
+    def rounds(self) -> bool:
+        return True
+
+    def neighbours(self, kernel: np.ndarray, variables: Variables) -> tuple[np.ndarray, np.ndarray]:
+        columns, levels = np.asarray(self.columns(kernel), np.float64), self._levels(variables)
+        above = sum((columns >= level).astype(np.int64) for level in levels)
+        picked = (np.clip(above - 1, 0, len(levels) - 1), np.clip(above, 0, len(levels) - 1))
+        low, high = (np.take_along_axis(levels, index, 0) for index in picked)
+        return low, high
+
+    def settle(self, kernel: tf.Variable, variables: Variables, wanted: np.ndarray) -> None:
+        levels = self._levels(variables)
         thresholds = (self._thresholds(variables) / variables["pre_scale"]).numpy().astype(np.float64)
         end = np.full((1, levels.shape[1]), np.inf)
-        low = np.concatenate([-end, thresholds + _INSIDE * (levels[1:] - thresholds)])
-        high = np.concatenate([thresholds - _INSIDE * (thresholds - levels[:-1]), end])
-        result = columns.copy()
-        for digits, *bounds in zip(steps.digits.numpy(), low, high, strict=True):
-            chosen = (codes == digits[:, None]).all(0)
-            result[chosen] = np.clip(columns, *bounds)[chosen]
-        return result
+        low = np.concatenate([-end, thresholds + INSIDE * (levels[1:] - thresholds)])
+        high = np.concatenate([thresholds - INSIDE * (thresholds - levels[:-1]), end])
+        columns = np.asarray(self.columns(kernel.numpy()), np.float64)
+        least, near, at_level = np.full(columns.shape, np.inf), columns.copy(), columns.copy()
+        for level, *bounds in zip(levels, low, high, strict=True):
+            distance = np.abs(wanted - level)
+            closer = distance < least
+            least[closer] = distance[closer]
+            near[closer] = np.clip(columns, *bounds)[closer]
+            at_level[closer] = np.broadcast_to(level, columns.shape)[closer]
+        # Where two levels nearly touch, float32 has no room beside the level.
+        near32 = near.astype(np.float32).reshape(kernel.shape)
+        integer = self.integer_weights(near32, variables)
+        have = self.columns(integer.values).astype(np.float64) * self._unit(variables)
+        right = np.abs(have - at_level) <= 1e-4 * np.abs(at_level) + 1e-30
+        kernel.assign(np.where(right, near, at_level).astype(np.float32).reshape(kernel.shape))
+
+    def _levels(self, variables: Variables) -> np.ndarray:
+        """In ascending order, float64 [3**B, M]."""
+        scales = branch_ops.integer_branch_scales(tf.convert_to_tensor(variables["branch_scales"]))
+        return np.asarray(branch_ops.staircase(scales).levels.numpy().astype(np.float64) * self._unit(variables))
 
     def ternary_weights(self, kernel: np.ndarray, variables: Variables) -> TernaryWeights:
         """Codes, scales and thresholds that the hard forward uses for this kernel."""

@@ -9,9 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_dbq.compat import keras, tf
+from keras_dbq.training.learnt_rounding import LearntRounding
 from keras_dbq.training.scaled_adam import ScaledAdam, units
 from keras_dbq.training.stored import BATCH, Stored
 from keras_dbq.wrapping import wrappers
+
+# choice: a step of learnt rounding's logits, in units of the learning rate.
+_ROUNDING_UNIT = 5.0
 
 
 class Settings(NamedTuple):
@@ -21,6 +25,7 @@ class Settings(NamedTuple):
     learning_rate: float
     batch_size: int
     float_inputs: float
+    codes: str
     seed: int
 
 
@@ -56,22 +61,42 @@ def train(block: keras.Model, model: keras.Model, data: Data, settings: Settings
     if not variables:
         return before, before
     state = [v.numpy() for v in variables]
-    with wrappers.quantizer_flags(model, weights_training=True):
-        optimizer = ScaledAdam(variables, units(block.layers, variables), settings.learning_rate)
-        step = _step(block, optimizer, power, settings.float_inputs)
+    rounded = _rounded(block) if settings.codes == "rounding" else []
+    with (
+        wrappers.quantizer_flags(model, weights_training=True),
+        wrappers.bypassed([kernel.weight.quantizer for kernel in rounded]),  # taken as they are
+    ):
+        step = _step(block, variables, rounded, power, settings)
         rng, total = np.random.default_rng([settings.seed, number]), settings.epochs * _steps(data, settings)
         for epoch in range(settings.epochs):
             for i, places in enumerate(_order(data, settings, rng)):
                 done = (epoch * _steps(data, settings) + i) / total
-                optimizer.learning_rate = 0.5 * settings.learning_rate * (1 + math.cos(math.pi * done))
                 batch = (tf.constant(s[places]) for s in (data.given, data.float_given, data.wanted))
-                step(*batch, tf.constant([settings.seed, epoch * len(data.given) + i]))
-            error = _error(run, data, power)
-            if error < best:
+                step(*batch, tf.constant([settings.seed, epoch * len(data.given) + i]), tf.constant(done, tf.float32))
+            # While levels are being chosen the kernels hold numbers between them, which say nothing yet.
+            if not rounded and (error := _error(run, data, power)) < best:
                 best, state = error, [v.numpy() for v in variables]
+    if rounded:
+        for kernel in rounded:
+            kernel.harden()
+        if (error := _error(run, data, power)) < best:
+            return before, error
     for variable, value in zip(variables, state, strict=True):
         variable.assign(value)
     return before, best
+
+
+def _rounded(block: keras.Model) -> list[LearntRounding]:
+    """Kernels of the block whose rounding trains."""
+    weights = [weight for layer in block.layers for weight in wrappers.quantized_weights(layer)]
+    trained = {id(variable) for variable in block.trainable_variables}
+    return [
+        LearntRounding(weight)
+        for weight in weights
+        if id(weight.variable) in trained
+        and getattr(weight.quantizer, "rounds", False)
+        and "weights" not in weight.quantizer.frozen
+    ]
 
 
 def _steps(data: Data, settings: Settings) -> int:
@@ -85,16 +110,34 @@ def _order(data: Data, settings: Settings, rng: np.random.Generator) -> list[np.
     return [np.sort(part) for part in np.array_split(rng.permutation(chosen), _steps(data, settings))]
 
 
-def _step(block: keras.Model, optimizer: ScaledAdam, power: float, float_inputs: float) -> Callable[..., Any]:
+def _step(
+    block: keras.Model, variables: list[Any], rounded: list[LearntRounding], power: float, settings: Settings
+) -> Callable[..., Any]:
+    """(given, float_given, wanted, seed, share of the training that is done) -> None."""
+    kernels = {id(kernel.weight.variable): kernel for kernel in rounded}
+    logits = [kernel.logits for kernel in rounded]
+    straight = [variable for variable in variables if id(variable) not in kernels]
+    sizes = [*units(block.layers, straight), *([np.array(_ROUNDING_UNIT, np.float32)] * len(rounded))]
+    optimizer = ScaledAdam([*straight, *logits], sizes, settings.learning_rate)
+
     @tf.function(reduce_retracing=True)
-    def step(given: Any, float_given: Any, wanted: Any, seed: Any) -> None:
-        if float_inputs:
-            taken = tf.random.stateless_uniform(tf.shape(given), seed) < float_inputs
+    def step(given: Any, float_given: Any, wanted: Any, seed: Any, done: Any) -> None:
+        optimizer.learning_rate.assign(0.5 * settings.learning_rate * (1 + tf.cos(math.pi * done)))
+        for kernel in rounded:
+            kernel.soften()
+        if settings.float_inputs:
+            taken = tf.random.stateless_uniform(tf.shape(given), seed) < settings.float_inputs
             given = tf.where(taken, float_given, given)
         with tf.GradientTape() as tape:
             loss = tf.reduce_mean(tf.math.squared_difference(block(given, training=False), wanted)) / power
-        gradients = zip(tape.gradient(loss, block.trainable_variables), block.trainable_variables, strict=True)
-        optimizer.apply_gradients([(gradient, v) for gradient, v in gradients if gradient is not None])
+        moved = []
+        for variable, gradient in zip(variables, tape.gradient(loss, variables), strict=True):
+            if gradient is not None and id(variable) in kernels:
+                kernel = kernels[id(variable)]
+                moved.append((kernel.gradient(gradient, done), kernel.logits))
+            elif gradient is not None:
+                moved.append((gradient, variable))
+        optimizer.apply_gradients(moved)
 
     return step
 

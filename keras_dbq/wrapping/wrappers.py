@@ -1,7 +1,7 @@
 """Looking into quantized models: wrappers, their quantizers and variables, in one place."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from keras_dbq.compat import keras
@@ -55,6 +55,11 @@ def quantizer_flags(
         yield
 
 
+def bypassed(quantizers: list[Any]) -> AbstractContextManager[None]:
+    """What these quantizers see passes through in float for a while; when a graph is traced, as `quantizer_flags`."""
+    return _attributes(quantizers, bypass=True)
+
+
 @contextmanager
 def _attributes(quantizers: list[Any], **values: Any) -> Iterator[None]:
     """Hides attributes of the quantizers' classes behind these values for a while."""
@@ -73,6 +78,7 @@ __all__ = [
     "QuantizedWeight",
     "all_layers",
     "bias",
+    "bypassed",
     "check_quantized",
     "config_of",
     "inner",

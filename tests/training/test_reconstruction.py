@@ -29,10 +29,13 @@ def distance(model, q_model, x):
     return float(np.square(q_model.predict(x, verbose=0) - wanted).mean() / np.square(wanted - wanted.mean(0)).mean())
 
 
-def test_nearer_block_by_block_and_on_other_pictures():
+@pytest.mark.parametrize(
+    "options", [{"codes": "latent", "epochs": 4, "learning_rate": 0.03}, {"epochs": 80}], ids=["latent", "rounding"]
+)
+def test_nearer_block_by_block_and_on_other_pictures(options):
     model, q_model = pair()
     before = distance(model, q_model, OTHERS)
-    result = keras_dbq.reconstruct(q_model, model, X, epochs=4, learning_rate=0.03)
+    result = keras_dbq.reconstruct(q_model, model, X, **options)
     assert list(result.errors) == BLOCKS
     assert all(after <= start for start, after in result.errors.values())
     assert sum(after < 0.9 * start for start, after in result.errors.values()) >= 3
@@ -90,6 +93,8 @@ def test_bad_input():
         keras_dbq.reconstruct(q_model, model, X, blocks=["nothing"])
     with pytest.raises(ValueError, match="float_inputs: expected a number from 0.0 to 1.0, got 2"):
         keras_dbq.reconstruct(q_model, model, X, float_inputs=2)
+    with pytest.raises(ValueError, match="codes: expected one of .*, got 'both'"):
+        keras_dbq.reconstruct(q_model, model, X, codes="both")
     with pytest.raises(TypeError, match="mirror: expected True or False"):
         keras_dbq.reconstruct(q_model, model, X, mirror=1)
     a, b = keras.Input((4, 4, 3)), keras.Input((4, 4, 3))
