@@ -16,6 +16,9 @@ from keras_dbq.wrapping import wrappers
 
 # choice: a step of learnt rounding's logits, in units of the learning rate.
 _ROUNDING_UNIT = 5.0
+# choice: where rounding gained nothing (the solver's codes of a narrow layer are hard to better), so many of the epochs
+# once more with latent weights, which then move biases and scales above all.
+_SECOND_TRY = 0.25
 
 
 class Settings(NamedTuple):
@@ -27,6 +30,10 @@ class Settings(NamedTuple):
     float_inputs: float
     codes: str
     seed: int
+
+    def epoch_steps(self, pictures: int) -> int:
+        """Steps of one epoch of so many pictures."""
+        return -(-pictures // self.batch_size)
 
 
 class Data(NamedTuple):
@@ -55,35 +62,58 @@ def train(block: keras.Model, model: keras.Model, data: Data, settings: Settings
     Args:
       block: from its input to its output.  model: the whole network.  number: of the block, for the seed.
     """
-    variables, run = block.trainable_variables, inference(block)
-    power = max(float(np.mean([np.square(data.wanted[i]).mean() for i in data.held_back])), 1e-20)
-    before = best = _error(run, data, power)
-    if not variables:
+    training = _Training(block, model, data, settings, number)
+    before = training.best
+    if not block.trainable_variables:
         return before, before
-    state = [v.numpy() for v in variables]
     rounded = _rounded(block) if settings.codes == "rounding" else []
-    with (
-        wrappers.quantizer_flags(model, weights_training=True),
-        wrappers.bypassed([kernel.weight.quantizer for kernel in rounded]),  # taken as they are
-    ):
-        step = _step(block, variables, rounded, power, settings)
-        rng, total = np.random.default_rng([settings.seed, number]), settings.epochs * _steps(data, settings)
-        for epoch in range(settings.epochs):
-            for i, places in enumerate(_order(data, settings, rng)):
-                done = (epoch * _steps(data, settings) + i) / total
-                batch = (tf.constant(s[places]) for s in (data.given, data.float_given, data.wanted))
-                step(*batch, tf.constant([settings.seed, epoch * len(data.given) + i]), tf.constant(done, tf.float32))
-            # While levels are being chosen the kernels hold numbers between them, which say nothing yet.
-            if not rounded and (error := _error(run, data, power)) < best:
-                best, state = error, [v.numpy() for v in variables]
-    if rounded:
+    training.run(settings.epochs, rounded)
+    if rounded and training.best == before:
+        training.run(math.ceil(_SECOND_TRY * settings.epochs), [])
+    return before, training.best
+
+
+class _Training:
+    """The training of one block: the least error so far, on the pictures held back, and the state that had it."""
+
+    def __init__(self, block: keras.Model, model: keras.Model, data: Data, settings: Settings, number: int):
+        self.block, self.model, self.data, self.settings = block, model, data, settings
+        self._infer, self._rng, self._done = inference(block), np.random.default_rng([settings.seed, number]), 0
+        self._power = max(float(np.mean([np.square(data.wanted[i]).mean() for i in data.held_back])), 1e-20)
+        self.best = _error(self._infer, data, self._power)
+        self._state = [v.numpy() for v in block.trainable_variables]
+
+    def run(self, epochs: int, rounded: list[LearntRounding]) -> None:
+        """Some epochs; it ends with the best state.
+
+        Args:
+          rounded: kernels that learn their rounding; other weights move as they do in `fit`.
+        """
+        with (
+            wrappers.quantizer_flags(self.model, weights_training=True),
+            wrappers.bypassed([kernel.weight.quantizer for kernel in rounded]),  # taken as they are
+        ):
+            step = _step(self.block, rounded, self._power, self.settings)
+            for epoch in range(epochs):
+                places = _order(self.data, self.settings, self._rng)
+                for i, some in enumerate(places):
+                    batch = (tf.constant(s[some]) for s in (self.data.given, self.data.float_given, self.data.wanted))
+                    done = tf.constant((epoch + i / len(places)) / epochs, tf.float32)
+                    step(*batch, tf.constant([self.settings.seed, self._done]), done)
+                    self._done += 1
+                if not rounded:  # else the kernels hold numbers between their levels, which say nothing yet
+                    self._keep_if_better()
         for kernel in rounded:
             kernel.harden()
-        if (error := _error(run, data, power)) < best:
-            return before, error
-    for variable, value in zip(variables, state, strict=True):
-        variable.assign(value)
-    return before, best
+        if rounded:
+            self._keep_if_better()
+        for variable, value in zip(self.block.trainable_variables, self._state, strict=True):
+            variable.assign(value)
+
+    def _keep_if_better(self) -> None:
+        error = _error(self._infer, self.data, self._power)
+        if error < self.best:
+            self.best, self._state = error, [v.numpy() for v in self.block.trainable_variables]
 
 
 def _rounded(block: keras.Model) -> list[LearntRounding]:
@@ -99,21 +129,17 @@ def _rounded(block: keras.Model) -> list[LearntRounding]:
     ]
 
 
-def _steps(data: Data, settings: Settings) -> int:
-    return -(-len(data.trained_on) // settings.batch_size)
-
-
 def _order(data: Data, settings: Settings, rng: np.random.Generator) -> list[np.ndarray]:
     """Batches of one epoch: each picture once, as itself or as one of its copies."""
     copies = len(data.given) // data.pictures
     chosen = data.trained_on + data.pictures * rng.integers(0, copies, len(data.trained_on))
-    return [np.sort(part) for part in np.array_split(rng.permutation(chosen), _steps(data, settings))]
+    parts = np.array_split(rng.permutation(chosen), settings.epoch_steps(len(chosen)))
+    return [np.sort(part) for part in parts]
 
 
-def _step(
-    block: keras.Model, variables: list[Any], rounded: list[LearntRounding], power: float, settings: Settings
-) -> Callable[..., Any]:
+def _step(block: keras.Model, rounded: list[LearntRounding], power: float, settings: Settings) -> Callable[..., Any]:
     """(given, float_given, wanted, seed, share of the training that is done) -> None."""
+    variables = block.trainable_variables
     kernels = {id(kernel.weight.variable): kernel for kernel in rounded}
     logits = [kernel.logits for kernel in rounded]
     straight = [variable for variable in variables if id(variable) not in kernels]

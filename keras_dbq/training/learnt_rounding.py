@@ -3,8 +3,8 @@
 Notation: levels l < u beside a weight, its place between them h = clip(1.2 sigmoid(v) - 0.1, 0, 1), the soft weight
 l + h (u - l). v trains; a penalty 1 - |2h - 1|^beta drives every h to 0 or 1 as beta falls. source: AdaRound (Nagel et
 al., ICML 2020), used block by block in BRECQ (Li et al., ICLR 2021).
-derived: it starts near the level that the weight has, not at the float weight, because the solver's levels already make
-up for each other's errors (measured in docs/quantization.md (32)).
+choice: it starts near the level that the weight has, not at the float weight, because the solver's levels already make
+up for each other's errors.
 """
 
 from __future__ import annotations

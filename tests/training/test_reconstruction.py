@@ -30,7 +30,7 @@ def distance(model, q_model, x):
 
 
 @pytest.mark.parametrize(
-    "options", [{"codes": "latent", "epochs": 4, "learning_rate": 0.03}, {"epochs": 80}], ids=["latent", "rounding"]
+    "options", [{"epochs": 4, "learning_rate": 0.03}, {"codes": "rounding", "epochs": 80}], ids=["latent", "rounding"]
 )
 def test_nearer_block_by_block_and_on_other_pictures(options):
     model, q_model = pair()
@@ -43,6 +43,20 @@ def test_nearer_block_by_block_and_on_other_pictures(options):
     assert "layer2.0.relu2" in str(result) and "error after" in str(result)
     report = keras_dbq.export_tflite(q_model, None, strict=True)
     assert keras_dbq.verify(q_model, report.data, OTHERS[:20], top1_threshold=0).passed
+
+
+def test_codes_follow_the_number_of_steps(monkeypatch):
+    seen = []
+    monkeypatch.setattr(block_training, "train", lambda *a: seen.append(a[3].codes) or (0.0, 0.0))
+    model, q_model = pair()
+    for options in (
+        {"epochs": 166},
+        {"epochs": 167},
+        {"epochs": 1, "codes": "rounding"},
+        {"epochs": 999, "codes": "latent"},
+    ):
+        keras_dbq.reconstruct(q_model, model, X, blocks=["relu1"], copies=0, **options)  # three steps an epoch
+    assert seen == ["latent", "rounding", "rounding", "latent"]
 
 
 def test_a_killed_run_goes_on_after_the_last_finished_block(tmp_path, monkeypatch):
