@@ -85,8 +85,9 @@ def reconstruct(
       float_inputs: share of the numbers of a block's input that training takes from the float network, 0 to 1.
       codes: how the codes of ternary weights, and of linear ones of up to 6 bits, train: "rounding" chooses between the
         two levels next to each weight (`training.learnt_rounding`), with scales as they are; "latent" moves latent
-        weights, with a straight-through gradient, and scales, and is tried after rounding that gained nothing. None: "rounding" where a block is trained for 500 steps
-        or more, as 18 epochs of 1,000 pictures are, else "latent", which gains more in few steps.
+        weights, with a straight-through gradient, and scales; it is also tried after rounding that gained nothing.
+        None: "rounding" where a block is trained for 500 steps or more, as 18 epochs of 1,000 pictures are, else
+        "latent", which gains more in few steps.
       held_back: share of the pictures that are not trained on.
       seed: of what is held back, of copies, and of the order.
       workdir: folder for the finished blocks. The same call with it goes on after the last one that was finished; None

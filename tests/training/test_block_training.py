@@ -32,25 +32,45 @@ def error(q_model, data):
 
 def settings(**changed):
     return block_training.Settings(
-        **{**dict(epochs=8, learning_rate=0.02, batch_size=16, float_inputs=0.0, seed=0), **changed}
+        **{**dict(epochs=8, learning_rate=0.02, batch_size=16, float_inputs=0.0, codes="latent", seed=0), **changed}
     )
 
 
-@pytest.mark.parametrize("float_inputs", [0.0, 0.5])
-def test_training_lowers_the_error_that_it_says(tmp_path, float_inputs):
+@pytest.mark.parametrize(
+    "changed", [{}, {"float_inputs": 0.5}, {"codes": "rounding", "epochs": 60}], ids=["latent", "mixed", "rounding"]
+)
+def test_training_lowers_the_error_that_it_says(tmp_path, changed):
     q_model, data = problem(tmp_path)
     start = error(q_model, data)
-    before, after = block_training.train(q_model, q_model, data, settings(float_inputs=float_inputs), 0)
+    before, after = block_training.train(q_model, q_model, data, settings(**changed), 0)
     assert before == pytest.approx(start, rel=1e-3) and after == pytest.approx(error(q_model, data), rel=1e-3)
     assert after < 0.95 * before
 
 
-def test_a_rate_that_is_far_too_high_leaves_the_start(tmp_path):
+@pytest.mark.parametrize("codes", ["latent", "rounding"])
+def test_a_rate_that_is_far_too_high_leaves_the_start(tmp_path, codes):
     q_model, data = problem(tmp_path)
     weights = q_model.get_weights()
-    before, after = block_training.train(q_model, q_model, data, settings(learning_rate=1e6, epochs=2), 0)
+    changed = {"learning_rate": 1e6, "epochs": 2, "codes": codes}
+    before, after = block_training.train(q_model, q_model, data, settings(**changed), 0)
     assert before == after
     assert all(np.array_equal(a, b) for a, b in zip(weights, q_model.get_weights(), strict=True))
+
+
+def test_rounding_that_gains_nothing_is_followed_by_latent_weights(tmp_path, monkeypatch):
+    monkeypatch.setattr(block_training.LearntRounding, "soften", lambda self: self.weight.variable.assign(self._low))
+    q_model, data = problem(tmp_path)
+    before, after = block_training.train(q_model, q_model, data, settings(codes="rounding", epochs=32), 0)
+    assert after < before
+
+
+def test_frozen_weights_are_not_rounded(tmp_path):
+    q_model, data = problem(tmp_path)
+    keras_dbq.freeze(q_model, weights=True)
+    kernels = [v.numpy() for v in q_model.weights if v.name.endswith("kernel:0")]
+    block_training.train(q_model, q_model, data, settings(codes="rounding"), 0)
+    after = [v.numpy() for v in q_model.weights if v.name.endswith("kernel:0")]
+    assert all(np.array_equal(a, b) for a, b in zip(kernels, after, strict=True))
 
 
 def test_nothing_to_train(tmp_path):
