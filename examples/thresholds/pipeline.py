@@ -21,11 +21,12 @@ from keras_dbq._table import Table
 from keras_dbq.compat import keras, tf
 
 REBUILT = ("rescale", "equalize")  # stages that come before quantization
-STAGES = (*REBUILT, "thresholds", "pointwise", "all")
+STAGES = (*REBUILT, "blocks", "thresholds", "pointwise", "all")
 # What one stage does, for the table.
 TITLES = {
     "rescale": "depthwise filters rescaled",
     "equalize": "layers equalized",
+    "blocks": "trained block by block",
     "thresholds": "thresholds trained",
     "pointwise": "weights and biases tuned point by point",
     "all": "everything trained",
@@ -42,6 +43,7 @@ HPARAMS: dict[str, Any] = {
     "learning_rate": 1e-2,  # of "thresholds": a factor has to get from 1 to 0.5 in some hundred steps of Adam
     "tuning_rate": 1e-4,  # of "pointwise"
     "weights_rate": 1e-5,  # of "all"
+    "block_epochs": 24,  # of "blocks" (`keras_dbq.reconstruct`), for each block
     "cycles": 1,  # of the cosine, in each stage
     "metric": "accuracy",  # or "balanced"
 }
@@ -117,7 +119,7 @@ def _settings(hparams: str) -> dict[str, Any]:
     for name, allowed in {"metric": tuple(METRICS), "loss": keras_dbq.distillation.LOSSES}.items():
         if settings[name] not in allowed:
             raise ValueError(f"--hparams: {name}: expected one of {', '.join(allowed)}, got {settings[name]!r}")
-    for name in ("pictures", "calibration", "batch_size", "cycles"):
+    for name in ("pictures", "calibration", "batch_size", "cycles", "block_epochs"):
         checks.number(f"hparams {name}", settings[name], 1, 10**9)
     return settings
 
@@ -212,7 +214,10 @@ def _quantized(work: Work, scheme: Any, order: list[str]) -> None:
     last = _exported(work, model, "calibrated", name, started)
     for stage in trained:
         started = time.perf_counter()
-        work.results.setdefault("losses", {})[stage] = _trained(work, model, stage)
+        if stage == "blocks":
+            _reconstructed(work, model)
+        else:
+            work.results.setdefault("losses", {})[stage] = _trained(work, model, stage)
         last = _exported(work, model, stage, f"+ {TITLES[stage]}", started)
     final = work.workdir / "int8.tflite"
     write_file(final, last.read_bytes())
@@ -226,6 +231,19 @@ def _rebuilt(work: Work, stage: str) -> Any:
     source, table = change(keras_dbq.fold_batch_norms(work.model), work.calibration)
     print(table, flush=True)
     return source
+
+
+def _reconstructed(work: Work, model: Any) -> None:
+    """Trains the model block by block; blocks that an earlier run has finished are taken over."""
+    result = keras_dbq.reconstruct(
+        model,
+        work.model,
+        work.prepare(work.learn).numpy(),
+        epochs=work.settings["block_epochs"],
+        seed=work.settings["seed"],
+        workdir=work.workdir / "blocks",
+    )
+    print(result, flush=True)
 
 
 def _trained(work: Work, model: Any, stage: str) -> list[float]:

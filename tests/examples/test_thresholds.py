@@ -94,14 +94,15 @@ def test_no_pictures(tmp_path):
 def test_the_whole_example(model_file, folder, tmp_path):
     results = pipeline.run(
         model_file, str(folder), tmp_path / "out", test=str(folder), value_range="-1,1", scheme="bits=4,mode=scalar",
-        stages="rescale,thresholds,pointwise", epochs=1, hparams="batch_size=8,calibration=16,method=mse",
+        stages="rescale,blocks,thresholds,pointwise", epochs=1,
+        hparams="batch_size=8,calibration=16,method=mse,block_epochs=1",
     )  # fmt: skip
     names = [row["name"] for row in results["rows"]]
     assert names[:3] == ["float", "stock post-training quantization", "calibrated, depthwise filters rescaled"]
-    assert len(names) == 5 and results["verified"] == "passed"
+    assert len(names) == 6 and results["verified"] == "passed"
     assert all(0 <= row["accuracy"] <= 1 and 0 <= row["agreement"] <= 1 for row in results["rows"])
     assert json.loads((tmp_path / "out" / "results.json").read_text()) == json.loads(json.dumps(results))
-    for file in ("stock", "calibrated", "thresholds", "pointwise", "int8"):
+    for file in ("stock", "calibrated", "blocks", "thresholds", "pointwise", "int8"):
         assert (tmp_path / "out" / f"{file}.tflite").read_bytes()[4:8] == b"TFL3"
     table = pipeline.result_table(results)
     assert "agrees with float" in table and "peak memory" in table

@@ -69,6 +69,7 @@ def test_frozen_weights_are_not_rounded(tmp_path):
     keras_dbq.freeze(q_model, weights=True)
     kernels = [v.numpy() for v in q_model.weights if v.name.endswith("kernel:0")]
     block_training.train(q_model, q_model, data, settings(codes="rounding"), 0)
+    assert len(kernels) == 2
     after = [v.numpy() for v in q_model.weights if v.name.endswith("kernel:0")]
     assert all(np.array_equal(a, b) for a, b in zip(kernels, after, strict=True))
 
