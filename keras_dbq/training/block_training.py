@@ -123,9 +123,7 @@ def _rounded(block: keras.Model) -> list[LearntRounding]:
     return [
         LearntRounding(weight)
         for weight in weights
-        if id(weight.variable) in trained
-        and getattr(weight.quantizer, "rounds", False)
-        and "weights" not in weight.quantizer.frozen
+        if id(weight.variable) in trained and getattr(weight.quantizer, "rounds", False)
     ]
 
 
