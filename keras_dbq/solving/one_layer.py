@@ -67,7 +67,7 @@ def solve_layer(layer: Any, norm: Any, groups_: list[Moments], again: Any = None
     centre = norm is not None or wrappers.bias(layer) is not None
     weight = wrappers.quantized_weights(layer)[0]
     w = np.asarray(weight.quantizer.columns(weight.variable.numpy()), np.float64)
-    before = _quantized(weight)
+    before = weight.quantized_columns()
     solutions = [
         _solve(moments, part, weight.quantizer.branches, centre)
         for moments, part in zip(groups_, np.split(w, len(groups_), 1), strict=True)
@@ -76,7 +76,7 @@ def solve_layer(layer: Any, norm: Any, groups_: list[Moments], again: Any = None
     if again is not None:
         solution = again(lambda m, start: _solve(m, start, weight.quantizer.branches, centre), solution)
     weight.quantizer.assign(weight.variable, weight.variables, solution.codes, solution.scales)
-    after = _quantized(weight)
+    after = weight.quantized_columns()
     _match_offset(layer, norm, groups_, np.split(after, len(groups_), 1))
     return _error(groups_, before, centre), _error(groups_, after, centre)
 
@@ -93,12 +93,6 @@ def keep_codes(layer: Any, norm: Any, groups_: list[Moments]) -> tuple[float, fl
     _match_offset(layer, norm, groups_, np.split(columns, len(groups_), 1))
     error = _error(groups_, columns, centre)
     return error, error
-
-
-def _quantized(weight: Any) -> np.ndarray:
-    """Its columns as they compute now, float64 [K, M]."""
-    columns = weight.quantizer.columns(weight.quantizer(weight.variable, False, weight.variables).numpy())
-    return np.asarray(columns, np.float64)
 
 
 def _solve(moments: Moments, w: np.ndarray, branches: int, centre: bool) -> coordinate_descent.Solution:

@@ -30,7 +30,7 @@ class LearntRounding:
     def __init__(self, weight: QuantizedWeight):
         self.weight = weight
         quantizer, self._start = weight.quantizer, weight.variable.numpy()
-        level = quantizer.columns(quantizer(weight.variable, False, weight.variables).numpy())
+        level = weight.quantized_columns()
         low, high = quantizer.neighbours(self._start, weight.variables)
         step = np.where(high > low, high - low, 1.0)
         place, is_high = (quantizer.columns(self._start) - low) / step, (level - low) / step > 0.5

@@ -25,10 +25,6 @@ from keras_dbq.training.block_targets import Targets
 from keras_dbq.training.stored import Stored
 from keras_dbq.wrapping import naming, wrappers
 
-# choice: with fewer steps of a block learnt rounding gains less than latent weights. ResNet-20, one branch: 225 steps
-# gain nothing, 700 clearly more (README of the CIFAR-10 example).
-_ROUNDING_STEPS = 500
-
 
 @dataclass
 class Reconstructed:
@@ -108,7 +104,7 @@ def reconstruct(
         learning_rate=_checks.number("learning_rate", learning_rate, 1e-9, 1e9),
         batch_size=_checks.integer("batch_size", batch_size, 1, 2**31 - 1),
         float_inputs=_checks.number("float_inputs", float_inputs, 0.0, 1.0),
-        codes="latent",
+        codes=None if codes is None else _checks.one_of("codes", codes, ("rounding", "latent")),
         seed=_checks.integer("seed", seed, 0, 2**31 - 1),
     )
     copies = _checks.integer("copies", copies, 0, 1000)
@@ -116,7 +112,6 @@ def reconstruct(
     found = find_blocks(graph, lambda node: naming.is_quantized(node) and targets.has(node), blocks)
     batches = Batches(data, q_model, progress=False)
     kept = _held_back(held_back, batches.pictures)
-    settings = settings._replace(codes=_codes(codes, settings.epochs * settings.epoch_steps(batches.pictures - kept)))
     run = {
         **settings._asdict(),
         **{"copies": copies, "mirror": mirror, "held_back": held_back, "pictures": batches.pictures},
@@ -126,12 +121,6 @@ def reconstruct(
     with tempfile.TemporaryDirectory(prefix="keras_dbq_") as folder:
         work = _Work(graph, targets, settings, Finished(workdir, run, "reconstruct"), Path(folder))
         return work.train(found, pictures, progress)
-
-
-def _codes(codes: str | None, steps: int) -> str:
-    if codes is None:
-        return "rounding" if steps >= _ROUNDING_STEPS else "latent"
-    return str(_checks.one_of("codes", codes, ("rounding", "latent")))
 
 
 def _check_model(q_model: keras.Model) -> None:

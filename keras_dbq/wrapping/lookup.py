@@ -2,6 +2,8 @@
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from keras_dbq.compat import QuantizeWrapper, keras, tf
 from keras_dbq.network.graph import inner
 
@@ -12,6 +14,11 @@ class QuantizedWeight(NamedTuple):
     variable: tf.Variable
     quantizer: Any
     variables: dict[str, tf.Variable]
+
+    def quantized_columns(self) -> np.ndarray:
+        """What it computes with now, float64 [K, M]."""
+        quantized = self.quantizer(self.variable, False, self.variables).numpy()
+        return np.asarray(self.quantizer.columns(quantized), np.float64)
 
 
 class QuantizedTensor(NamedTuple):

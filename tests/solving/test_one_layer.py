@@ -53,7 +53,7 @@ def test_errors_are_those_of_the_data_and_the_offset_matches(kind, groups, bias)
     own = 0 if norm is not None else wrapper.layer.bias.numpy()
     before, after = one_layer.solve_layer(wrapper, norm, moments)
     weight = wrappers.quantized_weights(wrapper)[0]
-    parts = np.split(one_layer._quantized(weight), groups, 1)
+    parts = np.split(weight.quantized_columns(), groups, 1)
     got = np.concatenate([x @ w for (x, _), w in zip(data, parts, strict=True)], 1)
     wanted = np.concatenate([y for _, y in data], 1)
     error = ((got - got.mean(0) - wanted + wanted.mean(0)) ** 2).sum() / ((wanted - wanted.mean(0)) ** 2).sum()
@@ -74,7 +74,7 @@ def test_statistics_of_training_become_those_of_the_layers_own_output():
     inner.moving_mean.assign(wanted.mean(0))
     inner.moving_variance.assign(wanted.var(0))
     one_layer.solve_layer(wrapper, norm, moments)
-    got = data[0][0] @ one_layer._quantized(wrappers.quantized_weights(wrapper)[0])
+    got = data[0][0] @ wrappers.quantized_weights(wrapper)[0].quantized_columns()
     np.testing.assert_allclose(inner.moving_mean.numpy(), got.mean(0), 1e-3, 1e-3)
     np.testing.assert_allclose(inner.moving_variance.numpy(), got.var(0), 1e-2)
 
@@ -86,7 +86,7 @@ def test_brute_force_on_a_depthwise_kernel_is_hardly_better():
     one_layer.solve_layer(wrapper, norm, moments)
     weight = wrappers.quantized_weights(wrapper)[0]
     every = np.array(list(itertools.product((-1, 0, 1), repeat=4)), float).T
-    for (x, y), w in zip(data, np.split(one_layer._quantized(weight), 4, 1), strict=True):
+    for (x, y), w in zip(data, np.split(weight.quantized_columns(), 4, 1), strict=True):
         x, y = x - x.mean(0), y[:, 0] - y[:, 0].mean()
         tried = x @ every
         power = (tried**2).sum(0)
@@ -104,7 +104,7 @@ def test_inputs_that_never_change_leave_the_float_weights_fit():
     moments[1] = Moments.zeros(4, 1)
     moments[1].count = 5
     weight = wrappers.quantized_weights(wrapper)[0]
-    before = one_layer._quantized(weight)[:, 1].copy()
+    before = weight.quantized_columns()[:, 1].copy()
     one_layer.solve_layer(wrapper, norm, moments)
     assert all(np.isfinite(v.numpy()).all() for v in one_layer.variables(wrapper, norm))
-    np.testing.assert_allclose(one_layer._quantized(weight)[:, 1], before, rtol=1e-5)
+    np.testing.assert_allclose(weight.quantized_columns()[:, 1], before, rtol=1e-5)

@@ -7,7 +7,7 @@ import keras_dbq
 from keras_dbq.compat import keras
 from keras_dbq.network.graph import Graph
 from keras_dbq.ops import coordinate_descent
-from keras_dbq.solving import one_layer, relaxed
+from keras_dbq.solving import relaxed
 from keras_dbq.solving.moments import Moments
 from keras_dbq.wrapping import naming, wrappers
 from tests import nets
@@ -121,7 +121,7 @@ def test_the_option_changes_layers_with_a_relu_alone():
             q_model = keras_dbq.quantize_model(model, scheme, calibration_data=X)
             result = keras_dbq.solve_ternary(q_model, model, X, relu_passes=passes)
             assert list(result.errors) == ["middle"]
-            kernels.append(one_layer._quantized(wrappers.quantized_weights(middle(q_model)[1].layer)[0]))
+            kernels.append(wrappers.quantized_weights(middle(q_model)[1].layer)[0].quantized_columns())
         assert np.array_equal(*kernels) != changes
 
 
