@@ -124,9 +124,9 @@ for scope in (contextlib.nullcontext(), tf.distribute.MirroredStrategy(["CPU:0",
         q_model.compile(keras.optimizers.SGD(0.05), "sparse_categorical_crossentropy")
     q_model.fit(nets.pictures(), np.arange(64) % 3, batch_size=32, epochs=2, shuffle=False, verbose=0)
     ends.append(q_model.get_weights())
-moved = max(np.abs(a - b).max() for a, b in zip(before, ends[0], strict=True))
-apart = max(np.abs(a - b).max() for a, b in zip(*ends, strict=True))
-print("moved", moved, "apart", apart)
+def distance(a, b):
+    return np.sqrt(sum(((p - q) ** 2).sum() for p, q in zip(a, b, strict=True)))
+print("moved", distance(before, ends[0]), "apart", distance(*ends))
 """
 
 
@@ -135,7 +135,9 @@ def test_two_devices_train_to_the_weights_of_one():
     done = subprocess.run([sys.executable, "-c", MIRRORED, str(REPOSITORY)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     _, moved, _, apart = done.stdout.split()[-4:]
-    assert float(moved) > 1e-2 and float(apart) < 1e-5
+    # Sums in another order can move one code to its neighbour: up to 4 % of the way with inputs that differ by 1e-6
+    # (eight draws), 12 % with a learning rate that is 10 % larger, 83 % where gradients are added instead of averaged.
+    assert float(moved) > 1e-2 and float(apart) < 0.08 * float(moved)
 
 
 def test_biases_are_corrected_at_8_bits_too():
