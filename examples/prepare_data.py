@@ -13,10 +13,13 @@ DATA_DIR holds the coded sets and their decoder, load_data.py (see its README.md
   mobilenet_v2.keras, mobilenet_v1_025.keras
                 float networks of published weights, for 224 x 224 pictures in [-1, 1]; 1,000 logits (the background
                 class of MobileNetV1's 1,001 is left out)
+  mobilenet_v1_025_128.keras, mobilenet_v1_025_160.keras
+                the same weights for 128 x 128 and 160 x 160 pictures
 """
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import io
 import sys
@@ -114,15 +117,15 @@ def write_mobilenet_v2(load_data: ModuleType, source: Path, target: Path) -> Non
     pretrained.mobilenet_v2_from_tflite(file).save(target / "mobilenet_v2.keras")
 
 
-def write_mobilenet_v1(load_data: ModuleType, source: Path, target: Path) -> None:
+def write_mobilenet_v1(load_data: ModuleType, source: Path, target: Path, size: int = 224) -> None:
     from keras_dbq.models import mobilenet_v1, pretrained
 
     full = pretrained.mobilenet_v1_from_npz(source / "weights" / "mobilenet_v1_0.25_224_imagenet.npz")
-    model = mobilenet_v1((224, 224, 3), classes=1000, alpha=0.25)
+    model = mobilenet_v1((size, size, 3), classes=1000, alpha=0.25)
     for old, new in zip(full.layers, model.layers, strict=True):
         weights = old.get_weights()
         new.set_weights([w[..., 1:] for w in weights] if old is full.layers[-1] else weights)
-    model.save(target / "mobilenet_v1_025.keras")
+    model.save(target / ("mobilenet_v1_025.keras" if size == 224 else f"mobilenet_v1_025_{size}.keras"))
 
 
 WRITERS = {
@@ -131,6 +134,8 @@ WRITERS = {
     "imagenet.npz": write_imagenet,
     "mobilenet_v2.keras": write_mobilenet_v2,
     "mobilenet_v1_025.keras": write_mobilenet_v1,
+    "mobilenet_v1_025_128.keras": functools.partial(write_mobilenet_v1, size=128),
+    "mobilenet_v1_025_160.keras": functools.partial(write_mobilenet_v1, size=160),
 }
 
 

@@ -37,16 +37,17 @@ HPARAMS: dict[str, Any] = {
     "pictures": 1000,  # of --data, at most; drawn with the seed
     "calibration": 100,  # of those, for the ranges
     "method": "max",  # of calibration
-    "batch_size": 20,
-    "loss": "kl",
-    "hidden_weight": 0.0,
-    "learning_rate": 1e-2,  # of "thresholds": a factor has to get from 1 to 0.5 in some hundred steps of Adam
-    "tuning_rate": 1e-4,  # of "pointwise"
-    "weights_rate": 1e-5,  # of "all"
+    "batch_size": 32,
+    "loss": None,  # this and the next four: None is what `keras_dbq.distill` takes for the stage
+    "hidden_weight": None,
+    "learning_rate": None,  # of "thresholds"
+    "tuning_rate": None,  # of "pointwise"
+    "weights_rate": None,  # of "all"
     "block_epochs": 24,  # of "blocks" (`keras_dbq.reconstruct`), for each block
     "cycles": 1,  # of the cosine, in each stage
     "metric": "accuracy",  # or "balanced"
 }
+KINDS = {"loss": str, **dict.fromkeys(("hidden_weight", *RATES.values()), float)}  # of those that are None
 METRICS = {"accuracy": report.accuracy, "balanced": report.balanced_accuracy}
 TEST_BATCH = 50  # pictures; it changes no result
 
@@ -94,8 +95,6 @@ def run(
     float_model = network.load_model(model)
     prepare = network.preparation(float_model, value_range)
     learn, measure = _pictures(data, test, float_model.inputs[0].shape[1:], settings)
-    if set(order) - set(REBUILT) and len(learn) < settings["batch_size"]:
-        raise ValueError(f"--data {data}: expected {settings['batch_size']} pictures for a batch, got {len(learn)}")
     checks.workdir(workdir)
     names = {"model": Path(model).name, "data": Path(data).name, "test": Path(test).name}
     schemes = options.scheme_options(keras_dbq.FATScheme, scheme)
@@ -115,10 +114,12 @@ def _settings(hparams: str) -> dict[str, Any]:
 
     Raises ValueError for names, values and types that are not known.
     """
-    settings = options.parse(hparams, HPARAMS, "hparams")
-    for name, allowed in {"metric": tuple(METRICS), "loss": keras_dbq.distillation.LOSSES}.items():
+    settings = options.parse(hparams, HPARAMS, "hparams", KINDS)
+    for name, allowed in {"metric": tuple(METRICS), "loss": (None, *keras_dbq.distillation.LOSSES)}.items():
         if settings[name] not in allowed:
-            raise ValueError(f"--hparams: {name}: expected one of {', '.join(allowed)}, got {settings[name]!r}")
+            raise ValueError(
+                f"--hparams: {name}: expected one of {', '.join(map(str, allowed))}, got {settings[name]!r}"
+            )
     for name in ("pictures", "calibration", "batch_size", "cycles", "block_epochs"):
         checks.number(f"hparams {name}", settings[name], 1, 10**9)
     return settings
@@ -246,22 +247,23 @@ def _reconstructed(work: Work, model: Any) -> None:
     print(result, flush=True)
 
 
-def _trained(work: Work, model: Any, stage: str) -> list[float]:
-    """One stage of training; the loss of each epoch."""
+def _trained(work: Work, model: Any, stage: str) -> dict[str, list[float]]:
+    """One stage of training, which ends with its best epoch or, where none is better, as it began; their losses."""
     settings = work.settings
-    data = tf.data.Dataset.from_tensor_slices(work.learn).shuffle(len(work.learn), seed=settings["seed"])
     return keras_dbq.distill(
         model,
         work.model,
-        data.batch(settings["batch_size"], drop_remainder=True).map(work.prepare).prefetch(1),
+        work.prepare(work.learn).numpy(),
         train=stage,
+        batch_size=settings["batch_size"],
+        seed=settings["seed"],
         loss=settings["loss"],
         hidden_weight=settings["hidden_weight"],
         epochs=work.epochs,
         cycle_epochs=-(-work.epochs // settings["cycles"]),
         learning_rate=settings[RATES[stage]],
         verbose=1 if sys.stdout.isatty() else 2,
-    )["loss"]
+    )
 
 
 def _exported(work: Work, model: Any, stage: str, name: str, started: float) -> Path:

@@ -114,6 +114,11 @@ def test_without_labels_and_without_training(model_file, folder, tmp_path):
     assert results["rows"][0]["accuracy"] is None and "accuracy" not in pipeline.result_table(results)
 
 
+def test_a_stage_that_makes_it_worse_is_undone(model_file, folder, tmp_path):
+    pipeline.run(model_file, str(folder), tmp_path, value_range="0,1", stock=False, hparams="learning_rate=30.0")
+    assert (tmp_path / "int8.tflite").read_bytes() == (tmp_path / "calibrated.tflite").read_bytes()
+
+
 def test_a_file_of_keras_3(folder, tmp_path):
     model = keras_3.Sequential([keras_3.Input((16, 16, 3)), keras_3.layers.Rescaling(1 / 255)])
     for layer in (keras_3.layers.Conv2D(8, 3), keras_3.layers.GlobalAveragePooling2D(), keras_3.layers.Dense(2)):
@@ -137,6 +142,7 @@ def test_a_file_of_keras_3(folder, tmp_path):
         ({"stages": "rescale,equalize"}, "--stages: expected some of"),
         ({"stages": "weights"}, "--stages: expected some of"),
         ({"hparams": "rate=1"}, "--hparams: expected one of"),
+        ({"hparams": "loss=mse"}, "--hparams: loss: expected one of None, rmse, smooth_l1, kl, got 'mse'"),
         ({"scheme": "bits=1"}, "bits: expected an integer from 2 to 8"),
     ],
 )
