@@ -23,7 +23,12 @@ from tensorflow_model_optimization.python.core.quantization.keras.quantize_wrapp
     QuantizeWrapperV2,
 )
 from tf_keras.src.applications import convnext  # noqa: E402
-from tf_keras.src.layers.core.tf_op_layer import SlicingOpLambda, TFOpLambda  # noqa: E402
+from tf_keras.src.layers.core.tf_op_layer import (  # noqa: E402
+    ClassMethod,
+    InstanceMethod,
+    SlicingOpLambda,
+    TFOpLambda,
+)
 
 QuantizeConfig = tfmot.quantization.keras.QuantizeConfig
 Quantizer = tfmot.quantization.keras.quantizers.Quantizer
@@ -36,8 +41,12 @@ from tensorflow_model_optimization.python.core.quantization.keras.quantize_layou
 # Layers that tf_keras defines for its own networks, by name.
 APPLICATION_LAYERS = {"LayerScale": convnext.LayerScale, "StochasticDepth": convnext.StochasticDepth}
 
+# Layers that stand for one call of a function; Keras calls each of them once.
+FUNCTION_LAYERS = (keras.layers.Lambda, TFOpLambda, SlicingOpLambda, ClassMethod, InstanceMethod)
+
 __all__ = [
     "APPLICATION_LAYERS",
+    "FUNCTION_LAYERS",
     "OutputOnlyConfig",
     "QuantizeConfig",
     "QuantizeLayer",

@@ -8,7 +8,7 @@ from a layer to what is called instead.
 from collections.abc import Callable
 from typing import Any
 
-from keras_dbq.compat import QuantizeWrapper, keras, tf
+from keras_dbq.compat import FUNCTION_LAYERS, QuantizeWrapper, keras, tf
 from keras_dbq.network import known_shapes
 
 Call = Callable[..., Any]
@@ -223,6 +223,15 @@ def clone(layer: keras.layers.Layer, **changed: Any) -> keras.layers.Layer:
     except Exception as error:  # whatever a class of the user's raises
         text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
         raise ValueError(f"{type(error).__name__}: {text[:160]}") from error
+
+
+def again(layer: keras.layers.Layer) -> keras.layers.Layer:
+    """What stands for a layer in a network that is built once more of the same layers.
+
+    Raises:
+      ValueError: as `clone`.
+    """
+    return clone(layer) if isinstance(layer, FUNCTION_LAYERS) else layer
 
 
 def between(first: Any, last: Any) -> list[Any]:

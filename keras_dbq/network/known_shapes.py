@@ -7,7 +7,7 @@ inputs of the same shapes, has the same output shapes.
 
 from typing import Any
 
-from keras_dbq.compat import QuantizeWrapper, keras, tf
+from keras_dbq.compat import FUNCTION_LAYERS, QuantizeWrapper, keras, tf
 
 # Of these packages of tf_keras every layer makes its variables in `build`, and gives the same shapes at every call.
 _PLAIN = ("activation", "convolutional", "core", "merging", "normalization", "pooling", "regularization", "reshaping")
@@ -46,13 +46,9 @@ def _same_layer(new: Any, old: Any) -> bool:
         return bool(old.built)
     if type(new) is not type(old) or getattr(new, "_activity_regularizer", None) is not None:
         return False
-    if isinstance(new, keras.Model) or not type(new).__module__.startswith(_PLAIN_MODULES) or _is_function(new):
+    if isinstance(new, (keras.Model, *FUNCTION_LAYERS)) or not type(new).__module__.startswith(_PLAIN_MODULES):
         return False
     return new is old or _equal(_config(new), _config(old))
-
-
-def _is_function(layer: Any) -> bool:
-    return type(layer).__name__ in ("TFOpLambda", "SlicingOpLambda", "ClassMethod", "InstanceMethod", "Lambda")
 
 
 def _config(layer: Any) -> dict[str, Any]:

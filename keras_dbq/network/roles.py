@@ -17,7 +17,7 @@ A role says how the layer's output relates to the integer file:
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
-from keras_dbq.compat import SlicingOpLambda, TFOpLambda, keras, tf
+from keras_dbq.compat import FUNCTION_LAYERS, keras, tf
 from keras_dbq.network import kernels, tracing, vectors
 from keras_dbq.network.graph import inner
 
@@ -227,7 +227,7 @@ def plain_role(layer: keras.layers.Layer) -> str:
 
 def is_function_layer(layer: keras.layers.Layer) -> bool:
     """A Lambda, or an operator called on Keras tensors."""
-    return isinstance(layer, (_L.Lambda, TFOpLambda, SlicingOpLambda))
+    return isinstance(layer, FUNCTION_LAYERS)
 
 
 def takes_wrapper(layer: keras.layers.Layer) -> bool:

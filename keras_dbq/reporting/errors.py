@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_dbq.compat import keras, tf
-from keras_dbq.network import graph, kernels, roles
+from keras_dbq.network import graph, kernels
 from keras_dbq.training import outputs
 from keras_dbq.wrapping import wrappers
 
@@ -99,13 +99,9 @@ def _with_weights(model: keras.Model, node: Any, used: np.ndarray, x: Any) -> ke
     factor, offset = _nearest(*results)
     bias = layer.get_weights()[1] if layer.use_bias else 0.0
     new = graph.clone(layer, use_bias=True)
-    changed = graph.rebuild(model, lambda other: new if other is layer else _again(other))
+    changed = graph.rebuild(model, lambda other: new if other is layer else graph.again(other))
     new.set_weights([used * factor.reshape(kernels.channel_shape(layer, used.shape)), bias + offset])
     return changed
-
-
-def _again(layer: keras.layers.Layer) -> keras.layers.Layer:
-    return graph.clone(layer) if roles.is_function_layer(layer) else layer  # Keras calls a function layer once
 
 
 def _nearest(wanted: np.ndarray, got: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

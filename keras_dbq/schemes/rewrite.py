@@ -105,7 +105,7 @@ def insert_quantizers(
 
     def replace(layer: keras.layers.Layer) -> Any:
         step = carried.get(layer.name)
-        new = graph.clone(layer) if roles.is_function_layer(layer) else layer  # Keras calls a function layer once
+        new = graph.again(layer)
         layers = [new] if step is None else [new, quantize_tensor(layer.name, step)]
         layers += [further[layer.name]] if layer.name in further else []
         return then(*layers) if len(layers) > 1 else new
