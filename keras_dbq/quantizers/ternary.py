@@ -174,13 +174,11 @@ class TernaryBranchQuantizer(WeightQuantizer):
         low = np.concatenate([-end, thresholds + INSIDE * (levels[1:] - thresholds)])
         high = np.concatenate([thresholds - INSIDE * (thresholds - levels[:-1]), end])
         columns = np.asarray(self.columns(kernel.numpy()), np.float64)
-        least, near, at_level = np.full(columns.shape, np.inf), columns.copy(), columns.copy()
-        for level, *bounds in zip(levels, low, high, strict=True):
-            distance = np.abs(wanted - level)
-            closer = distance < least
-            least[closer] = distance[closer]
-            near[closer] = np.clip(columns, *bounds)[closer]
-            at_level[closer] = np.broadcast_to(level, columns.shape)[closer]
+        nearest = np.zeros(columns.shape, np.int8)  # its place in `levels`
+        for middle in (levels[1:] + levels[:-1]) / 2:
+            nearest += wanted > middle
+        at_level, low, high = (np.take_along_axis(part, nearest, 0) for part in (levels, low, high))
+        near = np.clip(columns, low, high)
         # Where two levels nearly touch, float32 has no room beside the level.
         near32 = near.astype(np.float32).reshape(kernel.shape)
         integer = self.integer_weights(near32, variables)
