@@ -21,6 +21,10 @@ _ROUNDING_UNIT = 5.0
 _SECOND_TRY = 0.25
 
 
+# choice: a step takes fewer pictures where a block's maps are large, so many positions of them but not fewer pictures
+# than that. A kernel learns from positions, and most of the time of a network goes into its largest maps.
+_STEP_POSITIONS, _STEP_PICTURES = 32 * 32 * 32, 4
+
 # choice: with fewer steps of a block learnt rounding gains less than latent weights. ResNet-20, one branch: 225 steps
 # gain nothing, 700 clearly more (README of the CIFAR-10 example).
 _ROUNDING_STEPS = 500
@@ -60,6 +64,11 @@ class Data(NamedTuple):
     trained_on: np.ndarray
     held_back: np.ndarray
     pictures: int
+
+    def step_pictures(self, batch_size: int) -> int:
+        """How many of a batch's pictures a step takes."""
+        positions = max(math.prod(stored.values.shape[1:-1]) for stored in (self.given, self.wanted))
+        return min(batch_size, max(_STEP_POSITIONS // positions, _STEP_PICTURES))
 
 
 def inference(model: keras.Model) -> Callable[[Any], Any]:
@@ -139,11 +148,11 @@ def _rounded(block: keras.Model) -> list[LearntRounding]:
 
 
 def _order(data: Data, settings: Settings, rng: np.random.Generator) -> list[np.ndarray]:
-    """Batches of one epoch: each picture once, as itself or as one of its copies."""
+    """Batches of one epoch: each picture at most once (`Data.step_pictures`), as itself or as one of its copies."""
     copies = len(data.given) // data.pictures
     chosen = data.trained_on + data.pictures * rng.integers(0, copies, len(data.trained_on))
     parts = np.array_split(rng.permutation(chosen), settings.epoch_steps(len(chosen)))
-    return [np.sort(part) for part in parts]
+    return [np.sort(part[: data.step_pictures(settings.batch_size)]) for part in parts]
 
 
 def _step(block: keras.Model, rounded: list[LearntRounding], power: float, settings: Settings) -> Callable[..., Any]:

@@ -75,7 +75,8 @@ def reconstruct(
         pointwise pairs, else single layers. Layers behind the last name stay.
       epochs: over the pictures, for each block. More of them gain more (README of the CIFAR-10 example).
       learning_rate: at the start of a block, in units of a kernel's deviation in its channel; falls along a cosine.
-      batch_size: pictures of one step.
+      batch_size: pictures of one step; where a block's maps are large a step takes fewer of them, at least 4, that hold
+        32,768 positions together.
       copies: of each picture beside itself, shifted by up to an eighth of its size; each epoch takes one of them.
       mirror: whether half of the copies are mirrored, too. Not for pictures with a left and a right, such as digits.
       float_inputs: share of the numbers of a block's input that training takes from the float network, 0 to 1.

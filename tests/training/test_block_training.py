@@ -88,3 +88,14 @@ def test_the_same_seed_gives_the_same_weights(tmp_path):
         block_training.train(q_model, q_model, data, settings(seed=seed, epochs=1, float_inputs=0.5), 0)
         results.append(np.concatenate([w.ravel() for w in q_model.get_weights()]))
     assert np.array_equal(results[0], results[1]) and not np.array_equal(results[0], results[2])
+
+
+def test_a_step_takes_fewer_pictures_of_large_maps(tmp_path):
+    def of(*shape):
+        stored = Stored(tmp_path / "x.npy", iter([np.zeros((40, *shape), np.float32)]), 40)
+        return block_training.Data(stored, stored, stored, np.arange(36), np.arange(36, 40), 40)
+
+    assert [of(side, side, 1).step_pictures(32) for side in (1, 32, 64, 256)] == [32, 32, 8, 4]
+    assert of(3).step_pictures(32) == 32 and of(256, 256, 1).step_pictures(2) == 2
+    steps = block_training._order(of(128, 128, 1), settings(batch_size=12), np.random.default_rng(0))
+    assert [len(step) for step in steps] == [4, 4, 4] and len(set(np.concatenate(steps))) == 12
