@@ -6,6 +6,7 @@ import resource
 import sys
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,11 @@ class Work:
     def calibration(self) -> np.ndarray:
         """float32 pictures for the ranges."""
         return self.prepare(self.learn[: self.settings["calibration"]]).numpy()
+
+    @cached_property
+    def training(self) -> np.ndarray:
+        """float32 pictures for the stages that train."""
+        return self.prepare(self.learn).numpy()
 
 
 def run(
@@ -239,7 +245,7 @@ def _reconstructed(work: Work, model: Any) -> None:
     result = keras_dbq.reconstruct(
         model,
         work.model,
-        work.prepare(work.learn).numpy(),
+        work.training,
         epochs=work.settings["block_epochs"],
         seed=work.settings["seed"],
         workdir=work.workdir / "blocks",
@@ -253,7 +259,7 @@ def _trained(work: Work, model: Any, stage: str) -> dict[str, list[float]]:
     return keras_dbq.distill(
         model,
         work.model,
-        work.prepare(work.learn).numpy(),
+        work.training,
         train=stage,
         batch_size=settings["batch_size"],
         seed=settings["seed"],
