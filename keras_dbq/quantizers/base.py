@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_dbq import _checks
 from keras_dbq.compat import Quantizer, keras, register, tf
+from keras_dbq.ops.weight_levels import WeightLevels
 
 Variables = dict[str, tf.Variable]
 # choice: how far inside of its threshold `settle` puts a weight, of the way to the level.
@@ -106,9 +107,11 @@ class WeightQuantizer(ConfiguredQuantizer):
     training_forward = False
 
     @property
-    def rounds(self) -> bool:
-        """Whether it has `neighbours` and `settle`, and so few levels that to choose between two of them matters."""
-        return False
+    def levels(self) -> WeightLevels | None:
+        """Those of each column, where they are so few that it matters which one a weight has: it then has
+        `neighbours`, `settle` and `assign`. None: many levels, or codes that follow a rule.
+        """
+        return None
 
     def neighbours(self, kernel: np.ndarray, variables: Variables) -> tuple[np.ndarray, np.ndarray]:
         """The levels below and above each weight, float64 [K, M]; the same one where a weight has no choice."""
@@ -119,6 +122,14 @@ class WeightQuantizer(ConfiguredQuantizer):
 
         choice: training that goes on from here still knows which weights are near to a threshold, and may move their
         codes back (measured in examples/two_step).
+        """
+        raise NotImplementedError
+
+    def assign(self, kernel: tf.Variable, variables: Variables, codes: np.ndarray, scales: np.ndarray) -> None:
+        """Makes the quantized kernel that of given codes and scales of `levels`; see `settle`.
+
+        Args:
+          kernel: the float variable.  codes: int8 [B, K, M].  scales: float64 [B, M], positive.
         """
         raise NotImplementedError
 

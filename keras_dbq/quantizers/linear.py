@@ -7,6 +7,7 @@ import numpy as np
 from keras_dbq import _checks
 from keras_dbq.compat import keras, tf
 from keras_dbq.ops import thresholds as threshold_ops
+from keras_dbq.ops.weight_levels import LinearLevels
 from keras_dbq.quantizers.base import (
     INSIDE,
     IntegerWeights,
@@ -88,8 +89,8 @@ class LinearWeightQuantizer(WeightQuantizer):
         return self._threshold(tf.cast(self.columns(kernel), tf.float32), variables) / self.top
 
     @property
-    def rounds(self) -> bool:
-        return self.bits <= _FEW_BITS
+    def levels(self) -> LinearLevels | None:
+        return LinearLevels(self.top) if self.bits <= _FEW_BITS else None
 
     def neighbours(self, kernel: np.ndarray, variables: Variables) -> tuple[np.ndarray, np.ndarray]:
         columns, unit = np.asarray(self.columns(kernel), np.float64), self._float64_unit(kernel, variables)
@@ -107,6 +108,19 @@ class LinearWeightQuantizer(WeightQuantizer):
         low = np.where(n == -self.top, -np.inf, (n - 0.5 + 0.5 * INSIDE) * unit)
         high = np.where(n == self.top, np.inf, (n + 0.5 - 0.5 * INSIDE) * unit)
         kernel.assign(np.clip(columns, low, high).astype(np.float32).reshape(kernel.shape))
+
+    def assign(self, kernel: tf.Variable, variables: Variables, codes: np.ndarray, scales: np.ndarray) -> None:
+        # The step follows from the largest weight, so that one is exactly at the largest level.
+        columns = np.asarray(self.columns(kernel.numpy()), np.float64)
+        ends, top = np.abs(codes[0]) == self.top, self.top * scales[0]
+        columns = np.clip(columns, -top, top)
+        largest = np.where(ends, np.abs(columns), -1).argmax(0), np.arange(len(top))
+        used = ends.any(0)
+        columns[largest] = np.where(used, top * np.sign(codes[0][largest]), columns[largest])
+        kernel.assign(np.where(used, columns, 0).astype(np.float32).reshape(kernel.shape))
+        if self.threshold == "trained":
+            variables["threshold_factor"].assign(tf.ones_like(variables["threshold_factor"]))
+        self.settle(kernel, variables, codes[0] * scales[0])
 
     def _float64_unit(self, kernel: np.ndarray, variables: Variables) -> np.ndarray:
         return np.asarray(self.unit(kernel, variables).numpy(), np.float64)

@@ -8,6 +8,7 @@ from keras_dbq import _checks
 from keras_dbq.compat import keras, register, tf
 from keras_dbq.limits import TOP_LEVEL
 from keras_dbq.ops import branches as branch_ops
+from keras_dbq.ops.weight_levels import TernaryLevels
 from keras_dbq.quantizers.base import INSIDE, IntegerWeights, Variables, WeightQuantizer, add_variable
 from keras_dbq.quantizers.registry import announce
 
@@ -140,14 +141,11 @@ class TernaryBranchQuantizer(WeightQuantizer):
         if "thresholds" in variables:
             variables["thresholds"].assign(branch_ops.midpoint_thresholds(constrained))
 
+    @property
+    def levels(self) -> TernaryLevels:
+        return TernaryLevels(self.branches)
+
     def assign(self, kernel: tf.Variable, variables: Variables, codes: np.ndarray, scales: np.ndarray) -> None:
-        """Makes the quantized kernel that of given codes and scales.
-
-        Every float weight goes as far as its code asks and no further (`settle`).
-
-        Args:
-          kernel: the float variable.  codes: int8 [B, K, M].  scales: float64 [B, M], positive, descending.
-        """
         deviation = variables["post_scale"].numpy().astype(np.float64)
         alpha = BranchScaleConstraint()(tf.constant(scales / deviation, tf.float32))
         variables["branch_scales"].assign(alpha)
@@ -156,19 +154,15 @@ class TernaryBranchQuantizer(WeightQuantizer):
             variables["thresholds"].assign(branch_ops.midpoint_thresholds(alpha))
         self.settle(kernel, variables, (codes * scales[:, None]).sum(0))
 
-    @property
-    def rounds(self) -> bool:
-        return True
-
     def neighbours(self, kernel: np.ndarray, variables: Variables) -> tuple[np.ndarray, np.ndarray]:
-        columns, levels = np.asarray(self.columns(kernel), np.float64), self._levels(variables)
+        columns, levels = np.asarray(self.columns(kernel), np.float64), self._values(variables)
         above = sum((columns >= level).astype(np.int64) for level in levels)
         picked = (np.clip(above - 1, 0, len(levels) - 1), np.clip(above, 0, len(levels) - 1))
         low, high = (np.take_along_axis(levels, index, 0) for index in picked)
         return low, high
 
     def settle(self, kernel: tf.Variable, variables: Variables, wanted: np.ndarray) -> None:
-        levels = self._levels(variables)
+        levels = self._values(variables)
         thresholds = (self._thresholds(variables) / variables["pre_scale"]).numpy().astype(np.float64)
         end = np.full((1, levels.shape[1]), np.inf)
         low = np.concatenate([-end, thresholds + INSIDE * (levels[1:] - thresholds)])
@@ -186,8 +180,8 @@ class TernaryBranchQuantizer(WeightQuantizer):
         right = np.abs(have - at_level) <= 1e-4 * np.abs(at_level) + 1e-30
         kernel.assign(np.where(right, near, at_level).astype(np.float32).reshape(kernel.shape))
 
-    def _levels(self, variables: Variables) -> np.ndarray:
-        """In ascending order, float64 [3**B, M]."""
+    def _values(self, variables: Variables) -> np.ndarray:
+        """Of the levels, in ascending order, float64 [3**B, M]."""
         scales = branch_ops.integer_branch_scales(tf.convert_to_tensor(variables["branch_scales"]))
         return np.asarray(branch_ops.staircase(scales).levels.numpy().astype(np.float64) * self._unit(variables))
 

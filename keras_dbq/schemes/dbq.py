@@ -5,7 +5,7 @@ from typing import Any
 from keras_dbq import _checks
 from keras_dbq.network import kernels
 from keras_dbq.quantizers import LinearWeightQuantizer, TernaryBranchQuantizer
-from keras_dbq.schemes.base import LayerwiseScheme
+from keras_dbq.schemes.base import INITS, LayerwiseScheme
 from keras_dbq.schemes.plan import Step
 
 
@@ -33,8 +33,9 @@ class DBQScheme(LayerwiseScheme):
       on_unsupported: "error" or "skip", for layers that have no integer form.
       ema_decay: of the activation ranges' moving averages in training, in [0, 1]; 1 keeps the calibrated ranges.
       train_pre_scale, train_post_scale: train gamma1, gamma2 as well.
-      init: "least_error": ternary weights near to the float ones; "two_step": those that give the float network's
-        outputs on the calibration data, layer by layer (`solve_ternary`; minutes, better by far). None: "two_step"
+      init: "least_error": weights of few levels (ternary ones, linear ones of up to 6 bits) near to the float ones;
+        "two_step": those that give the float network's outputs on the calibration data, layer by layer
+        (`solve_ternary`; minutes, better by far). None: "two_step"
         where `quantize_model` is given at least 256 pictures, else "least_error".
 
     Raises:
@@ -66,7 +67,7 @@ class DBQScheme(LayerwiseScheme):
         train_post_scale: bool = False,
         init: str | None = None,
     ):
-        self.init = init if init is None else _checks.one_of("init", init, ("least_error", "two_step"))
+        self.init = init if init is None else _checks.one_of("init", init, INITS)
         self.ternary: dict[str, Any] = {
             "branches": branches,
             "forward": forward,

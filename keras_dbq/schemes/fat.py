@@ -5,7 +5,7 @@ from typing import Any
 from keras_dbq import _checks
 from keras_dbq.network import kernels
 from keras_dbq.quantizers import LinearWeightQuantizer
-from keras_dbq.schemes.base import LayerwiseScheme
+from keras_dbq.schemes.base import INITS, LayerwiseScheme
 from keras_dbq.schemes.plan import Step
 
 
@@ -23,6 +23,7 @@ class FATScheme(LayerwiseScheme):
       overrides: per-layer choices {name, glob pattern or layer type: {option: value}} as in DBQScheme. Options: bits,
         per_channel, skip (True: the weights stay float).
       on_unsupported: "error" or "skip", for layers that have no integer form.
+      init: of weights of up to 6 bits: "least_error" or "two_step", see DBQScheme; more bits are rounded.
 
     Raises:
       ValueError, TypeError: a value outside its range, an unknown option in overrides.
@@ -39,9 +40,11 @@ class FATScheme(LayerwiseScheme):
         activation_bits: int = 8,
         overrides: dict[str | type, dict[str, Any]] | None = None,
         on_unsupported: str = "error",
+        init: str | None = None,
     ):
         self.mode = _checks.one_of("mode", mode, ("vector", "scalar"))
         self.bits = _checks.integer("bits", bits, 2, 8)
+        self.init = init if init is None else _checks.one_of("init", init, INITS)
         activation = {"bits": activation_bits, "ranges": "trained", "symmetric": symmetric}
         super().__init__(activation, overrides, on_unsupported, fold=True)
 
@@ -59,4 +62,4 @@ class FATScheme(LayerwiseScheme):
         return quantizer, step.affine
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "mode": self.mode, "bits": self.bits}
+        return {**super().get_config(), "mode": self.mode, "bits": self.bits, "init": self.init}

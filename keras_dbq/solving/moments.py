@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,10 @@ class Moments:
         self.xx += x.T @ x
         self.xy += x.T @ y
         self.yy += (y**2).sum(0)
+
+    def __add__(self, other: Moments) -> Moments:
+        """Of the positions of both."""
+        return Moments(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
     def centred(self, centre: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(G, b, power of y), means taken off where an offset per channel is free."""

@@ -1,7 +1,8 @@
-"""One ternary layer: its moments from the data, then codes, scales and the offset behind it."""
+"""One layer: its moments from the data, then codes, scales and the offset behind it."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,24 +16,60 @@ from keras_dbq.wrapping import wrappers
 
 # choice: so many output positions of a layer are looked at, drawn evenly from all pictures.
 _POSITIONS = 64_000
-# choice: a pull of the solution towards the float weights, in units of the inputs' mean power.
-_RIDGE = 1e-4
+# choice: how strongly a solution may be pulled towards the float weights, in units of the inputs' mean power. The
+# errors of the layers before are other ones on other pictures, and a layer of many inputs would learn by heart those of
+# its pictures.
+_RIDGES = 1e-4, 1e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0
+_UNKNOWN = 0.1  # choice: where there is but one part of the pictures
+# choice: parts of the pictures, what is solved on all but one of them is looked at on that one; fewer where their
+# matrices would hold more numbers than that (800 MB).
+_PARTS, _NUMBERS = 4, 1e8
 
 
-def measure(layer: Any, teacher: Walk, student: Walk, seed: int, pictures: int) -> list[Moments]:
+Parts = list[list[Moments]]  # [parts of the pictures][groups of channels with inputs of their own]
+
+
+def measure(layer: Any, teacher: Walk, student: Walk, seed: int, pictures: int) -> Parts:
     """Moments of the layer's inputs in the quantized network and its float outputs, at positions drawn at random.
 
-    Returns:
-      One for each group of channels with inputs of their own: one in all, or one per channel of a depthwise layer.
+    A layer is one group, a depthwise one has a group for each channel.
     """
     columns = float_columns(layer, teacher)
-    total: list[Moments] = []
-    for noisy, clean in seen(layer, teacher, student, seed, pictures):
-        parts = np.split(columns, len(noisy), 1)
-        total = total or [Moments.zeros(*part.shape) for part in parts]
-        for moments, x, wanted, w in zip(total, noisy, clean, parts, strict=True):
+    parts: Parts = []
+    for number, (noisy, clean) in enumerate(seen(layer, teacher, student, seed, pictures)):
+        weights = np.split(columns, len(noisy), 1)
+        if len(parts) < max(1, min(_PARTS, _NUMBERS // (len(noisy) * len(columns) ** 2))):
+            parts.append([Moments.zeros(*w.shape) for w in weights])
+        for moments, x, wanted, w in zip(parts[number % len(parts)], noisy, clean, weights, strict=True):
             moments.add(x, wanted.astype(np.float64) @ w)
-    return total
+    return parts
+
+
+def joined(parts: Parts) -> list[Moments]:
+    """Of all pictures, one for each group."""
+    return [sum(group[1:], group[0]) for group in zip(*parts, strict=True)]
+
+
+def _best_ridge(parts: Parts, columns: list[np.ndarray], centre: bool) -> float:
+    """With which the weights of least cost on all but one part of the pictures cost least on that one, levels aside."""
+    if len(parts) < 2:
+        return _UNKNOWN
+    costs = np.zeros(len(_RIDGES))
+    for part in parts:
+        for number, w in enumerate(columns):
+            gram, cross, _ = part[number].centred(centre)
+            others = [other[number] for other in parts if other is not part]
+            learnt = sum(others[1:], others[0]).centred(centre)
+            for place, ridge in enumerate(_RIDGES):
+                free = np.linalg.solve(*_pulled(learnt[0], learnt[1], w, ridge))
+                costs[place] += part[number].count * coordinate_descent.cost(gram, cross, free).sum()
+    return _RIDGES[int(np.argmin(costs))]
+
+
+def _pulled(gram: np.ndarray, cross: np.ndarray, w: np.ndarray, ridge: float) -> tuple[np.ndarray, np.ndarray]:
+    """(G, b) with the pull towards w."""
+    power = ridge * (np.trace(gram) / len(gram) or 1.0)  # inputs that never change leave the float weights
+    return gram + power * np.eye(len(gram)), cross + power * w
 
 
 def float_columns(layer: Any, teacher: Walk) -> np.ndarray:
@@ -56,49 +93,67 @@ def _drawn(count: int, wanted: int, rng: np.random.Generator) -> np.ndarray:
     return np.sort(rng.choice(count, wanted, replace=False)) if wanted < count else np.arange(count)
 
 
-def solve_layer(layer: Any, norm: Any, groups_: list[Moments], again: Any = None) -> tuple[float, float]:
+def solve_layer(layer: Any, norm: Any, parts: Parts, again: Any = None) -> tuple[float, float]:
     """Solves a layer and sets it; (relative squared error before, after).
 
     Args:
-      layer: a wrapper with a ternary kernel.  norm: the batch norm that folds into it, or None.
-      groups_: of `measure`.
-      again: (solve_group, solution) -> a better one (`relaxed.solve`), or None.
+      layer: a wrapper; where its kernel has many levels, they are not looked at.  norm: the batch norm that folds into
+        it, or None.
+      parts: of `measure`.
+      again: (solve, solution, moments) -> a better one (`relaxed.solve`), or None.
     """
-    centre = norm is not None or wrappers.bias(layer) is not None
+    groups_, centre = joined(parts), _is_centred(layer, norm)
     weight = wrappers.quantized_weights(layer)[0]
     w = np.asarray(weight.quantizer.columns(weight.variable.numpy()), np.float64)
-    before = weight.quantized_columns()
-    solutions = [
-        _solve(moments, part, weight.quantizer.branches, centre)
-        for moments, part in zip(groups_, np.split(w, len(groups_), 1), strict=True)
-    ]
-    solution = coordinate_descent.Solution(*(np.concatenate(part, -1) for part in zip(*solutions, strict=True)))
-    if again is not None:
-        solution = again(lambda m, start: _solve(m, start, weight.quantizer.branches, centre), solution)
-    weight.quantizer.assign(weight.variable, weight.variables, solution.codes, solution.scales)
+    before, levels, columns = weight.quantized_columns(), weight.quantizer.levels, np.split(w, len(groups_), 1)
+    ridge = _best_ridge(parts, columns, centre)
+    inputs, outputs = columns[0].shape
+    tries = coordinate_descent.tries(inputs, outputs, len(groups_))
+
+    def problems(groups_: list[Moments], ridge: float) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        for moments, part in zip(groups_, columns, strict=True):
+            gram, cross, _ = moments.centred(centre)
+            yield *_pulled(gram, cross, part, ridge), part
+
+    def solve(groups_: list[Moments], ridge: float) -> coordinate_descent.Solution:
+        solved = []
+        for problem, moments in zip(problems(groups_, ridge), groups_, strict=True):
+            solution = coordinate_descent.solve(*problem, levels, tries)
+            solved.append(coordinate_descent.rescaled(*moments.centred(centre)[:2], solution, levels))
+        return coordinate_descent.Solution(*(np.concatenate(part, -1) for part in zip(*solved, strict=True)))
+
+    if levels is None:
+        free = np.concatenate([np.linalg.solve(gram, cross) for gram, cross, _ in problems(groups_, ridge)], 1)
+        weight.variable.assign(free.astype(np.float32).reshape(weight.variable.shape))
+    else:
+        solution = solve(groups_, ridge)
+        if _error(groups_, solution.weights, centre) > _error(groups_, before, centre):
+            ridge = _RIDGES[0]
+            solution = solve(groups_, ridge)
+        if again is not None:
+            solution = again(functools.partial(solve, ridge=ridge), solution, groups_)
+        weight.quantizer.assign(weight.variable, weight.variables, solution.codes, solution.scales)
     after = weight.quantized_columns()
     _match_offset(layer, norm, groups_, np.split(after, len(groups_), 1))
     return _error(groups_, before, centre), _error(groups_, after, centre)
 
 
-def keep_codes(layer: Any, norm: Any, groups_: list[Moments]) -> tuple[float, float]:
+def keep_codes(layer: Any, norm: Any, parts: Parts) -> tuple[float, float]:
     """Leaves a layer's weights and sets the offset behind them; (relative squared error) twice, see `solve_layer`.
 
     A layer that is called several times is looked at where it is called first.
     """
-    centre = norm is not None or wrappers.bias(layer) is not None
-    weight = wrappers.quantized_weights(layer)[0]
+    groups_, weight = joined(parts), wrappers.quantized_weights(layer)[0]
     kernel = weight.quantizer(weight.variable, False, weight.variables).numpy()
     columns = np.asarray(kernels.columns(wrappers.inner(layer), kernel), np.float64)
     _match_offset(layer, norm, groups_, np.split(columns, len(groups_), 1))
-    error = _error(groups_, columns, centre)
+    error = _error(groups_, columns, _is_centred(layer, norm))
     return error, error
 
 
-def _solve(moments: Moments, w: np.ndarray, branches: int, centre: bool) -> coordinate_descent.Solution:
-    gram, cross, _ = moments.centred(centre)
-    ridge = _RIDGE * (np.trace(gram) / len(gram) or 1.0)  # inputs that never change leave the float weights
-    return coordinate_descent.solve(gram + ridge * np.eye(len(gram)), cross + ridge * w, w, branches)
+def _is_centred(layer: Any, norm: Any) -> bool:
+    """Whether an offset per channel is free behind a layer."""
+    return norm is not None or wrappers.bias(layer) is not None
 
 
 def _error(groups_: list[Moments], columns: np.ndarray, centre: bool) -> float:

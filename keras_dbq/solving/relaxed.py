@@ -72,7 +72,7 @@ def _top(graph: Graph, node: Any) -> float | None:
 
 
 def solve(
-    solve_group: Callable[[Moments, np.ndarray], coordinate_descent.Solution],
+    solve_for: Callable[[list[Moments]], coordinate_descent.Solution],
     start: coordinate_descent.Solution,
     moments: list[Moments],
     float_columns: np.ndarray,
@@ -83,7 +83,7 @@ def solve(
     """The best of `start` and of `passes` solutions, column by column.
 
     Args:
-      solve_group: (moments of a group, weights to start from [K, M / groups]) -> solution.
+      solve_for: the solution of given moments of all groups.
       start: of the linear part.  moments: of it.  float_columns: [K, M].
     """
     best, best_error, now = start, np.full(len(limits.low), np.inf), start
@@ -94,9 +94,7 @@ def solve(
         best = coordinate_descent.Solution(*(np.where(better, a, b) for a, b in zip(now, best, strict=True)))
         best_error = np.where(better, error, best_error)
         if number < passes:
-            parts = np.split(now.weights, len(moments), 1)
-            solved = [solve_group(m, w) for m, w in zip(wanted, parts, strict=True)]
-            now = coordinate_descent.Solution(*(np.concatenate(part, -1) for part in zip(*solved, strict=True)))
+            now = solve_for(wanted)
             offset = _means(wanted, "y") - _projected(wanted, now.weights)
     return best
 

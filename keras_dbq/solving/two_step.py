@@ -1,11 +1,13 @@
-"""`solve_ternary`: each ternary layer, in order of execution, is solved to give what the float network gives there."""
+"""`solve_ternary`: each layer whose weights have few levels, in order of execution, is solved to give what the float
+network gives there.
+"""
 
 from __future__ import annotations
 
 import functools
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,12 @@ from keras_dbq import _checks, _progress
 from keras_dbq._table import Table
 from keras_dbq.calibration import RangeEstimator, observe_ranges
 from keras_dbq.compat import keras
+from keras_dbq.network import kernels
 from keras_dbq.network.batch_norm import is_batch_norm
 from keras_dbq.network.batches import Batches
 from keras_dbq.network.graph import Graph, flat_copy
-from keras_dbq.schemes import DBQScheme
+from keras_dbq.quantizers.base import WeightQuantizer
+from keras_dbq.schemes import DBQScheme, FATScheme
 from keras_dbq.schemes.application import wrapped
 from keras_dbq.solving import one_layer, relaxed
 from keras_dbq.solving.finished import Finished, digest
@@ -58,16 +62,19 @@ def solve_ternary(
     workdir: str | os.PathLike | None = None,
     progress: bool | None = None,
 ) -> Solved:
-    """Gives ternary layers the codes and scales with which they compute what the float network computes.
+    """Gives layers of few levels the codes and scales with which they compute what the float network computes: ternary
+    ones, and those of linear weights of up to 6 bits.
 
-    derived: TSQ's second step (Wang et al., CVPR 2018) for any sum of ternary branches. Layer by layer, with X the
-    inputs from the layers already solved and Y the outputs of the float network, it minimises |X W_q - Y|^2 over codes
-    and scales (`ops.coordinate_descent`). An offset per channel is free, because it goes into the batch norm behind the
-    layer, or into its bias. So later layers correct what earlier ones do wrong.
+    derived: TSQ's second step (Wang et al., CVPR 2018) for any sum of ternary branches, and for linear weights. Layer
+    by layer, with X the inputs from the layers already solved and Y the outputs of the float network, it minimises
+    |X W_q - Y|^2 over codes and scales (`ops.coordinate_descent`), with a pull towards the float weights that is chosen
+    on pictures left out. An offset per channel is free, because it goes into the batch norm behind the layer, or into
+    its bias. So later layers correct what earlier ones do wrong; weights of 8 bits do so, too, but for depthwise ones.
 
     Args:
-      q_model: from `quantize_model` of `float_model` with a DBQScheme. Kernels, biases and batch norms get the float
-        network's values first, whatever was done before; ternary layers are then solved, ranges measured anew.
+      q_model: from `quantize_model` of `float_model` with a DBQScheme, or a FATScheme of few bits. Kernels, biases and
+        batch norms get the float network's values first, whatever was done before; layers of few levels are then
+        solved, ranges measured anew.
       float_model: the float network; or, for a TSQScheme, the trained model of step 1, whose ranges and codes are kept
         and whose weights are taken as they were before their rounding to 8 bits.
       data: pictures, as for `quantize_model`; about 1,000. Labels are not used.
@@ -83,14 +90,17 @@ def solve_ternary(
       Solved: the error of every layer before and after.
 
     Raises:
-      TypeError: not a model.  ValueError: not quantized; no ternary layer; another network; bad data; a
+      TypeError: not a model.  ValueError: not quantized; no layer of few levels; another network; bad data; a
         workdir of another run.
     """
     wrappers.check_quantized(q_model, "solve_ternary")
     seed = _checks.integer("seed", seed, 0, 2**31 - 1)
     relu_passes = _checks.integer("relu_passes", relu_passes, 0, 100)
-    if not has_ternary_layers(q_model):
-        raise ValueError("solve_ternary: expected a model with ternary layers, got none; use a DBQScheme with branches")
+    if not has_few_levels(q_model):
+        raise ValueError(
+            "solve_ternary: expected a model with ternary layers, or with weights of up to 6 bits, got none; use a "
+            "DBQScheme with branches, or FATScheme(bits=4)"
+        )
     if take_over(q_model, float_model):
         calibration = ""
     return solve_in_place(
@@ -117,11 +127,16 @@ def take_over(q_model: keras.Model, model: keras.Model) -> bool:
       ValueError: another network, or activations quantized otherwise.
     """
     step_1 = any(wrappers.quantized_output(layer) for layer in wrappers.all_layers(model))
-    twin = model if step_1 else wrapped(flat_copy(model), DBQScheme(on_unsupported="skip"))
-    _take_float_values(q_model, twin)
+    _take_float_values(q_model, [model] if step_1 else _twins(model))
     if step_1:
         _take_ranges(q_model, model)
     return step_1
+
+
+def _twins(model: keras.Model) -> Iterator[keras.Model]:
+    """The float network in the forms that a quantized one may have: with its batch norms, or with them folded."""
+    for scheme in (DBQScheme, FATScheme):
+        yield wrapped(flat_copy(model), scheme(on_unsupported="skip"))
 
 
 def solve_in_place(
@@ -159,8 +174,8 @@ def _run(q_model: keras.Model, pictures: int, seed: int, relu_passes: int) -> di
     """What a work folder belongs to."""
     layers = wrappers.all_layers(q_model)
     weights = digest(variable.numpy() for layer in layers for variable in _float_variables(layer))
-    branches = {naming.plain_name(layer): _branches(layer) for layer in layers if _branches(layer)}
-    run = {"weights": weights, "branches": branches, "pictures": pictures, "seed": seed}
+    levels = {naming.plain_name(layer): _quantizer(layer).describe() for layer in layers if _is_solved(layer)}
+    run = {"weights": weights, "levels": levels, "pictures": pictures, "seed": seed}
     return run | ({"relu_passes": relu_passes} if relu_passes else {})
 
 
@@ -180,26 +195,27 @@ class _Walks:
         self.student.advance(position)
         self.teacher.advance(position)
         drawn = (node.layer, self.teacher, self.student, self.seed + position, self.pictures)
-        moments = one_layer.measure(*drawn)
+        parts = one_layer.measure(*drawn)
         if left:
-            return one_layer.keep_codes(node.layer, norm, moments)
+            return one_layer.keep_codes(node.layer, norm, parts)
         columns = one_layer.float_columns(node.layer, self.teacher)
         limits = relaxed.bounds(graph, node, norm, columns.shape[1]) if self.relu_passes else None
 
-        def again(solve_group: Any, start: Any) -> Any:
+        def again(solve_for: Any, start: Any, moments: Any) -> Any:
             assert limits is not None
             look = functools.partial(one_layer.seen, *drawn)
-            return relaxed.solve(solve_group, start, moments, columns, limits, look, self.relu_passes)
+            return relaxed.solve(solve_for, start, moments, columns, limits, look, self.relu_passes)
 
-        return one_layer.solve_layer(node.layer, norm, moments, None if limits is None else again)
+        return one_layer.solve_layer(node.layer, norm, parts, None if limits is None else again)
 
 
 def _solve_layers(q_model: keras.Model, walks: _Walks, finished: Finished, progress: bool | None) -> Solved:
     graph, folded, result = Graph(q_model), naming.folds(q_model), Solved()
-    wanted = [position for position, node in enumerate(graph.nodes) if _branches(node.layer)]
-    for position in _progress.over(wanted, f"two-step: {len(wanted)} ternary layers", "layer", progress):
+    wanted = [i for i, node in enumerate(graph.nodes) if _is_solved(node.layer) or _is_corrected(node.layer, graph)]
+    for position in _progress.over(wanted, f"two-step: {len(wanted)} layers", "layer", progress):
         layer = graph.nodes[position].layer
-        name, why, norm = naming.plain_name(layer), _why_left(layer, graph), folded.get(id(layer))
+        name, norm = naming.plain_name(layer), folded.get(id(layer))
+        why = _why_left(layer, graph) if _is_solved(layer) else ""
         if name in result.left:
             continue  # another call of it
         errors = _taken_over(one_layer.variables(layer, norm), finished.load(position))
@@ -208,7 +224,7 @@ def _solve_layers(q_model: keras.Model, walks: _Walks, finished: Finished, progr
             finished.save(position, [errors, *(v.numpy() for v in one_layer.variables(layer, norm))])
         if why:
             result.left[name] = why
-        else:
+        elif _is_solved(layer):
             result.errors[name] = errors
     return result
 
@@ -222,20 +238,29 @@ def _taken_over(variables: list[Any], stored: list[Any] | None) -> tuple[float, 
     return float(stored[0][0]), float(stored[0][1])
 
 
-def _take_float_values(q_model: keras.Model, twin: keras.Model) -> None:
-    """Kernels, biases and batch norms of the twin, layer by layer."""
-    theirs = {naming.plain_name(layer): layer for layer in wrappers.all_layers(twin)}
-    for layer in wrappers.all_layers(q_model):
-        name = naming.plain_name(layer)
-        own = list(_float_variables(layer))
-        other = list(_float_variables(theirs[name])) if name in theirs else []
-        if [v.shape for v in own] != [v.shape for v in other]:
-            raise ValueError(
-                "solve_ternary: expected the float network that the quantized model was made of, got one whose layer "
-                f"{name!r} differs"
-            )
-        for variable, value in zip(own, other, strict=True):
-            variable.assign(value)
+def _take_float_values(q_model: keras.Model, twins: Iterable[keras.Model]) -> None:
+    """Kernels, biases and batch norms of the first twin that has the same, layer by layer."""
+    own, differing = _by_name(q_model), ""
+    for twin in twins:
+        theirs = _by_name(twin)
+        shapes = [{name: [v.shape for v in found] for name, found in side.items()} for side in (own, theirs)]
+        differ = [name for name in own | theirs if shapes[0].get(name) != shapes[1].get(name)]
+        if not differ:
+            for name, variables in own.items():
+                for variable, value in zip(variables, theirs[name], strict=True):
+                    variable.assign(value)
+            return
+        differing = differing or differ[0]
+    raise ValueError(
+        "solve_ternary: expected the float network that the quantized model was made of, got one whose layer "
+        f"{differing!r} differs"
+    )
+
+
+def _by_name(model: keras.Model) -> dict[str, list[Any]]:
+    """The float variables of each layer that has some."""
+    found = {naming.plain_name(layer): list(_float_variables(layer)) for layer in wrappers.all_layers(model)}
+    return {name: variables for name, variables in found.items() if variables}
 
 
 def _take_ranges(q_model: keras.Model, step_1: keras.Model) -> None:
@@ -265,14 +290,29 @@ def _float_variables(layer: keras.layers.Layer) -> Iterator[Any]:
         yield bias
 
 
-def has_ternary_layers(q_model: keras.Model) -> bool:
-    """Whether any layer of a quantized model has ternary weights."""
-    return any(_branches(layer) for layer in wrappers.all_layers(q_model))
+def has_few_levels(q_model: keras.Model) -> bool:
+    """Whether any layer of a quantized model has ternary weights, or linear ones of few bits."""
+    return any(_is_solved(layer) for layer in wrappers.all_layers(q_model))
 
 
-def _branches(layer: keras.layers.Layer) -> int:
+def _is_solved(layer: keras.layers.Layer) -> bool:
+    """Whether a layer is solved, or at least centred and scaled (`_why_left`)."""
+    quantizer = _quantizer(layer)
+    return bool(getattr(quantizer, "branches", 0) or getattr(quantizer, "levels", None))
+
+
+def _is_corrected(layer: keras.layers.Layer, graph: Graph) -> bool:
+    """Whether a layer of many levels makes up for what the layers before it do wrong. choice: not a depthwise one,
+    which gains nothing (measured), and not one that is called several times.
+    """
+    own = isinstance(_quantizer(layer), WeightQuantizer)
+    return own and kernels.mixes_channels(wrappers.inner(layer)) and len(graph.calls(layer)) == 1
+
+
+def _quantizer(layer: keras.layers.Layer) -> Any:
+    """Of the layer's kernel, or None."""
     weights = wrappers.quantized_weights(layer)
-    return getattr(weights[0].quantizer, "branches", 0) if weights else 0
+    return weights[0].quantizer if weights else None
 
 
 def _off(model: keras.Model, activations: bool) -> Any:
@@ -282,8 +322,8 @@ def _off(model: keras.Model, activations: bool) -> Any:
 def _why_left(layer: keras.layers.Layer, graph: Graph) -> str:
     if len(graph.calls(layer)) > 1:
         return "called several times"
-    if not hasattr(wrappers.quantized_weights(layer)[0].quantizer, "assign"):
+    if _quantizer(layer).levels is None:
         return "its weights follow a rule"
-    if not wrappers.quantized_weights(layer)[0].quantizer.per_channel:
+    if not _quantizer(layer).per_channel:
         return "one scale for all channels"
     return ""

@@ -143,7 +143,7 @@ def _rounded(block: keras.Model) -> list[LearntRounding]:
     return [
         LearntRounding(weight)
         for weight in weights
-        if id(weight.variable) in trained and getattr(weight.quantizer, "rounds", False)
+        if id(weight.variable) in trained and getattr(weight.quantizer, "levels", None)
     ]
 
 

@@ -7,6 +7,7 @@ import keras_dbq
 from keras_dbq.compat import keras
 from keras_dbq.network.graph import Graph
 from keras_dbq.ops import coordinate_descent
+from keras_dbq.ops.weight_levels import TernaryLevels
 from keras_dbq.solving import relaxed
 from keras_dbq.solving.moments import Moments
 from keras_dbq.wrapping import naming, wrappers
@@ -84,12 +85,14 @@ def test_the_clipped_error_never_rises(groups, seed):
         moments.append(Moments.zeros(*w.shape))
         moments[-1].add(a, a @ w)
 
-    def solve_group(m, start):
-        gram, cross, _ = m.centred(True)
-        return coordinate_descent.solve(gram, cross, start, 1)
+    def solve_for(moments):
+        levels = TernaryLevels(1)
+        solved = [
+            coordinate_descent.solve(*m.centred(True)[:2], w, levels) for m, w in zip(moments, parts, strict=True)
+        ]
+        return coordinate_descent.Solution(*(np.concatenate(part, -1) for part in zip(*solved, strict=True)))
 
-    solved = [solve_group(m, w) for m, w in zip(moments, parts, strict=True)]
-    start = coordinate_descent.Solution(*(np.concatenate(part, -1) for part in zip(*solved, strict=True)))
+    start = solve_for(moments)
     looks = []
 
     def seen():
@@ -107,7 +110,7 @@ def test_the_clipped_error_never_rises(groups, seed):
         tried = [np.square(np.clip(v + o, limits.low, limits.high) - y).sum(0) for o in np.linspace(-15, 15, 301)]
         return np.min(tried, 0)
 
-    again = relaxed.solve(solve_group, start, moments, columns, limits, seen, 3)
+    again = relaxed.solve(solve_for, start, moments, columns, limits, seen, 3)
     assert len(looks) == 4
     assert (error(again) < 1.001 * error(start)).all() and error(again).sum() < error(start).sum()
 

@@ -42,6 +42,58 @@ def test_nearer_to_the_float_network_than_the_fit(branches, norm):
         assert keras_dbq.verify(solved, report.data, X[:20], top1_threshold=0).passed
 
 
+@pytest.mark.parametrize("norm", [True, False])
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        lambda init: keras_dbq.FATScheme(bits=2, init=init),
+        lambda init: keras_dbq.FATScheme(bits=4, init=init),
+        lambda init: keras_dbq.DBQScheme(2, weight_bits=3, init=init),
+        lambda init: keras_dbq.DBQScheme(1, weight_bits=4, weight_threshold="trained", init=init),
+    ],
+    ids=["2 bits", "4 bits", "3 bits beside ternary", "4 bits with trained thresholds"],
+)
+def test_linear_weights_of_few_bits(scheme, norm):
+    """Every layer of them is solved: nearer than their rounding; the file holds what was solved."""
+    model = network(norm)
+    rounded = keras_dbq.quantize_model(model, scheme("least_error"), calibration_data=X)
+    solved = keras_dbq.quantize_model(model, scheme("two_step"), calibration_data=X)
+    assert distance(model, solved) < 0.7 * distance(model, rounded)
+    wanted = solved.predict(X, verbose=0)  # before the export, which rounds biases
+    report = keras_dbq.export_tflite(solved, None, strict=True)
+    assert keras_dbq.verify(solved, report.data, X[:20], top1_threshold=0).passed
+    result = keras_dbq.solve_ternary(rounded, model, X)
+    assert set(result.errors) == {"conv0", "conv1", "conv2", "dense", "head"} and not result.left
+    assert all(after < before for before, after in result.errors.values())
+    np.testing.assert_allclose(rounded.predict(X, verbose=0), wanted, rtol=2e-3, atol=2e-3 * np.abs(wanted).max())
+
+
+def test_few_bits_start_solved_where_there_are_enough_pictures():
+    model = network()
+    many = np.random.default_rng(1).normal(size=(256, 8, 8, 3)).astype(np.float32)
+    for bits, same in ((8, True), (4, False)):
+        default, rounded = (
+            keras_dbq.quantize_model(model, keras_dbq.FATScheme(bits=bits, init=init), calibration_data=many)
+            for init in (None, "least_error")
+        )
+        assert same == all(map(np.array_equal, default.get_weights(), rounded.get_weights()))
+    with pytest.raises(ValueError, match="init: expected one of 'least_error', 'two_step', got 'best'"):
+        keras_dbq.FATScheme(init="best")
+
+
+def test_a_batch_norm_that_does_not_fold_beside_those_that_do():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 8, 3))
+    x = L.ReLU(name="r0")(L.BatchNormalization(name="n0")(L.Conv2D(8, 3, padding="same", name="c0")(inputs)))
+    x = L.BatchNormalization(name="alone")(L.MaxPooling2D(name="pool")(x))
+    x = L.ReLU(name="r1")(L.BatchNormalization(name="n1")(L.Conv2D(8, 3, name="c1")(x)))
+    model = nets.randomize(keras.Model(inputs, L.Dense(4, name="head")(L.Flatten(name="flat")(x))))
+    q_model = keras_dbq.quantize_model(model, keras_dbq.FATScheme(bits=4, init="least_error"), calibration_data=X)
+    before = distance(model, q_model)
+    assert {"c0", "c1", "head"} <= set(keras_dbq.solve_ternary(q_model, model, X).errors)
+    assert distance(model, q_model) < before
+
+
 def test_of_a_model_whatever_was_done_to_it(capsys):
     """The same as from `quantize_model`, which prints it, and the same twice; the float network stays as it is."""
     model = network()
@@ -163,7 +215,7 @@ def test_bad_input():
     with pytest.raises(ValueError, match="init: expected one of 'least_error', 'two_step', got 'best'"):
         keras_dbq.DBQScheme(init="best")
     fat = keras_dbq.quantize_model(model, keras_dbq.FATScheme(), calibration_data=X)
-    with pytest.raises(ValueError, match="expected a model with ternary layers, got none"):
+    with pytest.raises(ValueError, match="expected a model with ternary layers, or with weights of up to 6 bits"):
         keras_dbq.solve_ternary(fat, model, X)
     q_model = keras_dbq.quantize_model(model, keras_dbq.DBQScheme(1), calibration_data=X)
     other = nets.randomize(keras.Sequential([keras.Input((8, 8, 3)), L.Conv2D(8, 3, name="conv0")]))
