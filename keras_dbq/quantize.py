@@ -15,7 +15,7 @@ from keras_dbq.schemes import DBQScheme
 from keras_dbq.schemes.application import everything, wrapped
 from keras_dbq.schemes.base import LayerwiseScheme, LayoutTransform
 from keras_dbq.schemes.same_function import check_same_function
-from keras_dbq.solving.two_step import has_few_levels, solve_in_place
+from keras_dbq.solving.two_step import is_solvable, solve_in_place
 from keras_dbq.wrapping import naming, wrappers
 from keras_dbq.wrapping.serialization import quantize_scope
 
@@ -81,8 +81,7 @@ def quantize_model(
         ignored); None leaves the ranges at their start values (the first training steps move them).
       calibration: how activation ranges follow from the data: "max", "moving_average", "percentile", "mse", or one of
         `keras_dbq.calibration` with its arguments, such as Percentile(99.9).
-      recalibrate_batch_norm: see `initialize`; not looked at where weights of few levels are solved for (the scheme's
-        init).
+      recalibrate_batch_norm: see `initialize`; not looked at where weights are solved for (the scheme's init).
       verbose: print the reconstruction error of each layer, with init="two_step" also that of its output before and
         after, and a progress bar (as on any terminal).
 
@@ -122,9 +121,9 @@ def quantize_model(
 
 
 def _is_solved(q_model: keras.Model, scheme: QuantizeScheme, batches: Batches | None) -> bool:
-    """Whether weights of few levels are solved for from the pictures."""
+    """Whether weights are solved for from the pictures."""
     init = getattr(scheme, "init", "")
-    if batches is None or not has_few_levels(q_model):
+    if batches is None or not is_solvable(q_model):
         return False
     return init == "two_step" or (init is None and batches.pictures >= _SOLVED_FROM)
 

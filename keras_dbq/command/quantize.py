@@ -69,10 +69,10 @@ def make_scheme(flags: argparse.Namespace) -> Any:
     if overrides:
         options["overrides"] = overrides
     if flags.scheme == "fat":
-        given = [name for name in ("branches", "init", "reconstruct") if getattr(flags, name)]
+        given = [name for name in ("branches", "reconstruct") if getattr(flags, name)]
         if given:
             raise ValueError(f"--{given[0]}: expected with --scheme dbq or tsq, got --scheme fat; leave it out")
-        return FATScheme(**options)
+        return FATScheme(init=flags.init, **options)
     options["init"] = flags.init or "two_step"
     if flags.scheme == "tsq":
         return TSQScheme(branches=flags.branches or 1, codes="data", **options)

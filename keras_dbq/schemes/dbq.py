@@ -33,10 +33,9 @@ class DBQScheme(LayerwiseScheme):
       on_unsupported: "error" or "skip", for layers that have no integer form.
       ema_decay: of the activation ranges' moving averages in training, in [0, 1]; 1 keeps the calibrated ranges.
       train_pre_scale, train_post_scale: train gamma1, gamma2 as well.
-      init: "least_error": weights of few levels (ternary ones, linear ones of up to 6 bits) near to the float ones;
-        "two_step": those that give the float network's outputs on the calibration data, layer by layer
-        (`solve_ternary`; minutes, better by far). None: "two_step"
-        where `quantize_model` is given at least 256 pictures, else "least_error".
+      init: "least_error": weights near to the float ones; "two_step": those that give the float network's outputs on
+        the calibration data, layer by layer (`solve_ternary`; minutes, better by far). None: "two_step" where
+        `quantize_model` is given at least 256 pictures, else "least_error".
 
     Raises:
       ValueError, TypeError: a value outside its range, an unknown option in overrides.

@@ -23,7 +23,9 @@ class FATScheme(LayerwiseScheme):
       overrides: per-layer choices {name, glob pattern or layer type: {option: value}} as in DBQScheme. Options: bits,
         per_channel, skip (True: the weights stay float).
       on_unsupported: "error" or "skip", for layers that have no integer form.
-      init: of weights of up to 6 bits: "least_error" or "two_step", see DBQScheme; more bits are rounded.
+      init: "least_error" rounds the float weights; "two_step" solves for weights that give the float network's outputs
+        on the calibration data, layer by layer (`solve_ternary`). None: "two_step" where `quantize_model` is given at
+        least 256 pictures, else "least_error".
 
     Raises:
       ValueError, TypeError: a value outside its range, an unknown option in overrides.

@@ -69,7 +69,8 @@ def solve_ternary(
     by layer, with X the inputs from the layers already solved and Y the outputs of the float network, it minimises
     |X W_q - Y|^2 over codes and scales (`ops.coordinate_descent`), with a pull towards the float weights that is chosen
     on pictures left out. An offset per channel is free, because it goes into the batch norm behind the layer, or into
-    its bias. So later layers correct what earlier ones do wrong; weights of 8 bits do so, too, but for depthwise ones.
+    its bias. So later layers correct what earlier ones do wrong; weights of 8 bits do so, too, but for depthwise
+    layers, whose offset alone is set.
 
     Args:
       q_model: from `quantize_model` of `float_model` with a DBQScheme, or a FATScheme of few bits. Kernels, biases and
@@ -98,8 +99,8 @@ def solve_ternary(
     relu_passes = _checks.integer("relu_passes", relu_passes, 0, 100)
     if not has_few_levels(q_model):
         raise ValueError(
-            "solve_ternary: expected a model with ternary layers, or with weights of up to 6 bits, got none; use a "
-            "DBQScheme with branches, or FATScheme(bits=4)"
+            "solve_ternary: expected a model with ternary layers, got none, and none with weights of up to 6 bits; use "
+            "a DBQScheme with branches, or FATScheme(bits=4)"
         )
     if take_over(q_model, float_model):
         calibration = ""
@@ -211,18 +212,19 @@ class _Walks:
 
 def _solve_layers(q_model: keras.Model, walks: _Walks, finished: Finished, progress: bool | None) -> Solved:
     graph, folded, result = Graph(q_model), naming.folds(q_model), Solved()
-    wanted = [i for i, node in enumerate(graph.nodes) if _is_solved(node.layer) or _is_corrected(node.layer, graph)]
+    wanted = [i for i, node in enumerate(graph.nodes) if _is_solved(node.layer) or _has_many_levels(node.layer, graph)]
     for position in _progress.over(wanted, f"two-step: {len(wanted)} layers", "layer", progress):
         layer = graph.nodes[position].layer
         name, norm = naming.plain_name(layer), folded.get(id(layer))
-        why = _why_left(layer, graph) if _is_solved(layer) else ""
+        why, corrected = _why_left(layer, graph), kernels.mixes_channels(wrappers.inner(layer))
+        keeps_codes = bool(why) if _is_solved(layer) else not corrected
         if name in result.left:
             continue  # another call of it
         errors = _taken_over(one_layer.variables(layer, norm), finished.load(position))
         if errors is None:
-            errors = walks.solve(graph, position, norm, bool(why))
+            errors = walks.solve(graph, position, norm, keeps_codes)
             finished.save(position, [errors, *(v.numpy() for v in one_layer.variables(layer, norm))])
-        if why:
+        if _is_solved(layer) and why:
             result.left[name] = why
         elif _is_solved(layer):
             result.errors[name] = errors
@@ -295,18 +297,25 @@ def has_few_levels(q_model: keras.Model) -> bool:
     return any(_is_solved(layer) for layer in wrappers.all_layers(q_model))
 
 
+def is_solvable(q_model: keras.Model) -> bool:
+    """Whether any layer of a quantized model has weights of ours."""
+    return any(isinstance(_quantizer(layer), WeightQuantizer) for layer in wrappers.all_layers(q_model))
+
+
 def _is_solved(layer: keras.layers.Layer) -> bool:
     """Whether a layer is solved, or at least centred and scaled (`_why_left`)."""
     quantizer = _quantizer(layer)
     return bool(getattr(quantizer, "branches", 0) or getattr(quantizer, "levels", None))
 
 
-def _is_corrected(layer: keras.layers.Layer, graph: Graph) -> bool:
-    """Whether a layer of many levels makes up for what the layers before it do wrong. choice: not a depthwise one,
-    which gains nothing (measured), and not one that is called several times.
+def _has_many_levels(layer: keras.layers.Layer, graph: Graph) -> bool:
+    """Whether it is a layer of 7 or 8 bits that is called once. It makes up for what the layers before it do wrong, or,
+    where it does not mix channels, gets its offset alone. choice: a depthwise layer of other weights gains nothing
+    (measured), and one that is called several times has several inputs.
     """
-    own = isinstance(_quantizer(layer), WeightQuantizer)
-    return own and kernels.mixes_channels(wrappers.inner(layer)) and len(graph.calls(layer)) == 1
+    quantizer = _quantizer(layer)
+    own = isinstance(quantizer, WeightQuantizer) and quantizer.levels is None and not quantizer.branches
+    return own and len(graph.calls(layer)) == 1
 
 
 def _quantizer(layer: keras.layers.Layer) -> Any:
