@@ -31,7 +31,7 @@ _SPREAD = 0.1  # choice: how far a try's scales are from the best ones, the devi
 _CHANGED = 0.05  # choice: share of the codes that a try changes
 # choice: tries while so many operations are enough for all of them, within these limits; one of numpy's calls counts
 # for some, too.
-_OPERATIONS, _CALL, _FEWEST, _MOST = 4e9, 50_000, 2, 46
+_OPERATIONS, _CALL, _FEWEST, _MOST = 4e9, 50_000, 2, 20
 
 
 class Solution(NamedTuple):
