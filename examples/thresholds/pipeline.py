@@ -37,7 +37,7 @@ HPARAMS: dict[str, Any] = {
     "seed": 0,  # of the choice and the order of the pictures
     "pictures": 1000,  # of --data, at most; drawn with the seed
     "calibration": 1000,  # of those, for ranges and, from 256 on, weights that make up for what is lost
-    "method": "mse",  # of calibration
+    "method": "max",  # of calibration
     "batch_size": 32,
     "loss": None,  # this and the next four: None is what `keras_dbq.distill` takes for the stage
     "hidden_weight": None,

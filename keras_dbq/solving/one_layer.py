@@ -20,6 +20,7 @@ _POSITIONS = 64_000
 # errors of the layers before are other ones on other pictures, and a layer of many inputs would learn by heart those of
 # its pictures.
 _RIDGES = 1e-4, 1e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0
+_NEVER = 1e-9  # choice: of their squares' mean, the variance of inputs that count as constant
 _UNKNOWN = 0.1  # choice: where there is but one part of the pictures
 # choice: parts of the pictures, what is solved on all but one of them is looked at on that one; fewer where their
 # matrices would hold more numbers than that (800 MB).
@@ -59,17 +60,19 @@ def _best_ridge(parts: Parts, columns: list[np.ndarray], centre: bool) -> float:
         for number, w in enumerate(columns):
             gram, cross, _ = part[number].centred(centre)
             others = [other[number] for other in parts if other is not part]
-            learnt = sum(others[1:], others[0]).centred(centre)
+            learnt = sum(others[1:], others[0])
             for place, ridge in enumerate(_RIDGES):
-                free = np.linalg.solve(*_pulled(learnt[0], learnt[1], w, ridge))
+                free = np.linalg.solve(*_pulled(learnt, centre, w, ridge))
                 costs[place] += part[number].count * coordinate_descent.cost(gram, cross, free).sum()
     return _RIDGES[int(np.argmin(costs))]
 
 
-def _pulled(gram: np.ndarray, cross: np.ndarray, w: np.ndarray, ridge: float) -> tuple[np.ndarray, np.ndarray]:
+def _pulled(moments: Moments, centre: bool, w: np.ndarray, ridge: float) -> tuple[np.ndarray, np.ndarray]:
     """(G, b) with the pull towards w."""
-    power = ridge * (np.trace(gram) / len(gram) or 1.0)  # inputs that never change leave the float weights
-    return gram + power * np.eye(len(gram)), cross + power * w
+    gram, cross, _ = moments.centred(centre)
+    # Inputs that never change, but for what float32 rounds, leave the float weights.
+    power = max(np.trace(gram), _NEVER * np.trace(moments.xx) / moments.count) / len(gram) or 1.0
+    return gram + ridge * power * np.eye(len(gram)), cross + ridge * power * w
 
 
 def float_columns(layer: Any, teacher: Walk) -> np.ndarray:
@@ -110,21 +113,17 @@ def solve_layer(layer: Any, norm: Any, parts: Parts, again: Any = None) -> tuple
     inputs, outputs = columns[0].shape
     tries = coordinate_descent.tries(inputs, outputs, len(groups_))
 
-    def problems(groups_: list[Moments], ridge: float) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        for moments, part in zip(groups_, columns, strict=True):
-            gram, cross, _ = moments.centred(centre)
-            yield *_pulled(gram, cross, part, ridge), part
-
     def solve(groups_: list[Moments], ridge: float) -> coordinate_descent.Solution:
         solved = []
-        for problem, moments in zip(problems(groups_, ridge), groups_, strict=True):
-            solution = coordinate_descent.solve(*problem, levels, tries)
-            solved.append(coordinate_descent.rescaled(*moments.centred(centre)[:2], solution, levels))
+        for moments, part in zip(groups_, columns, strict=True):
+            solution = coordinate_descent.solve(*_pulled(moments, centre, part, ridge), part, levels, tries)
+            # Few numbers, so they need no pull.
+            solved.append(coordinate_descent.rescaled(*_pulled(moments, centre, part, _RIDGES[0]), solution, levels))
         return coordinate_descent.Solution(*(np.concatenate(part, -1) for part in zip(*solved, strict=True)))
 
     if levels is None:
-        free = np.concatenate([np.linalg.solve(gram, cross) for gram, cross, _ in problems(groups_, ridge)], 1)
-        weight.variable.assign(free.astype(np.float32).reshape(weight.variable.shape))
+        free = [np.linalg.solve(*_pulled(m, centre, part, ridge)) for m, part in zip(groups_, columns, strict=True)]
+        weight.variable.assign(np.concatenate(free, 1).astype(np.float32).reshape(weight.variable.shape))
     else:
         solution = solve(groups_, ridge)
         if _error(groups_, solution.weights, centre) > _error(groups_, before, centre):

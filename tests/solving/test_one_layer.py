@@ -115,6 +115,19 @@ def test_few_pictures_pull_towards_the_float_weights():
     assert one_layer._best_ridge(parts(100)[0][:1], parts(100)[1], True) == one_layer._UNKNOWN
 
 
+def test_inputs_that_hardly_change_do_not_blow_weights_up():
+    """What float32 leaves of a constant says nothing of the wanted output, however much that varies."""
+    wrapper, norm = quantized("depthwise", False)
+    moments, _ = moments_of(wrapper, 4)
+    rng = np.random.default_rng(0)
+    moments[1] = Moments.zeros(4, 1)
+    moments[1].add(3 + 1e-7 * rng.normal(size=(500, 4)), rng.normal(size=(500, 1)))
+    weight = wrappers.quantized_weights(wrapper)[0]
+    before = weight.quantized_columns()[:, 1].copy()
+    one_layer.solve_layer(wrapper, norm, [moments])
+    assert np.abs(weight.quantized_columns()[:, 1]).max() < 100 * np.abs(before).max()
+
+
 def test_inputs_that_never_change_leave_the_float_weights_fit():
     wrapper, norm = quantized("depthwise", False)
     moments, _ = moments_of(wrapper, 4)
