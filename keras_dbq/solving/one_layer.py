@@ -20,7 +20,9 @@ _POSITIONS = 64_000
 # errors of the layers before are other ones on other pictures, and a layer of many inputs would learn by heart those of
 # its pictures.
 _RIDGES = 1e-4, 1e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0
-_NEVER = 1e-9  # choice: of their squares' mean, the variance of inputs that count as constant
+_NEVER = (
+    1e-6  # choice: of the mean of their squares, the variance of inputs that count as constant: no 8-bit grid holds it
+)
 _UNKNOWN = 0.1  # choice: where there is but one part of the pictures
 # choice: parts of the pictures, what is solved on all but one of them is looked at on that one; fewer where their
 # matrices would hold more numbers than that (800 MB).
@@ -70,7 +72,7 @@ def _best_ridge(parts: Parts, columns: list[np.ndarray], centre: bool) -> float:
 def _pulled(moments: Moments, centre: bool, w: np.ndarray, ridge: float) -> tuple[np.ndarray, np.ndarray]:
     """(G, b) with the pull towards w."""
     gram, cross, _ = moments.centred(centre)
-    # Inputs that never change, but for what float32 rounds, leave the float weights.
+    # Inputs that never change leave the float weights.
     power = max(np.trace(gram), _NEVER * np.trace(moments.xx) / moments.count) / len(gram) or 1.0
     return gram + ridge * power * np.eye(len(gram)), cross + ridge * power * w
 
