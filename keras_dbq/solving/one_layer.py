@@ -20,7 +20,7 @@ _POSITIONS = 64_000
 # errors of the layers before are other ones on other pictures, and a layer of many inputs would learn by heart those of
 # its pictures.
 _RIDGES = 1e-4, 1e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0
-_NEVER = (
+_NEVER = 1e-6  # choice: share of the mean of their squares; inputs of less variance are constant to an 8-bit grid
     1e-6  # choice: of the mean of their squares, the variance of inputs that count as constant: no 8-bit grid holds it
 )
 _UNKNOWN = 0.1  # choice: where there is but one part of the pictures
