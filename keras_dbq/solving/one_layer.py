@@ -21,8 +21,6 @@ _POSITIONS = 64_000
 # its pictures.
 _RIDGES = 1e-4, 1e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0
 _NEVER = 1e-6  # choice: share of the mean of their squares; inputs of less variance are constant to an 8-bit grid
-    1e-6  # choice: of the mean of their squares, the variance of inputs that count as constant: no 8-bit grid holds it
-)
 _UNKNOWN = 0.1  # choice: where there is but one part of the pictures
 # choice: parts of the pictures, what is solved on all but one of them is looked at on that one; fewer where their
 # matrices would hold more numbers than that (800 MB).
