@@ -25,6 +25,8 @@ _UNKNOWN = 0.1  # choice: where there is but one part of the pictures
 # choice: parts of the pictures, what is solved on all but one of them is looked at on that one; fewer where their
 # matrices would hold more numbers than that (800 MB).
 _PARTS, _NUMBERS = 4, 1e8
+# choice: inputs of a layer of 8 bits, which gains less than its matrix costs from there on (512 MB).
+LARGEST = 8192
 
 
 Parts = list[list[Moments]]  # [parts of the pictures][groups of channels with inputs of their own]
@@ -72,7 +74,8 @@ def _pulled(moments: Moments, centre: bool, w: np.ndarray, ridge: float) -> tupl
     gram, cross, _ = moments.centred(centre)
     # Inputs that never change leave the float weights.
     power = max(np.trace(gram), _NEVER * np.trace(moments.xx) / moments.count) / len(gram) or 1.0
-    return gram + ridge * power * np.eye(len(gram)), cross + ridge * power * w
+    gram[np.diag_indices_from(gram)] += ridge * power
+    return gram, cross + ridge * power * w
 
 
 def float_columns(layer: Any, teacher: Walk) -> np.ndarray:

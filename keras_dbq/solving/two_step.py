@@ -309,13 +309,16 @@ def _is_solved(layer: keras.layers.Layer) -> bool:
 
 
 def _has_many_levels(layer: keras.layers.Layer, graph: Graph) -> bool:
-    """Whether it is a layer of 7 or 8 bits that is called once. It makes up for what the layers before it do wrong, or,
-    where it does not mix channels, gets its offset alone. choice: a depthwise layer of other weights gains nothing
-    (measured), and one that is called several times has several inputs.
+    """Whether it is a layer of 7 or 8 bits that is looked at: called once, and of so few inputs that they fit into a
+    matrix. It makes up for what the layers before it do wrong, or, where it does not mix channels, gets its offset
+    alone. choice: a depthwise layer of other weights gains nothing (measured).
     """
-    quantizer = _quantizer(layer)
-    own = isinstance(quantizer, WeightQuantizer) and quantizer.levels is None and not quantizer.branches
-    return own and len(graph.calls(layer)) == 1
+    weights = wrappers.quantized_weights(layer)
+    quantizer = weights[0].quantizer if weights else None
+    if not isinstance(quantizer, WeightQuantizer) or quantizer.levels is not None or quantizer.branches:
+        return False
+    inputs = kernels.columns(wrappers.inner(layer), weights[0].variable.numpy()).shape[0]
+    return inputs <= one_layer.LARGEST and len(graph.calls(layer)) == 1
 
 
 def _quantizer(layer: keras.layers.Layer) -> Any:

@@ -6,6 +6,7 @@ import pytest
 import keras_dbq
 from keras_dbq.compat import keras
 from keras_dbq.solving import Solved, one_layer
+from keras_dbq.wrapping import wrappers
 from tests import nets
 
 L = keras.layers
@@ -78,6 +79,18 @@ def test_weights_start_solved_where_there_are_enough_pictures():
     assert distance(model, solved) < distance(model, rounded)
     with pytest.raises(ValueError, match="init: expected one of 'least_error', 'two_step', got 'best'"):
         keras_dbq.FATScheme(init="best")
+
+
+def test_eight_bits_of_very_many_inputs_stay(monkeypatch):
+    model = network()
+    kernels = []
+    for largest in (8192, 8):
+        monkeypatch.setattr(one_layer, "LARGEST", largest)
+        q_model = keras_dbq.quantize_model(model, keras_dbq.FATScheme(init="two_step"), calibration_data=X)
+        kernels.append(wrappers.quantized_weights(q_model.get_layer("quant_conv2"))[0].variable.numpy())
+    rounded = keras_dbq.quantize_model(model, keras_dbq.FATScheme(init="least_error"), calibration_data=X)
+    own = wrappers.quantized_weights(rounded.get_layer("quant_conv2"))[0].variable.numpy()
+    assert np.array_equal(kernels[1], own) and not np.array_equal(kernels[0], own)
 
 
 def test_a_batch_norm_that_does_not_fold_beside_those_that_do():
