@@ -21,7 +21,7 @@ def test_every_stage_and_again(tmp_path, capsys):
     results = pipeline.run("digits", tmp_path, **FLAGS)
     files = {path.name for path in tmp_path.iterdir()}
     assert {"step_1.keras", "tuned.keras", "twn.keras", "packed.tflite", "int8.tflite", "code_errors.png"} <= files
-    assert len(list((tmp_path / "step_2").glob("part_*.npz"))) == 5
+    assert len(list((tmp_path / "step_2").glob("part_*.npz"))) == 7  # five ternary layers, the first and the last one
     assert results["packed_differs_from_int8"] == 0 and results["packed_accuracy"] == results["int8_accuracy"]
     assert all(after < before for before, after in results["code_errors"].values())
     names = ["float", *(f"sparsity_{s}" for s in (50, 56.25, 68.75, 75)), "step_1", "fitted", "step_2", "tuned", "twn"]

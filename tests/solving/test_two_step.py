@@ -203,7 +203,7 @@ def test_a_killed_run_goes_on_after_the_last_finished_layer(tmp_path, monkeypatc
     monkeypatch.setattr(one_layer, "solve_layer", lambda layer, *a: solved.append(layer.name) or solve(layer, *a))
     again = q_model()
     assert keras_dbq.solve_ternary(again, model, X, workdir=tmp_path / "work").errors == wanted.errors
-    assert solved == ["quant_conv1", "quant_conv2", "quant_dense"]
+    assert solved == [f"quant_{name}" for name in ("conv0", "conv1", "conv2", "dense", "head")]
     assert all(np.array_equal(a, b) for a, b in zip(whole.get_weights(), again.get_weights(), strict=True))
     with pytest.raises(ValueError, match="expected a run with the same settings, got one with another seed"):
         keras_dbq.solve_ternary(again, model, X, workdir=tmp_path / "work", seed=1)
