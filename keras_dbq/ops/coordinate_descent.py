@@ -114,16 +114,6 @@ def descend(
     return codes
 
 
-def compensate(gram: np.ndarray, cross: np.ndarray, alpha: np.ndarray, levels: WeightLevels) -> np.ndarray:
-    """Codes of the weights of least cost, rounded one after the other; those left make up for what is lost.
-
-    derived: with G = R^T R, R upper triangular, the cost is |R (w - w0)|^2 and a constant, w0 the weights of least
-    cost. From the last coordinate on each one's term is least at w0_k - sum_{j > k} R_kj (w - w0)_j / R_kk. The inputs
-    of most power are rounded first (choice, as GPTQ's authors advise), so they come last.
-    """
-    return _Problem(gram, cross, levels).compensate(alpha)
-
-
 class _Problem:
     """G and b of one layer, or of one group of it, and the levels of its weights."""
 
@@ -136,6 +126,12 @@ class _Problem:
         self._free = np.linalg.solve(ordered, cross[self._order])
 
     def compensate(self, alpha: np.ndarray) -> np.ndarray:
+        """Codes of the weights of least cost, rounded one after the other; those left make up for what is lost.
+
+        derived: with G = R^T R, R upper triangular, the cost is |R (w - w0)|^2 and a constant, w0 the weights of least
+        cost. From the last coordinate on each one's term is least at w0_k - sum_{j > k} R_kj (w - w0)_j / R_kk. The
+        inputs of most power are rounded first (choice, as GPTQ's authors advise), so they come last.
+        """
         pick, size = self.levels.picker(alpha), len(self._free)
         error = np.zeros_like(self._free)
         codes = np.empty((len(alpha), *self._free.shape), np.int8)

@@ -28,7 +28,7 @@ from keras_dbq.wrapping.quantize_configs import (
 )
 
 L = keras.layers
-INITS = "least_error", "two_step"  # how weights of few levels start
+INITS = "least_error", "two_step"  # how weights start
 
 
 class LayerwiseScheme(QuantizeScheme):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -62,20 +62,26 @@ def _best_ridge(parts: Parts, columns: list[np.ndarray], centre: bool) -> float:
         for number, w in enumerate(columns):
             gram, cross, _ = part[number].centred(centre)
             others = [other[number] for other in parts if other is not part]
-            learnt = sum(others[1:], others[0])
+            learnt = _pull(sum(others[1:], others[0]), centre, w)
             for place, ridge in enumerate(_RIDGES):
-                free = np.linalg.solve(*_pulled(learnt, centre, w, ridge))
+                free = np.linalg.solve(*learnt(ridge))
                 costs[place] += part[number].count * coordinate_descent.cost(gram, cross, free).sum()
     return _RIDGES[int(np.argmin(costs))]
 
 
-def _pulled(moments: Moments, centre: bool, w: np.ndarray, ridge: float) -> tuple[np.ndarray, np.ndarray]:
-    """(G, b) with the pull towards w."""
+def _pull(moments: Moments, centre: bool, w: np.ndarray) -> Callable[[float], tuple[np.ndarray, np.ndarray]]:
+    """ridge -> (G, b) with that pull towards w."""
     gram, cross, _ = moments.centred(centre)
     # Inputs that never change leave the float weights.
     power = max(np.trace(gram), _NEVER * np.trace(moments.xx) / moments.count) / len(gram) or 1.0
-    gram[np.diag_indices_from(gram)] += ridge * power
-    return gram, cross + ridge * power * w
+    diagonal = np.diag(gram).copy()
+
+    def pulled(ridge: float) -> tuple[np.ndarray, np.ndarray]:
+        result = gram.copy()
+        np.fill_diagonal(result, diagonal + ridge * power)
+        return result, cross + ridge * power * w
+
+    return pulled
 
 
 def float_columns(layer: Any, teacher: Walk) -> np.ndarray:
@@ -119,17 +125,18 @@ def solve_layer(layer: Any, norm: Any, parts: Parts, again: Any = None) -> tuple
     def solve(groups_: list[Moments], ridge: float) -> coordinate_descent.Solution:
         solved = []
         for moments, part in zip(groups_, columns, strict=True):
-            solution = coordinate_descent.solve(*_pulled(moments, centre, part, ridge), part, levels, tries)
+            pulled = _pull(moments, centre, part)
+            solution = coordinate_descent.solve(*pulled(ridge), part, levels, tries)
             # Few numbers, so they need no pull.
-            solved.append(coordinate_descent.rescaled(*_pulled(moments, centre, part, _RIDGES[0]), solution, levels))
+            solved.append(coordinate_descent.rescaled(*pulled(_RIDGES[0]), solution, levels))
         return coordinate_descent.Solution(*(np.concatenate(part, -1) for part in zip(*solved, strict=True)))
 
     if levels is None:
-        free = [np.linalg.solve(*_pulled(m, centre, part, ridge)) for m, part in zip(groups_, columns, strict=True)]
+        free = [np.linalg.solve(*_pull(m, centre, part)(ridge)) for m, part in zip(groups_, columns, strict=True)]
         weight.variable.assign(np.concatenate(free, 1).astype(np.float32).reshape(weight.variable.shape))
     else:
         solution = solve(groups_, ridge)
-        if _error(groups_, solution.weights, centre) > _error(groups_, before, centre):
+        if ridge > _RIDGES[0] and _error(groups_, solution.weights, centre) > _error(groups_, before, centre):
             ridge = _RIDGES[0]
             solution = solve(groups_, ridge)
         if again is not None:

@@ -5,6 +5,7 @@ network gives there.
 from __future__ import annotations
 
 import functools
+import math
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -216,13 +217,12 @@ def _solve_layers(q_model: keras.Model, walks: _Walks, finished: Finished, progr
     for position in _progress.over(wanted, f"two-step: {len(wanted)} layers", "layer", progress):
         layer = graph.nodes[position].layer
         name, norm = naming.plain_name(layer), folded.get(id(layer))
-        why, corrected = _why_left(layer, graph), kernels.mixes_channels(wrappers.inner(layer))
-        keeps_codes = bool(why) if _is_solved(layer) else not corrected
+        why = _why_left(layer, graph)
         if name in result.left:
             continue  # another call of it
         errors = _taken_over(one_layer.variables(layer, norm), finished.load(position))
         if errors is None:
-            errors = walks.solve(graph, position, norm, keeps_codes)
+            errors = walks.solve(graph, position, norm, bool(why))
             finished.save(position, [errors, *(v.numpy() for v in one_layer.variables(layer, norm))])
         if _is_solved(layer) and why:
             result.left[name] = why
@@ -313,11 +313,10 @@ def _has_many_levels(layer: keras.layers.Layer, graph: Graph) -> bool:
     matrix. It makes up for what the layers before it do wrong, or, where it does not mix channels, gets its offset
     alone. choice: a depthwise layer of other weights gains nothing (measured).
     """
-    weights = wrappers.quantized_weights(layer)
-    quantizer = weights[0].quantizer if weights else None
-    if not isinstance(quantizer, WeightQuantizer) or quantizer.levels is not None or quantizer.branches:
+    if not isinstance(_quantizer(layer), WeightQuantizer) or _is_solved(layer):
         return False
-    inputs = kernels.columns(wrappers.inner(layer), weights[0].variable.numpy()).shape[0]
+    shape = wrappers.quantized_weights(layer)[0].variable.shape
+    inputs = math.prod(shape) // kernels.channels(wrappers.inner(layer), shape)
     return inputs <= one_layer.LARGEST and len(graph.calls(layer)) == 1
 
 
@@ -334,6 +333,8 @@ def _off(model: keras.Model, activations: bool) -> Any:
 def _why_left(layer: keras.layers.Layer, graph: Graph) -> str:
     if len(graph.calls(layer)) > 1:
         return "called several times"
+    if not _is_solved(layer):
+        return "" if kernels.mixes_channels(wrappers.inner(layer)) else "other weights of 8 bits gain nothing"
     if _quantizer(layer).levels is None:
         return "its weights follow a rule"
     if not _quantizer(layer).per_channel:

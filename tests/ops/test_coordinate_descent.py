@@ -78,7 +78,7 @@ def test_rounding_with_compensation_is_that_of_one_coordinate_after_the_other(le
         wanted = np.linalg.solve(gram[np.ix_(free, free)], cross[free] - gram[free] @ fixed)
         fixed[row] = pick(wanted[0])[1]
         free = free[1:]
-    codes = cd.compensate(gram, cross, scales, levels)
+    codes = cd._Problem(gram, cross, levels).compensate(scales)
     np.testing.assert_allclose((codes * scales[:, None]).sum(0), fixed, atol=1e-9)
     rounded_cost = cd.cost(gram, cross, (cd.rounded(w, scales, levels) * scales[:, None]).sum(0)).sum()
     assert cd.cost(gram, cross, fixed).sum() < rounded_cost and codes.shape[1] == k
