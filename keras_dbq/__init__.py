@@ -34,6 +34,7 @@ _PUBLIC = {
     "rescale_depthwise": "keras_dbq.prepare.rescaling",
     "equalize": "keras_dbq.prepare.rescaling",
     "fill_dead_channels": "keras_dbq.prepare.filling",
+    "change_basis": "keras_dbq.prepare.basis",
     "set_temperature": "keras_dbq.wrapping.temperature",
     "get_ternary_weights": "keras_dbq.inspection",
     "integer_weights": "keras_dbq.inspection",

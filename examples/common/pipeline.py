@@ -86,7 +86,7 @@ def _quantized_model(work: Run, scheme: Any, teacher: Any) -> tuple[Any, dict[st
 
 
 def _before_training(work: Run, scheme: Any, teacher: Any) -> tuple[Any, Any, dict[str, Any]]:
-    """The float model, with dead channels filled where asked for, its quantized form, and how long that took."""
+    """The float model, made ready where asked for, its quantized form, and how long that took."""
     started = time.monotonic()
     count, prepare = work.hparams["calibration"], work.task.prepare
     if work.hparams["fill_dead_channels"]:
@@ -94,6 +94,10 @@ def _before_training(work: Run, scheme: Any, teacher: Any) -> tuple[Any, Any, di
         teacher, table = keras_dbq.fill_dead_channels(teacher, pictures, branches=work.arguments.branches)
         print(table, flush=True)
     calibration = input_pipeline.first_pictures(work.train, count, prepare, work.task.cut)
+    if work.hparams["basis_rounds"]:
+        options = {"branches": work.arguments.branches, "rounds": work.hparams["basis_rounds"]}
+        teacher, table = keras_dbq.change_basis(teacher, calibration, **options)
+        print(table, flush=True)
     model = keras_dbq.quantize_model(teacher, scheme, calibration_data=calibration)
     if work.hparams["reconstruct_epochs"]:
         _reconstruct(work, model, teacher, calibration)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from keras_dbq.network import batch_norm, kernels
+from keras_dbq.network.moments import Moments, by_group, drawn, patches, positions
 from keras_dbq.ops import coordinate_descent
-from keras_dbq.solving.moments import Moments, by_group, patches, positions
 from keras_dbq.solving.walk import Walk
 from keras_dbq.wrapping import wrappers
 
@@ -94,15 +94,9 @@ def seen(layer: Any, teacher: Walk, student: Walk, seed: int, pictures: int) -> 
     """What the kernel sees at positions drawn at random: [groups, P, K] in the quantized network, in the float one."""
     inner, rng = wrappers.inner(layer), np.random.default_rng(seed)
     for clean, noisy in zip(teacher.inputs(), student.inputs(), strict=True):
-        picked = _drawn(positions(inner, noisy), _POSITIONS * len(noisy) // pictures, rng)
+        picked = drawn(positions(inner, noisy), _POSITIONS * len(noisy) // pictures, rng)
         own, wanted = (by_group(inner, patches(inner, x, picked), noisy.shape[-1]) for x in (noisy, clean))
         yield own, wanted
-
-
-def _drawn(count: int, wanted: int, rng: np.random.Generator) -> np.ndarray:
-    """`wanted` of `count` positions, at least one, in ascending order."""
-    wanted = min(count, max(1, wanted))
-    return np.sort(rng.choice(count, wanted, replace=False)) if wanted < count else np.arange(count)
 
 
 def solve_layer(layer: Any, norm: Any, parts: Parts, again: Any = None) -> tuple[float, float]:

@@ -18,8 +18,8 @@ import numpy as np
 
 from keras_dbq.network import roles
 from keras_dbq.network.graph import Graph
+from keras_dbq.network.moments import Moments
 from keras_dbq.ops import coordinate_descent
-from keras_dbq.solving.moments import Moments
 from keras_dbq.wrapping import wrappers
 
 # Inputs of the layer at the positions that are looked at, batch by batch: [groups, P, K] of the quantized network, and

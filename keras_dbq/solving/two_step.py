@@ -30,6 +30,9 @@ from keras_dbq.solving.walk import Walk
 from keras_dbq.wrapping import naming, wrappers
 from keras_dbq.wrapping.serialization import quantize_scope
 
+# choice: for ternary weights of one branch, whose errors are large; with more levels passes gain nothing (measured).
+_ONE_BRANCH_PASSES = 2
+
 
 @dataclass
 class Solved:
@@ -58,7 +61,7 @@ def solve_ternary(
     data: Any,
     *,
     calibration: str | RangeEstimator = "max",
-    relu_passes: int = 0,
+    relu_passes: int | None = None,
     seed: int = 0,
     workdir: str | os.PathLike | None = None,
     progress: bool | None = None,
@@ -97,7 +100,8 @@ def solve_ternary(
     """
     wrappers.check_quantized(q_model, "solve_ternary")
     seed = _checks.integer("seed", seed, 0, 2**31 - 1)
-    relu_passes = _checks.integer("relu_passes", relu_passes, 0, 100)
+    if relu_passes is not None:
+        _checks.integer("relu_passes", relu_passes, 0, 100)
     if not has_few_levels(q_model):
         raise ValueError(
             "solve_ternary: expected a model with ternary layers, got none, and none with weights of up to 6 bits; use "
@@ -146,7 +150,7 @@ def solve_in_place(
     data: Any,
     *,
     calibration: str | RangeEstimator = "max",
-    relu_passes: int = 0,
+    relu_passes: int | None = None,
     seed: int = 0,
     workdir: str | os.PathLike | None = None,
     progress: bool | None = None,
@@ -172,13 +176,12 @@ def solve_in_place(
     return result
 
 
-def _run(q_model: keras.Model, pictures: int, seed: int, relu_passes: int) -> dict[str, Any]:
+def _run(q_model: keras.Model, pictures: int, seed: int, relu_passes: int | None) -> dict[str, Any]:
     """What a work folder belongs to."""
     layers = wrappers.all_layers(q_model)
     weights = digest(variable.numpy() for layer in layers for variable in _float_variables(layer))
     levels = {naming.plain_name(layer): _quantizer(layer).describe() for layer in layers if _is_solved(layer)}
-    run = {"weights": weights, "levels": levels, "pictures": pictures, "seed": seed}
-    return run | ({"relu_passes": relu_passes} if relu_passes else {})
+    return {"weights": weights, "levels": levels, "pictures": pictures, "seed": seed, "relu_passes": relu_passes}
 
 
 @dataclass(frozen=True)
@@ -189,7 +192,7 @@ class _Walks:
     student: Walk
     pictures: int
     seed: int
-    relu_passes: int
+    relu_passes: int | None
 
     def solve(self, graph: Graph, position: int, norm: Any, left: bool) -> tuple[float, float]:
         """Solves one layer and sets it; (relative squared error before, after). `left`: only its offset."""
@@ -200,15 +203,20 @@ class _Walks:
         parts = one_layer.measure(*drawn)
         if left:
             return one_layer.keep_codes(node.layer, norm, parts)
-        columns = one_layer.float_columns(node.layer, self.teacher)
-        limits = relaxed.bounds(graph, node, norm, columns.shape[1]) if self.relu_passes else None
+        columns, passes = one_layer.float_columns(node.layer, self.teacher), self._passes(node.layer)
+        limits = relaxed.bounds(graph, node, norm, columns.shape[1]) if passes else None
 
         def again(solve_for: Any, start: Any, moments: Any) -> Any:
             assert limits is not None
             look = functools.partial(one_layer.seen, *drawn)
-            return relaxed.solve(solve_for, start, moments, columns, limits, look, self.relu_passes)
+            return relaxed.solve(solve_for, start, moments, columns, limits, look, passes)
 
         return one_layer.solve_layer(node.layer, norm, parts, None if limits is None else again)
+
+    def _passes(self, layer: keras.layers.Layer) -> int:
+        if self.relu_passes is not None:
+            return self.relu_passes
+        return _ONE_BRANCH_PASSES if getattr(_quantizer(layer), "branches", 0) == 1 else 0
 
 
 def _solve_layers(q_model: keras.Model, walks: _Walks, finished: Finished, progress: bool | None) -> Solved:

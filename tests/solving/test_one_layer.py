@@ -7,8 +7,8 @@ import pytest
 
 import keras_dbq
 from keras_dbq.compat import keras
+from keras_dbq.network.moments import Moments
 from keras_dbq.solving import one_layer
-from keras_dbq.solving.moments import Moments
 from keras_dbq.wrapping import naming, wrappers
 from tests import nets
 

@@ -6,10 +6,10 @@ import pytest
 import keras_dbq
 from keras_dbq.compat import keras
 from keras_dbq.network.graph import Graph
+from keras_dbq.network.moments import Moments
 from keras_dbq.ops import coordinate_descent
 from keras_dbq.ops.weight_levels import TernaryLevels
 from keras_dbq.solving import relaxed
-from keras_dbq.solving.moments import Moments
 from keras_dbq.wrapping import naming, wrappers
 from tests import nets
 

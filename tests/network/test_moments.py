@@ -7,7 +7,7 @@ import pytest
 
 from keras_dbq.compat import keras
 from keras_dbq.network import kernels
-from keras_dbq.solving.moments import Moments, by_group, groups, patches, positions
+from keras_dbq.network.moments import Moments, by_group, groups, patches, positions
 
 L = keras.layers
 RNG = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""What the solver has to know of a layer's inputs and wanted outputs: first and second moments, never the data."""
+"""What a layer's kernel sees, and its first and second moments, which stand for the data."""
 
 from __future__ import annotations
 
@@ -106,3 +106,9 @@ def _length(layer: Any, axis: int, size: int) -> tuple[int, tuple[int, int]]:
 def _padded(layer: Any, x: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
     (height, rows), (width, columns) = (_length(layer, axis, x.shape[axis + 1]) for axis in (0, 1))
     return np.pad(x, ((0, 0), rows, columns, (0, 0))), (height, width)
+
+
+def drawn(count: int, wanted: int, rng: np.random.Generator) -> np.ndarray:
+    """`wanted` of `count` positions, at least one, in ascending order."""
+    wanted = min(count, max(1, wanted))
+    return np.sort(rng.choice(count, wanted, replace=False)) if wanted < count else np.arange(count)
