@@ -8,8 +8,9 @@ sum over the readers of |z_q - z|^2 / |z|^2, once for a reader's own error, once
     sum_readers tr(d^T H d) / t + sum_makers tr(D^T G D N),    d = A^T q - V, D = Q A^-T - W, t = tr(V^T H V)
 
 with G and H the second moments of u and x, N the sum of V V^T / t over the readers behind the maker. derived: it is
-lowered in turns: codes by coordinate descent, layer by layer, for fixed A; A by Gauss-Newton steps A (1 + X), whose
-equations sum a X b = g are solved by conjugate gradients, for fixed codes.
+lowered in turns: codes by coordinate descent, layer by layer, for fixed A; A by a Gauss-Newton step (1 + X) A, whose
+equations sum a X b = g are solved by conjugate gradients, for fixed codes. choice: many turns with quick codes (one
+round of descent, one step) get further in the same time than few with better ones.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from keras_dbq.ops import coordinate_descent
 from keras_dbq.ops.weight_levels import WeightLevels
 
 _RIDGE = 1e-4  # choice: share of the mean power added to every input's, as in the solver's first layers
-_STEPS, _TURNS = 2, 40  # choice: Gauss-Newton steps for the same codes; turns of conjugate gradients in each
+_TURNS = 40  # choice: of conjugate gradients in a Gauss-Newton step
 _SMALLEST = 1e-3  # choice: of the lengths of a step that are tried
 # choice: how far the largest stretch of A may be from the smallest. The space's activations have one grid for all
 # channels, and A^-1 makes the rounding of some of them larger.
@@ -91,7 +92,7 @@ class _Problem:
 
     def _quantized(self, gram: np.ndarray, w: np.ndarray) -> np.ndarray:
         gram = gram + (_RIDGE * np.trace(gram) / len(gram) + 1e-300) * np.eye(len(gram))
-        return coordinate_descent.solve(gram, gram @ w, w, self.levels, 0).weights
+        return coordinate_descent.fitted(gram, gram @ w, w, self.levels, 1).weights
 
 
 class _Codes(NamedTuple):
@@ -113,18 +114,13 @@ class _Codes(NamedTuple):
         return total
 
     def better(self, basis: np.ndarray) -> np.ndarray:
-        """A basis that suits these weights better."""
-        cost = self.cost(basis)
-        for _ in range(_STEPS):
-            step, length = self._step(basis), 1.0
-            while length > _SMALLEST:
-                new = basis + length * step @ basis
-                if np.linalg.cond(new) <= _CONDITION and self.cost(new) < cost:
-                    break
-                length /= 2
-            else:
-                return basis
-            basis, cost = new, self.cost(new)
+        """A basis that suits these weights better; the same one where a step finds none."""
+        cost, step, length = self.cost(basis), self._step(basis), 1.0
+        while length > _SMALLEST:
+            new = basis + length * step @ basis
+            if np.linalg.cond(new) <= _CONDITION and self.cost(new) < cost:
+                return new
+            length /= 2
         return basis
 
     def _step(self, basis: np.ndarray) -> np.ndarray:

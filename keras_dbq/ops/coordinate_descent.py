@@ -52,6 +52,12 @@ def tries(inputs: int, columns: int, problems: int = 1) -> int:
     return int(np.clip(_OPERATIONS // (problems * inputs * (inputs * columns + _CALL)), _FEWEST, _MOST))
 
 
+def fitted(gram: np.ndarray, cross: np.ndarray, w: np.ndarray, levels: WeightLevels, rounds: int = _ROUNDS) -> Solution:
+    """The levels nearest to w, with so many rounds of descent; never worse than the least-squares fit of w."""
+    scales = levels.fit(w)
+    return descended(gram, cross, rounded(w, scales, levels), scales, levels, rounds)
+
+
 def solve(gram: np.ndarray, cross: np.ndarray, w: np.ndarray, levels: WeightLevels, tries: int = _FEWEST) -> Solution:
     """Codes and scales that give X w_q near Y.
 
@@ -62,16 +68,15 @@ def solve(gram: np.ndarray, cross: np.ndarray, w: np.ndarray, levels: WeightLeve
     Returns:
       The best of all ways, column by column; never worse than the least-squares fit of `w` itself.
     """
-    problem, rng = _Problem(gram, cross, levels), np.random.default_rng(0)
-    fitted = levels.fit(w)
-    best = problem.descended(rounded(w, fitted, levels), fitted)
+    problem, rng, scales = _Problem(gram, cross, levels), np.random.default_rng(0), levels.fit(w)
+    best = fitted(gram, cross, w, levels)
     for number in range(tries):
         if number < len(_FACTORS):
-            best = _best(best, problem.compensated(_FACTORS[number] * fitted))
+            best = _best(best, problem.compensated(_FACTORS[number] * scales))
         elif number % 2:
             best = _best(best, problem.descended(_changed(best.codes, rng), best.scales))
         else:
-            other = np.exp(_SPREAD * rng.standard_normal(fitted.shape))
+            other = np.exp(_SPREAD * rng.standard_normal(scales.shape))
             best = _best(best, problem.compensated(other * best.scales))
     return best
 
@@ -114,6 +119,21 @@ def descend(
     return codes
 
 
+def descended(
+    gram: np.ndarray, cross: np.ndarray, codes: np.ndarray, alpha: np.ndarray, levels: WeightLevels, rounds: int
+) -> Solution:
+    """The best of these codes and of those that descent leads to from them, column by column."""
+    best = _snapped(gram, cross, codes, alpha, levels)
+    for _ in range(rounds):
+        new = descend(gram, cross, best.codes, best.scales, levels)
+        again = rescaled(gram, cross, best._replace(codes=new), levels)
+        better = again.cost < best.cost
+        best = _best(best, again)
+        if not better.any():
+            break
+    return best
+
+
 class _Problem:
     """G and b of one layer, or of one group of it, and the levels of its weights."""
 
@@ -150,16 +170,7 @@ class _Problem:
         return self.descended(codes, _best_scales(self.gram, self.cross, codes, alpha))
 
     def descended(self, codes: np.ndarray, alpha: np.ndarray) -> Solution:
-        """The best of these codes and of those that descent leads to from them, column by column."""
-        best = _snapped(self.gram, self.cross, codes, alpha, self.levels)
-        for _ in range(_ROUNDS):
-            new = descend(self.gram, self.cross, best.codes, best.scales, self.levels)
-            again = rescaled(self.gram, self.cross, best._replace(codes=new), self.levels)
-            better = again.cost < best.cost
-            best = _best(best, again)
-            if not better.any():
-                break
-        return best
+        return descended(self.gram, self.cross, codes, alpha, self.levels, _ROUNDS)
 
 
 def rescaled(gram: np.ndarray, cross: np.ndarray, solution: Solution, levels: WeightLevels) -> Solution:

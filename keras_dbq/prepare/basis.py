@@ -29,7 +29,7 @@ _LARGEST = 2048  # choice: inputs of a layer, or channels of a space; rounds tak
 
 
 def change_basis(
-    model: keras.Model, data: Any, *, branches: int = 1, rounds: int = 12, progress: bool | None = None
+    model: keras.Model, data: Any, *, branches: int = 1, rounds: int = 60, progress: bool | None = None
 ) -> Prepared:
     """Gives linear bottlenecks another basis, for ternary weights with less error.
 

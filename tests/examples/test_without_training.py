@@ -20,7 +20,7 @@ def test_solved_and_reconstructed_only(tmp_path):
         "epochs": 0,
         "branches": 1,
         "scheme": "init=two_step,forward=straight_through,thresholds=midpoint",
-        "hparams": "calibration=64,reconstruct_epochs=1",
+        "hparams": "calibration=64,basis_rounds=1,reconstruct_epochs=1",
     }
     results = pipeline.run(train.TASK, **flags)
     assert results["history"] == [] and results["packed_differs_from_int8"] == 0

@@ -115,17 +115,24 @@ def test_the_clipped_error_never_rises(groups, seed):
     assert (error(again) < 1.001 * error(start)).all() and error(again).sum() < error(start).sum()
 
 
-def test_the_option_changes_layers_with_a_relu_alone():
-    for kind, changes in (("norm", True), ("linear", False)):
-        model = network(kind)
-        kernels = []
-        for passes in (0, 2):
-            scheme = keras_dbq.DBQScheme(1, init="least_error")
-            q_model = keras_dbq.quantize_model(model, scheme, calibration_data=X)
-            result = keras_dbq.solve_ternary(q_model, model, X, relu_passes=passes)
-            assert list(result.errors) == ["middle"]
-            kernels.append(wrappers.quantized_weights(middle(q_model)[1].layer)[0].quantized_columns())
-        assert np.array_equal(*kernels) != changes
+def solved_columns(kind, branches, passes):
+    model, scheme = network(kind), keras_dbq.DBQScheme(branches, init="least_error")
+    q_model = keras_dbq.quantize_model(model, scheme, calibration_data=X)
+    result = keras_dbq.solve_ternary(q_model, model, X, relu_passes=passes)
+    assert list(result.errors) == ["middle"]
+    return wrappers.quantized_weights(middle(q_model)[1].layer)[0].quantized_columns()
+
+
+@pytest.mark.parametrize("kind, changes", [("norm", True), ("linear", False)])
+def test_the_option_changes_layers_with_a_relu_alone(kind, changes):
+    without, twice = (solved_columns(kind, 1, passes) for passes in (0, 2))
+    assert np.array_equal(without, twice) != changes
+
+
+@pytest.mark.parametrize("branches, passes", [(1, 2), (2, 0)])
+def test_layers_of_one_branch_get_two_passes_where_nothing_is_said(branches, passes):
+    default, asked, other = (solved_columns("norm", branches, n) for n in (None, passes, 2 - passes))
+    assert np.array_equal(default, asked) and not np.array_equal(default, other)
 
 
 def test_bad_numbers_and_other_runs(tmp_path):
