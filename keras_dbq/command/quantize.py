@@ -25,7 +25,9 @@ def quantize(flags: argparse.Namespace) -> Outcome:
 
     from keras_dbq.command import pictures
     from keras_dbq.export import export_tflite, verify
+    from keras_dbq.keras3 import as_tf_keras
     from keras_dbq.keras3.files import load_model
+    from keras_dbq.prepare.basis import change_basis
     from keras_dbq.quantize import check, quantize_model
     from keras_dbq.training.distillation import distill
     from keras_dbq.training.reconstruction import reconstruct
@@ -40,11 +42,16 @@ def quantize(flags: argparse.Namespace) -> Outcome:
     fitted_to, checked = data.first(flags.pictures), data.behind(flags.pictures)
     if data.count <= flags.pictures:  # too few for both
         checked = data.first(CHECKED)
-    q_model = quantize_model(float_model, scheme, fitted_to)
+    wanted = float_model
+    if flags.basis:
+        options = {"branches": _branches(flags), "rounds": flags.basis}
+        wanted, table = change_basis(as_tf_keras(float_model), fitted_to, **options)
+        print(table, flush=True)
+    q_model = quantize_model(wanted, scheme, fitted_to)
     if flags.reconstruct:
-        print(reconstruct(q_model, float_model, fitted_to, epochs=flags.reconstruct, seed=flags.seed), flush=True)
+        print(reconstruct(q_model, wanted, fitted_to, epochs=flags.reconstruct, seed=flags.seed), flush=True)
     if flags.distill:
-        history = distill(q_model, float_model, fitted_to, epochs=flags.distill, seed=flags.seed, verbose=2)
+        history = distill(q_model, wanted, fitted_to, epochs=flags.distill, seed=flags.seed, verbose=2)
         print(f"distilled, loss {history['loss'][0]:.4g} to {history['loss'][-1]:.4g}", flush=True)
     exported = export_tflite(q_model, flags.output, flags.encoding, strict=not flags.skip)
     if flags.keep:
@@ -52,7 +59,7 @@ def quantize(flags: argparse.Namespace) -> Outcome:
     report = verify(q_model, flags.output, checked, float_model=float_model, raise_on_failure=False)
     held_out = data.count > flags.pictures
     if flags.page:
-        _write_page(flags, q_model, float_model, data, checked)
+        _write_page(flags, q_model, wanted, data, checked)
     return _outcome(flags, float_model, data, exported, report, held_out)
 
 
@@ -69,14 +76,19 @@ def make_scheme(flags: argparse.Namespace) -> Any:
     if overrides:
         options["overrides"] = overrides
     if flags.scheme == "fat":
-        given = [name for name in ("branches", "reconstruct") if getattr(flags, name)]
+        given = [name for name in ("branches", "reconstruct", "basis") if getattr(flags, name)]
         if given:
             raise ValueError(f"--{given[0]}: expected with --scheme dbq or tsq, got --scheme fat; leave it out")
         return FATScheme(init=flags.init, **options)
     options["init"] = flags.init or "two_step"
     if flags.scheme == "tsq":
-        return TSQScheme(branches=flags.branches or 1, codes="data", **options)
-    return DBQScheme(flags.branches or 2, **options)
+        return TSQScheme(branches=_branches(flags), codes="data", **options)
+    return DBQScheme(_branches(flags), **options)
+
+
+def _branches(flags: argparse.Namespace) -> int:
+    """Ternary branches a weight, where nothing is said those of the scheme."""
+    return flags.branches or (1 if flags.scheme == "tsq" else 2)
 
 
 def _choice(text: str) -> tuple[str, dict[str, Any]]:
@@ -148,7 +160,9 @@ def _advice(report: Any, scheme: str) -> list[str]:
     if not report.is_far_from_float:
         return []
     tries = ["about 1,000 photos of the kind that the network will see", "--distill 10"]
-    tries += [] if scheme == "fat" else ["--set LAYER=8 for the layers that --page shows to cost most", "--scheme fat"]
+    if scheme != "fat":
+        tries += ["--basis 60 where the network has linear bottlenecks, as MobileNetV2 has"]
+        tries += ["--set LAYER=8 for the layers that --page shows to cost most", "--scheme fat"]
     share = f"{100 * report.float_top1:.0f} %"
     return [f"the file gives the float network's class in {share} of the examples only; try, in this order: "
             + "; ".join(tries)]  # fmt: skip
@@ -173,6 +187,13 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         choices=("least_error", "two_step"),
         help="ternary codes that give the float network's outputs (two_step: minutes, the default), "
         "or those near to the float weights (seconds)",
+    )
+    parser.add_argument(
+        "--basis",
+        type=int,
+        default=0,
+        metavar="ROUNDS",
+        help="first give linear bottlenecks (MobileNetV2, EfficientNet) a basis that suits ternary weights; try 60",
     )
     parser.add_argument(
         "--reconstruct", type=int, default=0, metavar="EPOCHS", help="train block by block, from the same pictures"

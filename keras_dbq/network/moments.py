@@ -10,6 +10,9 @@ import numpy as np
 from keras_dbq.compat import keras
 from keras_dbq.network import kernels
 
+# choice: so many output positions of a layer are looked at, drawn evenly from all pictures.
+POSITIONS = 64_000
+
 
 @dataclass
 class Moments:
@@ -108,7 +111,12 @@ def _padded(layer: Any, x: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
     return np.pad(x, ((0, 0), rows, columns, (0, 0))), (height, width)
 
 
-def drawn(count: int, wanted: int, rng: np.random.Generator) -> np.ndarray:
-    """`wanted` of `count` positions, at least one, in ascending order."""
-    wanted = min(count, max(1, wanted))
+def drawn(layer: keras.layers.Layer, x: np.ndarray, pictures: int, rng: np.random.Generator) -> np.ndarray:
+    """Some output positions of a batch, in ascending order, at least one.
+
+    Args:
+      x: what the layer reads of the batch.  pictures: how many there are in all batches, which give POSITIONS together.
+    """
+    count = positions(layer, x)
+    wanted = min(count, max(1, POSITIONS * len(x) // pictures))
     return np.sort(rng.choice(count, wanted, replace=False)) if wanted < count else np.arange(count)

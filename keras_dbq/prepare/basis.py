@@ -23,7 +23,6 @@ from keras_dbq.ops.weight_levels import TernaryLevels
 from keras_dbq.prepare.folding import fold_batch_norms
 from keras_dbq.prepare.result import Prepared
 
-_POSITIONS = 64_000  # choice: of a layer's output, drawn evenly from all pictures, as in the solver
 _PICTURES = 10  # choice: that are looked at together, because all layers' inputs are held at once
 _LARGEST = 2048  # choice: inputs of a layer, or channels of a space; rounds take minutes from there on
 
@@ -142,9 +141,8 @@ def _grams(model: keras.Model, calls: list[Any], batches: Batches) -> dict[str, 
     found = {node.layer.name: moments.Moments.zeros(_inputs(node), 0) for node in calls}
     rng = np.random.default_rng(0)
     for batch in _parts(batches):
-        share = len(batch[0]) / batches.pictures
         for node, x in zip(calls, tf.nest.flatten(run(batch if len(batch) > 1 else batch[0])), strict=True):
-            picked = moments.drawn(moments.positions(node.layer, x), int(_POSITIONS * share), rng)
+            picked = moments.drawn(node.layer, x, batches.pictures, rng)
             seen = moments.patches(node.layer, x.numpy(), picked)
             found[node.layer.name].add(seen, np.zeros((len(seen), 0)))
     return {name: sums.centred(True)[0] for name, sums in found.items()}

@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 
 from keras_dbq.network import batch_norm, kernels
-from keras_dbq.network.moments import Moments, by_group, drawn, patches, positions
+from keras_dbq.network.moments import Moments, by_group, drawn, patches
 from keras_dbq.ops import coordinate_descent
 from keras_dbq.solving.walk import Walk
 from keras_dbq.wrapping import wrappers
 
-# choice: so many output positions of a layer are looked at, drawn evenly from all pictures.
-_POSITIONS = 64_000
 # choice: how strongly a solution may be pulled towards the float weights, in units of the inputs' mean power. The
 # errors of the layers before are other ones on other pictures, and a layer of many inputs would learn by heart those of
 # its pictures.
@@ -94,7 +92,7 @@ def seen(layer: Any, teacher: Walk, student: Walk, seed: int, pictures: int) -> 
     """What the kernel sees at positions drawn at random: [groups, P, K] in the quantized network, in the float one."""
     inner, rng = wrappers.inner(layer), np.random.default_rng(seed)
     for clean, noisy in zip(teacher.inputs(), student.inputs(), strict=True):
-        picked = drawn(positions(inner, noisy), _POSITIONS * len(noisy) // pictures, rng)
+        picked = drawn(inner, noisy, pictures, rng)
         own, wanted = (by_group(inner, patches(inner, x, picked), noisy.shape[-1]) for x in (noisy, clean))
         yield own, wanted
 

@@ -48,7 +48,7 @@ def test_a_file_that_is_proved_and_a_model_to_prove_it_again(folder, tmp_path, c
 def test_schemes_and_layers(folder, tmp_path, capfd):
     encodings = {}
     for name, more in {
-        "dbq": ("--branches", 1),
+        "dbq": ("--branches", 1, "--basis", 2),
         "near": ("--init", "least_error"),
         "tsq": ("--scheme", "tsq", "--reconstruct", 1),
         "fat": ("--scheme", "fat"),
@@ -72,6 +72,7 @@ def test_a_bad_file_is_said_to_be_bad(share, scheme):
     else:
         assert len(advice) == 1 and f"in {100 * share:.0f} % of the examples only" in advice[0]
         assert "--distill" in advice[0] and ("--scheme fat" in advice[0]) == (scheme == "dbq")
+        assert ("--basis 60" in advice[0]) == (scheme == "dbq")
 
 
 def test_a_changed_model_fails_the_proof(folder, tmp_path, capfd):
@@ -94,6 +95,8 @@ def test_a_changed_model_fails_the_proof(folder, tmp_path, capfd):
             ("--scheme", "fat", "--reconstruct", "1"),
             "--reconstruct: expected with --scheme dbq or tsq, got --scheme fat",
         ),
+        (("--scheme", "fat", "--basis", "2"), "--basis: expected with --scheme dbq or tsq, got --scheme fat"),
+        (("--basis", "-1"), "rounds: expected"),
         (("--scheme", "fat", "--branches", "1"), "--branches: expected with --scheme dbq or tsq, got --scheme fat"),
         (("--data", "/nowhere/a.npz"), "expected a file at /nowhere/a.npz"),
         (("--keep", "/nowhere/q.keras"), "existing folder"),

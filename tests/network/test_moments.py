@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from keras_dbq.compat import keras
-from keras_dbq.network import kernels
-from keras_dbq.network.moments import Moments, by_group, groups, patches, positions
+from keras_dbq.network import kernels, moments
+from keras_dbq.network.moments import Moments, by_group, drawn, groups, patches, positions
 
 L = keras.layers
 RNG = np.random.default_rng(0)
@@ -76,3 +76,11 @@ def test_moments_of_several_batches(centre):
     np.testing.assert_allclose(gram, x.T @ x / 30)
     np.testing.assert_allclose(cross, x.T @ y / 30)
     np.testing.assert_allclose(power, (y**2).mean(0))
+
+
+@pytest.mark.parametrize("most, count", [(1000, 2 * 25), (40, 20), (1, 1)])
+def test_positions_are_drawn_evenly_from_all_pictures(monkeypatch, most, count):
+    monkeypatch.setattr(moments, "POSITIONS", most)
+    layer, x = L.Conv2D(4, 3, 2, "same"), RNG.normal(size=(2, 9, 9, 3))
+    found = drawn(layer, x, 4, np.random.default_rng(0))
+    assert len(found) == count and (np.diff(found) > 0).all() and found[-1] < 50

@@ -5,6 +5,7 @@ import pytest
 
 import keras_dbq
 from keras_dbq.compat import keras
+from keras_dbq.network import moments
 from keras_dbq.solving import Solved, one_layer
 from keras_dbq.wrapping import wrappers
 from tests import nets
@@ -210,7 +211,7 @@ def test_a_killed_run_goes_on_after_the_last_finished_layer(tmp_path, monkeypatc
 
 
 def test_seed_chooses_the_positions(monkeypatch):
-    monkeypatch.setattr(one_layer, "_POSITIONS", 300)
+    monkeypatch.setattr(moments, "POSITIONS", 300)
     model = network()
     kernels = []
     for seed in (0, 0, 1):
