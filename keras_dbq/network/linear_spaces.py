@@ -53,7 +53,8 @@ class _Spaces:
 
     def add(self, graph: Graph, node: Any) -> None:
         layer, given, made = node.layer, inputs(node), output(node)
-        if _joins(layer) and len(tf.nest.flatten(node.outputs)) == 1:
+        alike = len({tensor.shape[-1] for tensor in (*given, made)}) == 1  # else one channel is added to all
+        if _joins(layer) and alike:
             for tensor in given:
                 self._parent[self._root(id(tensor))] = self._root(id(made))
             return

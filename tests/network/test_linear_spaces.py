@@ -91,6 +91,14 @@ def test_a_sum_with_channels_of_another_kind_stays():
     assert (["first_project"], ["first_expand", "head"], "bent makes its channels") in found
 
 
+def test_one_channel_that_is_added_to_all_stays():
+    inputs = keras.Input((16, 16, 3))
+    x = L.Add(name="sum")([conv(inputs, 8, "wide"), conv(inputs, 1, "single")])
+    found = spaces(keras.Model(inputs, L.ReLU()(conv(x, 4, "head"))))
+    reasons = {makers[0]: blocked for makers, _, blocked in found}
+    assert reasons["wide"] == reasons["single"] == "sum reads it"
+
+
 def test_layers_that_are_called_several_times_stay():
     inputs = keras.Input((16, 16, 3))
     expand, project = L.Conv2D(16, 1, name="expand", activation="relu"), L.Conv2D(3, 1, name="project")
