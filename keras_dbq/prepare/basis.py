@@ -75,6 +75,8 @@ def change_basis(
             continue
         found = basis.find(*_around(graph, space, measured, ends), TernaryLevels(branches), rounds)
         _apply(space, found.matrix)
+        for node in space.readers:  # one of them may make the channels of a space behind it
+            measured[node.layer.name] = found.matrix @ measured[node.layer.name] @ found.matrix.T
         table.add(name, width, layers, found.before, found.after, "")
     return Prepared(copy, table)
 

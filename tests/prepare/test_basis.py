@@ -78,6 +78,23 @@ def test_solved_weights_lose_less():
     assert errors[1] < 0.9 * errors[0]
 
 
+def test_chains_of_linear_layers_are_measured_in_the_basis_that_they_have():
+    """The second space's errors are those that a network has which begins with the first space changed."""
+    keras.utils.set_random_seed(4)
+    inputs = keras.Input((12,))
+    x = L.Dense(9, name="a", activation="relu")(inputs)
+    for name in "bcd":
+        x = L.Dense(7, name=name)(x)
+    model = keras.Model(inputs, L.Dense(3, name="e", activation="relu")(x))
+    x = np.random.default_rng(0).normal(size=(100, 12)).astype(np.float32)
+    result = keras_dbq.change_basis(model, x, rounds=3)
+    assert list(rows(result)) == ["b", "c", "d"]
+    before = model.predict(x, verbose=0)
+    np.testing.assert_allclose(result.model.predict(x, verbose=0), before, atol=1e-5 * np.abs(before).max())
+    again = rows(keras_dbq.change_basis(result.model, x, rounds=1))
+    assert again["d"]["error before"] == pytest.approx(rows(result)["d"]["error after"], rel=1e-3)
+
+
 def test_what_may_not_change_is_left_alone():
     inputs = keras.Input(nets.SHAPE)
     x = L.Conv2D(6, 1, name="narrow")(inputs)
