@@ -27,7 +27,7 @@ TASK = Task(
         "weight_decay": 5e-4,  # of step 1
         "tune_learning_rate": 0.001,
         "calibration": 1000,  # pictures of step 2
-        "relu_passes": None,  # of step 2, see `solve_ternary`
+        "relu_passes": 0,  # of step 2, see `solve_ternary`
     },
 )
 
@@ -50,7 +50,7 @@ def run(
     Raises ValueError on settings that do not fit the data or each other.
     """
     arguments = Arguments(data, Path(workdir), epochs=epochs, branches=branches, scheme=scheme, seed=seed)
-    chosen = options.parse(hparams, TASK.defaults, "hparams", KINDS | {"relu_passes": int})
+    chosen = options.parse(hparams, TASK.defaults, "hparams", KINDS)
     chosen["flip"] = data != "digits" if chosen["flip"] is None else chosen["flip"]
     for name, value, low in (("epochs", epochs, 1), ("tune_epochs", tune_epochs, 0)):
         checks.number(name, value, low, 10**6)

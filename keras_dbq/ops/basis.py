@@ -68,8 +68,10 @@ def find(makers: list[Maker], readers: list[Reader], levels: WeightLevels, round
         codes = problem.codes(basis)
         cost = codes.cost(basis)
         best = Basis(basis, cost if number == 0 else best.before, cost) if cost < best.after else best
-        if number < rounds:
-            basis = codes.better(basis)
+        moved = codes.better(basis) if number < rounds else basis
+        if moved is basis:
+            break
+        basis = moved
     return best
 
 
