@@ -6,8 +6,9 @@ Inside of a chain values stay in float; its end is where a quantizer stands.
 from collections.abc import Callable
 from typing import Any
 
-from keras_dbq.network import batch_norm, roles
-from keras_dbq.network.graph import Graph, inner
+from keras_dbq.compat import tf
+from keras_dbq.network import batch_norm, kernels, roles
+from keras_dbq.network.graph import Graph, inner, inputs
 
 
 class Chains:
@@ -60,3 +61,28 @@ class Chains:
         while self.before(node) is not None:
             node = self.before(node)
         return node
+
+    def first_and_last(self) -> tuple[set[int], set[int]]:
+        """Ids of the calls of kernel layers without one before them, and of calls without one after them.
+
+        Rewritten affine layers do not count as kernel layers.
+        """
+        graph = self.graph
+        counts = {id(n) for n in graph.nodes if self.role(n) == roles.WEIGHTS and not kernels.is_affine(n.layer)}
+        after: set[int] = set()  # tensors that have passed a kernel layer
+        first: set[int] = set()
+        for node in graph.nodes:
+            seen = any(id(t) in after for t in inputs(node))
+            if id(node) in counts and not seen:
+                first.add(id(node))
+            if seen or id(node) in counts:
+                after.update(id(t) for t in tf.nest.flatten(node.outputs))
+        before: set[int] = set()  # tensors that will pass one
+        last: set[int] = set()
+        for node in reversed(graph.nodes):
+            seen = any(id(t) in before for t in tf.nest.flatten(node.outputs))
+            if not seen:
+                last.add(id(node))
+            if seen or id(node) in counts:
+                before.update(id(t) for t in inputs(node))
+        return first, last

@@ -53,8 +53,7 @@ class _Spaces:
 
     def add(self, graph: Graph, node: Any) -> None:
         layer, given, made = node.layer, inputs(node), output(node)
-        alike = len({tensor.shape[-1] for tensor in (*given, made)}) == 1  # else one channel is added to all
-        if _joins(layer) and alike:
+        if _joins(node):
             for tensor in given:
                 self._parent[self._root(id(tensor))] = self._root(id(made))
             return
@@ -67,7 +66,8 @@ class _Spaces:
             self._makers.append((id(made), node))
             self.block(made, _called_again(graph, layer))
         else:
-            self.block(made, f"{layer.name} makes its channels")
+            for tensor in tf.nest.flatten(node.outputs):
+                self.block(tensor, f"{layer.name} makes its channels")
 
     def block(self, tensor: Any, reason: str) -> None:
         if reason:
@@ -89,11 +89,13 @@ class _Spaces:
         return tensor
 
 
-def _joins(layer: Any) -> bool:
-    """Whether mixing the channels of all that the layer reads mixes those of what it gives in the same way."""
-    if isinstance(layer, _JOINING):
-        return True
-    return not isinstance(layer, _PICKING) and channels.crossing(layer) == "linear"
+def _joins(node: Any) -> bool:
+    """Whether mixing the channels of all that a call reads mixes those of what it gives in the same way."""
+    layer, given = node.layer, inputs(node)
+    if type(layer) in _JOINING:
+        constants = len(tf.nest.flatten(node.call_args)) > len(given)  # they would stay as they are
+        return not constants and len({tensor.shape[-1] for tensor in (*given, output(node))}) == 1  # no broadcast
+    return type(layer) not in _PICKING and channels.crossing(layer) == "linear"
 
 
 def _cannot_read(graph: Graph, layer: Any) -> str:

@@ -16,6 +16,7 @@ from keras_dbq._table import Table
 from keras_dbq.compat import check_keras_model, keras, tf
 from keras_dbq.network import kernels, moments
 from keras_dbq.network.batches import Batches
+from keras_dbq.network.chains import Chains
 from keras_dbq.network.graph import Graph, inputs, output
 from keras_dbq.network.linear_spaces import Space, linear_spaces
 from keras_dbq.ops import basis
@@ -66,7 +67,7 @@ def change_basis(
     table = Table(["bottleneck made by", "channels", "layers", "error before", "error after", "note"])
     chosen = [space for space in spaces if not _why_left(space)]
     measured = _grams(copy, [node for space in chosen for node in (*space.makers, *space.readers)], batches)
-    ends = _first_and_last(graph)
+    ends = set.union(*Chains(graph).first_and_last())
     for space in _progress.over(spaces, f"basis of {len(spaces)} linear spaces", "space", progress):
         name, width, layers = space.makers[0].layer.name, _width(space), len(space.makers) + len(space.readers)
         why = _why_left(space)
@@ -96,12 +97,6 @@ def _width(space: Space) -> int:
     return int(output(space.makers[0]).shape[-1])
 
 
-def _first_and_last(graph: Graph) -> set[int]:
-    """Ids of the first and the last kernel layer."""
-    found = [node.layer for node in graph.nodes if kernels.is_kernel_layer(node.layer)]
-    return {id(layer) for layer in (*found[:1], *found[-1:])}
-
-
 def _around(
     graph: Graph, space: Space, grams: dict[str, np.ndarray], ends: set[int]
 ) -> tuple[list[basis.Maker], list[basis.Reader]]:
@@ -111,12 +106,12 @@ def _around(
     def weights(node: Any) -> np.ndarray:
         return np.asarray(kernels.columns(node.layer, node.layer.kernel.numpy()), np.float64)
 
-    readers = [basis.Reader(grams[n.layer.name], weights(n), id(n.layer) in ends) for n in space.readers]
+    readers = [basis.Reader(grams[n.layer.name], weights(n), id(n) in ends) for n in space.readers]
     makers = [
         basis.Maker(
             grams[node.layer.name],
             weights(node),
-            id(node.layer) in ends,
+            id(node) in ends,
             [i for i, reader in enumerate(space.readers) if place[id(reader)] > place[id(node)]],
         )
         for node in space.makers
@@ -139,11 +134,12 @@ def _grams(model: keras.Model, calls: list[Any], batches: Batches) -> dict[str, 
     if not calls:
         return {}
     calls = list({id(node): node for node in calls}.values())
-    run = tf.function(keras.Model(model.inputs, [inputs(node)[0] for node in calls]))
+    reads = keras.Model(model.inputs, [inputs(node)[0] for node in calls])
     found = {node.layer.name: moments.Moments.zeros(_inputs(node), 0) for node in calls}
     rng = np.random.default_rng(0)
     for batch in _parts(batches):
-        for node, x in zip(calls, tf.nest.flatten(run(batch if len(batch) > 1 else batch[0])), strict=True):
+        given = batch if len(batch) > 1 else batch[0]
+        for node, x in zip(calls, tf.nest.flatten(reads(given, training=False)), strict=True):
             picked = moments.drawn(node.layer, x, batches.pictures, rng)
             seen = moments.patches(node.layer, x.numpy(), picked)
             found[node.layer.name].add(seen, np.zeros((len(seen), 0)))

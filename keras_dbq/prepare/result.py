@@ -10,7 +10,7 @@ class Prepared(NamedTuple):
     """A float network made ready, and what was done to it.
 
     model: a copy with other weights and the same outputs.
-    table: one row per layer that was looked at: what was done, or why it was left alone.
+    table: one row per layer, or bottleneck, that was looked at: what was done, or why it was left alone.
     """
 
     model: keras.Model

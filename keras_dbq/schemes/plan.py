@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from keras_dbq.compat import keras, tf
-from keras_dbq.network import kernels, roles
+from keras_dbq.network import roles
 from keras_dbq.network.chains import Chains
 from keras_dbq.network.graph import Graph, input_layers, inputs, output
 from keras_dbq.network.roles import FIXED, FOLD, IDENTITY, JOIN, RELU, SAME_RANGE, UNSUPPORTED, WEIGHTS, Meaning
@@ -56,7 +56,7 @@ def plan(model: keras.Model, quantized: set[str]) -> Plan:
     read = _read_by_quantized(graph, chains, quantized)
     ends = _chain_ends(graph, chains, quantized, read)
     unsigned = _never_negative(graph, chains)
-    first, last = _first_and_last(graph, chains)
+    first, last = chains.first_and_last()
     steps: dict[str, Step] = {}
     for node in graph.nodes:
         step = steps.setdefault(node.layer.name, Step(node.layer, chains.meaning(node), unsigned=True))
@@ -117,28 +117,3 @@ def _is_never_negative(node: Any, role: str, known: set[int]) -> bool:
         return False
     keeps = role in (SAME_RANGE, IDENTITY, JOIN) or isinstance(layer, _KEEP_SIGN)
     return keeps and all(id(tensor) in known for tensor in inputs(node))
-
-
-def _first_and_last(graph: Graph, chains: Chains) -> tuple[set[int], set[int]]:
-    """Ids of the calls of kernel layers without one before them, and of calls without one after them.
-
-    Rewritten affine layers do not count as kernel layers.
-    """
-    counts = {id(n) for n in graph.nodes if chains.role(n) == WEIGHTS and not kernels.is_affine(n.layer)}
-    after: set[int] = set()  # tensors that have passed a kernel layer
-    first: set[int] = set()
-    for node in graph.nodes:
-        seen = any(id(t) in after for t in inputs(node))
-        if id(node) in counts and not seen:
-            first.add(id(node))
-        if seen or id(node) in counts:
-            after.update(id(t) for t in tf.nest.flatten(node.outputs))
-    before: set[int] = set()  # tensors that will pass one
-    last: set[int] = set()
-    for node in reversed(graph.nodes):
-        seen = any(id(t) in before for t in tf.nest.flatten(node.outputs))
-        if not seen:
-            last.add(id(node))
-        if seen or id(node) in counts:
-            before.update(id(t) for t in inputs(node))
-    return first, last

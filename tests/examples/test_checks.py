@@ -64,6 +64,8 @@ def test_schemes(scheme, message):
         ({"hparams": "bfloat16=yes"}, "--hparams: bfloat16: expected True or False, got 'yes'"),
         ({"hparams": "optimizer=lamb"}, "optimizer: expected one of sgd, adam, got 'lamb'"),
         ({"hparams": "batch_size=0"}, "--hparams batch_size: expected 1 to"),
+        ({"hparams": "basis_rounds=-1"}, "--hparams basis_rounds: expected 0 to"),
+        ({"hparams": "reconstruct_epochs=-1"}, "--hparams reconstruct_epochs: expected 0 to"),
         ({"hparams": "batch_size=2000"}, "--data digits: expected pictures for a batch of 2000, got 1442"),
         ({"scheme": "treshold=1"}, "--scheme: expected one of .*, got 'treshold'"),
         ({"strategy": "all"}, "--strategy: expected one of none, mirrored, multiworker, got 'all'"),

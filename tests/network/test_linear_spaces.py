@@ -1,8 +1,9 @@
 """Linear spaces: which tensors are one, who makes and who reads them, and why some have to stay."""
 
+import numpy as np
 import pytest
 
-from keras_dbq.compat import keras
+from keras_dbq.compat import keras, tf
 from keras_dbq.network.graph import Graph
 from keras_dbq.network.linear_spaces import linear_spaces
 
@@ -97,6 +98,17 @@ def test_one_channel_that_is_added_to_all_stays():
     found = spaces(keras.Model(inputs, L.ReLU()(conv(x, 4, "head"))))
     reasons = {makers[0]: blocked for makers, _, blocked in found}
     assert reasons["wide"] == reasons["single"] == "sum reads it"
+
+
+def test_constants_and_further_outputs_that_are_added_stay():
+    inputs = keras.Input((16, 16, 8))
+    x = L.Add(name="sum")([conv(inputs, 8, "wide"), np.ones((1, 16, 16, 8), np.float32)])
+    found = spaces(keras.Model(inputs, L.ReLU()(conv(x, 4, "head"))))
+    assert {makers[0]: blocked for makers, _, blocked in found}["wide"] == "sum reads it"
+    halves = tf.split(L.ReLU()(conv(inputs, 16, "stem")), 2, -1)
+    x = L.Add()([conv(inputs, 8, "wide"), halves[1]])
+    found = spaces(keras.Model(inputs, L.ReLU()(conv(x, 4, "head"))))
+    assert {makers[0]: blocked for makers, _, blocked in found}["wide"].endswith("makes its channels")
 
 
 def test_layers_that_are_called_several_times_stay():
