@@ -105,6 +105,8 @@ class WeightQuantizer(ConfiguredQuantizer):
     fits: tuple[str, ...] = ()
     # While True the forward pass of training is used also with training=False (training with fixed statistics).
     training_forward = False
+    # While set, to a number or a variable, weights take the soft curve of that sharpness; see `soft`.
+    sharpness: Any = None
 
     @property
     def levels(self) -> WeightLevels | None:
@@ -137,10 +139,22 @@ class WeightQuantizer(ConfiguredQuantizer):
         """The quantized columns of float32 columns [K, M], with a gradient."""
         raise NotImplementedError
 
+    def soft(self, columns: tf.Tensor, variables: Variables, sharpness: Any) -> tf.Tensor:
+        """Columns [K, M] on a curve with a sigmoid for every step between two of `levels`, with its own gradient.
+
+        Args:
+          sharpness: scalar, steepness of the sigmoids in units of 1 / (gap of two levels).
+        """
+        raise NotImplementedError
+
     def __call__(self, inputs: Any, training: Any, weights: Variables, **kwargs: Any) -> Any:
         if self.bypass:
             return inputs
-        quantized = self.quantize(tf.cast(self.columns(inputs), tf.float32), training, weights)
+        columns = tf.cast(self.columns(inputs), tf.float32)
+        if self.sharpness is not None:
+            quantized = self.soft(columns, weights, tf.convert_to_tensor(self.sharpness))
+        else:
+            quantized = self.quantize(columns, training, weights)
         return tf.cast(tf.reshape(quantized, tf.shape(inputs)), inputs.dtype)
 
     def initialize(self, kernel: np.ndarray, variables: Variables, fit: str | None = None) -> float:

@@ -84,6 +84,14 @@ class LinearWeightQuantizer(WeightQuantizer):
     def quantize(self, columns: tf.Tensor, training: Any, variables: Variables) -> tf.Tensor:
         return threshold_ops.quantize_weights(columns, self._threshold(columns, variables), self.bits)
 
+    def soft(self, columns: tf.Tensor, variables: Variables, sharpness: Any) -> tf.Tensor:
+        unit = self._threshold(columns, variables) / self.top
+        place = tf.clip_by_value(columns / unit, -self.top, self.top)
+        below = tf.floor(place)
+        # The sigmoids of the gap that the weight lies in and of the two beside it; the others are 0 or 1 there.
+        gaps = (tf.sigmoid(sharpness * (place - below - middle)) for middle in (-0.5, 0.5, 1.5))
+        return unit * (below - 1 + tf.add_n(list(gaps)))
+
     def unit(self, kernel: Any, variables: Variables) -> tf.Tensor:
         """Real value of integer level 1, float32 [M] or [1]."""
         return self._threshold(tf.cast(self.columns(kernel), tf.float32), variables) / self.top

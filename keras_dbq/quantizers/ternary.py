@@ -111,14 +111,24 @@ class TernaryBranchQuantizer(WeightQuantizer):
         return variables
 
     def quantize(self, columns: tf.Tensor, training: Any, variables: Variables) -> tf.Tensor:
+        forward = self.forward if training or self.training_forward else "hard"
+        return self._branches(columns, variables, tf.convert_to_tensor(variables["temperature"]), forward)
+
+    def soft(self, columns: tf.Tensor, variables: Variables, sharpness: Any) -> tf.Tensor:
+        # From -sum(alpha) to sum(alpha) there are 3**B - 1 gaps, in units of gamma1 * w.
+        reach = tf.reduce_mean(tf.reduce_sum(tf.stop_gradient(tf.convert_to_tensor(variables["branch_scales"])), 0))
+        gap = 2 * reach / (3**self.branches - 1)
+        return self._branches(columns, variables, sharpness / gap, "smooth")
+
+    def _branches(self, columns: tf.Tensor, variables: Variables, temperature: Any, forward: str) -> tf.Tensor:
         return branch_ops.ternary_branch(
             columns,
             tf.convert_to_tensor(variables["branch_scales"]),
             self._thresholds(variables),
             tf.convert_to_tensor(variables["pre_scale"]),
             tf.convert_to_tensor(variables["post_scale"]),
-            tf.convert_to_tensor(variables["temperature"]),
-            forward=self.forward if training or self.training_forward else "hard",
+            temperature,
+            forward=forward,
         )
 
     def _thresholds(self, variables: Variables) -> tf.Tensor:

@@ -10,20 +10,30 @@ import numpy as np
 
 from keras_dbq.compat import keras, tf
 from keras_dbq.training.learnt_rounding import LearntRounding
+from keras_dbq.training.losses import logits_loss
 from keras_dbq.training.scaled_adam import ScaledAdam, units
 from keras_dbq.training.stored import BATCH, Stored
 from keras_dbq.wrapping import wrappers
 
 # choice: a step of learnt rounding's logits, in units of the learning rate.
 _ROUNDING_UNIT = 5.0
-# choice: where rounding gained nothing (the solver's codes of a narrow layer are hard to better), so many of the epochs
+# choice: where codes gained nothing (the solver's codes of a narrow layer are hard to better), so many of the epochs
 # once more with latent weights, which then move biases and scales above all.
 _SECOND_TRY = 0.25
-
 
 # choice: a step takes fewer pictures where a block's maps are large, so many positions of them but not fewer pictures
 # than that. A kernel learns from positions, and most of the time of a network goes into its largest maps.
 _STEP_POSITIONS, _STEP_PICTURES = 32 * 32 * 32, 4
+
+# How codes train; see `reconstruct`.
+CODES = ("annealed", "rounding", "latent")
+# choice: sharpness of annealed codes at the start and at the end; one rises to the other geometrically. Measured, with
+# the rates and the shares of float inputs below: docs/quantization.md (34).
+_SHARPNESS = 8.0, 1000.0
+# choice: (learning rate, share of float inputs) where nothing is said.
+_USUAL = {"annealed": (0.04, 0.0), "rounding": (0.02, 0.5), "latent": (0.02, 0.5)}
+# choice: the learning rate of the answers, of that of latent weights.
+_ANSWERS_RATE = 0.1
 
 # choice: with fewer steps of a block learnt rounding gains less than latent weights. ResNet-20, one branch: 225 steps
 # gain nothing, 700 clearly more (README of the CIFAR-10 example).
@@ -31,12 +41,12 @@ _ROUNDING_STEPS = 500
 
 
 class Settings(NamedTuple):
-    """How every block is trained; see `reconstruct`."""
+    """How every block is trained; see `reconstruct`. None: what suits the way in which codes train."""
 
     epochs: int
-    learning_rate: float
+    learning_rate: float | None
     batch_size: int
-    float_inputs: float
+    float_inputs: float | None
     codes: str | None
     seed: int
 
@@ -44,11 +54,21 @@ class Settings(NamedTuple):
         """Steps of one epoch of so many pictures."""
         return -(-pictures // self.batch_size)
 
-    def learns_rounding(self, pictures: int) -> bool:
-        """Whether codes train by rounding, on so many pictures; else by latent weights."""
+    def way(self, few: list[wrappers.QuantizedWeight], pictures: int) -> str:
+        """How these kernels' codes train, on so many pictures: one of CODES."""
         if self.codes is not None:
-            return self.codes == "rounding"
-        return self.epochs * self.epoch_steps(pictures) >= _ROUNDING_STEPS
+            return self.codes
+        if few and all(weight.quantizer.branches == 1 for weight in few):
+            return "annealed"
+        return "rounding" if self.epochs * self.epoch_steps(pictures) >= _ROUNDING_STEPS else "latent"
+
+    def rate(self, codes: str) -> float:
+        """The learning rate at the start."""
+        return _USUAL[codes][0] if self.learning_rate is None else self.learning_rate
+
+    def mixed(self, codes: str) -> float:
+        """The share of float inputs."""
+        return _USUAL[codes][1] if self.float_inputs is None else self.float_inputs
 
 
 class Data(NamedTuple):
@@ -84,67 +104,154 @@ def train(block: keras.Model, model: keras.Model, data: Data, settings: Settings
     """
     training = _Training(block, model, data, settings, number)
     before = training.best
-    if not block.trainable_variables:
-        return before, before
-    rounded = _rounded(block) if settings.learns_rounding(len(data.trained_on)) else []
-    training.run(settings.epochs, rounded)
-    if rounded and training.best == before:
-        training.run(math.ceil(_SECOND_TRY * settings.epochs), [])
-    return before, training.best
+    if block.trainable_variables:
+        few = _few_levels(block)
+        codes = settings.way(few, len(data.trained_on))
+        training.run(settings.epochs, codes, settings.rate(codes))
+        if few and codes != "latent" and training.best == before:
+            training.run(math.ceil(_SECOND_TRY * settings.epochs), "latent", settings.rate("latent"))
+    return before.error, training.best.error
+
+
+def train_answers(
+    block: keras.Model, model: keras.Model, data: Data, settings: Settings, number: int, answer: str
+) -> tuple[float, float]:
+    """Trains the blocks at the end of a network together, in place, for its answers: the divergence of what it answers
+    on the pictures held back from what the float network answers, before and after.
+
+    The divergence falls and the squared error of the logits does not rise, or the blocks stay as they were.
+
+    Args:
+      block: from its input to the logits.  data: `wanted` are the float network's logits.  answer: see
+        `losses.logits_loss`.
+    """
+    training = _Training(block, model, data, settings, number, answer)
+    before = training.best
+    if block.trainable_variables:
+        training.run(settings.epochs, "latent", _ANSWERS_RATE * settings.rate("latent"))
+    return before.loss, training.best.loss
+
+
+class _Held(NamedTuple):
+    """Of the pictures held back. loss: what has to fall.  error: mean squared error, relative to the target's power."""
+
+    loss: float
+    error: float
 
 
 class _Training:
-    """The training of one block: the least error so far, on the pictures held back, and the state that had it."""
+    """The training of one block: the least loss so far, on the pictures held back, and the state that had it.
 
-    def __init__(self, block: keras.Model, model: keras.Model, data: Data, settings: Settings, number: int):
-        self.block, self.model, self.data, self.settings = block, model, data, settings
+    Args:
+      answer: None where the loss is the squared error alone; else what the network ends in, and the divergence is added.
+    """
+
+    def __init__(
+        self,
+        block: keras.Model,
+        model: keras.Model,
+        data: Data,
+        settings: Settings,
+        number: int,
+        answer: str | None = None,
+    ):
+        self.block, self.model, self.data, self.settings, self._answer = block, model, data, settings, answer
         self._infer, self._rng, self._done = inference(block), np.random.default_rng([settings.seed, number]), 0
         self._power = max(float(np.mean([np.square(data.wanted[i]).mean() for i in data.held_back])), 1e-20)
-        self.best = _error(self._infer, data, self._power)
+        self._start = self.best = self._measured()
         self._state = [v.numpy() for v in block.trainable_variables]
 
-    def run(self, epochs: int, rounded: list[LearntRounding]) -> None:
+    def run(self, epochs: int, codes: str, rate: float) -> None:
         """Some epochs; it ends with the best state.
 
         Args:
-          rounded: kernels that learn their rounding; other weights move as they do in `fit`.
+          codes: how those of few levels train, one of CODES; other weights move as they do in `fit`.
+          rate: learning rate at the start.
         """
+        few = _few_levels(self.block)
+        rounded = [LearntRounding(weight) for weight in few] if codes == "rounding" else []
+        annealed = [weight.quantizer for weight in few] if codes == "annealed" else []
+        sharpness = tf.Variable(_SHARPNESS[0], trainable=False)
         with (
             wrappers.quantizer_flags(self.model, weights_training=True),
             wrappers.bypassed([kernel.weight.quantizer for kernel in rounded]),  # taken as they are
+            wrappers.softened(annealed, sharpness),
         ):
-            step = _step(self.block, rounded, self._power, self.settings)
+            step = self._step(rounded, rate, self.settings.mixed(codes))
             for epoch in range(epochs):
                 places = _order(self.data, self.settings, self._rng)
                 for i, some in enumerate(places):
                     batch = (tf.constant(s[some]) for s in (self.data.given, self.data.float_given, self.data.wanted))
-                    done = tf.constant((epoch + i / len(places)) / epochs, tf.float32)
-                    step(*batch, tf.constant([self.settings.seed, self._done]), done)
+                    done = (epoch + i / len(places)) / epochs
+                    sharpness.assign(_SHARPNESS[0] * (_SHARPNESS[1] / _SHARPNESS[0]) ** done)
+                    seed = tf.constant([self.settings.seed, self._done])
+                    step(*batch, seed, tf.constant(done, tf.float32))
                     self._done += 1
-                if not rounded:  # else the kernels hold numbers between their levels, which say nothing yet
+                if not rounded and not annealed:  # else the weights are between their levels, which say nothing yet
                     self._keep_if_better()
         for kernel in rounded:
             kernel.harden()
-        if rounded:
+        if rounded or annealed:
             self._keep_if_better()
         for variable, value in zip(self.block.trainable_variables, self._state, strict=True):
             variable.assign(value)
 
     def _keep_if_better(self) -> None:
-        error = _error(self._infer, self.data, self._power)
-        if error < self.best:
-            self.best, self._state = error, [v.numpy() for v in self.block.trainable_variables]
+        held = self._measured()
+        if held.loss < self.best.loss and held.error <= self._start.error:
+            self.best, self._state = held, [v.numpy() for v in self.block.trainable_variables]
+
+    def _measured(self) -> _Held:
+        losses, errors, held_back = 0.0, 0.0, self.data.held_back
+        for i in range(0, len(held_back), BATCH):
+            places = held_back[i : i + BATCH]
+            given, wanted = self._infer(tf.constant(self.data.given[places])), tf.constant(self.data.wanted[places])
+            error = self._error(given, wanted)
+            loss = error if self._answer is None else logits_loss("kl", given, wanted, answer=self._answer)
+            losses, errors = losses + float(loss) * len(places), errors + float(error) * len(places)
+        return _Held(losses / len(held_back), errors / len(held_back))
+
+    def _error(self, given: Any, wanted: Any) -> Any:
+        return tf.reduce_mean(tf.math.squared_difference(given, wanted)) / self._power
+
+    def _step(self, rounded: list[LearntRounding], rate: float, mixed: float) -> Callable[..., Any]:
+        """(given, float_given, wanted, seed, share of the training that is done) -> None."""
+        variables = self.block.trainable_variables
+        kernels = {id(kernel.weight.variable): kernel for kernel in rounded}
+        logits = [kernel.logits for kernel in rounded]
+        straight = [variable for variable in variables if id(variable) not in kernels]
+        sizes = [*units(self.block.layers, straight), *([np.array(_ROUNDING_UNIT, np.float32)] * len(rounded))]
+        optimizer = ScaledAdam([*straight, *logits], sizes, rate)
+
+        @tf.function(reduce_retracing=True)
+        def step(given: Any, float_given: Any, wanted: Any, seed: Any, done: Any) -> None:
+            optimizer.learning_rate.assign(0.5 * rate * (1 + tf.cos(math.pi * done)))
+            for kernel in rounded:
+                kernel.soften()
+            if mixed:
+                given = tf.where(tf.random.stateless_uniform(tf.shape(given), seed) < mixed, float_given, given)
+            with tf.GradientTape() as tape:
+                outputs = self.block(given, training=False)
+                loss = self._error(outputs, wanted)
+                if self._answer is not None:
+                    loss += logits_loss("kl", outputs, wanted, answer=self._answer)
+            moved = []
+            for variable, gradient in zip(variables, tape.gradient(loss, variables), strict=True):
+                if gradient is not None and id(variable) in kernels:
+                    kernel = kernels[id(variable)]
+                    moved.append((kernel.gradient(gradient, done), kernel.logits))
+                elif gradient is not None:
+                    moved.append((gradient, variable))
+            optimizer.apply_gradients(moved)
+
+        return step
 
 
-def _rounded(block: keras.Model) -> list[LearntRounding]:
-    """Kernels of the block whose rounding trains."""
+def _few_levels(block: keras.Model) -> list[wrappers.QuantizedWeight]:
+    """Kernels of the block of few levels, whose codes train."""
     weights = [weight for layer in block.layers for weight in wrappers.quantized_weights(layer)]
     trained = {id(variable) for variable in block.trainable_variables}
-    return [
-        LearntRounding(weight)
-        for weight in weights
-        if id(weight.variable) in trained and getattr(weight.quantizer, "levels", None)
-    ]
+    return [w for w in weights if id(w.variable) in trained and getattr(w.quantizer, "levels", None)]
 
 
 def _order(data: Data, settings: Settings, rng: np.random.Generator) -> list[np.ndarray]:
@@ -153,44 +260,3 @@ def _order(data: Data, settings: Settings, rng: np.random.Generator) -> list[np.
     chosen = data.trained_on + data.pictures * rng.integers(0, copies, len(data.trained_on))
     parts = np.array_split(rng.permutation(chosen), settings.epoch_steps(len(chosen)))
     return [np.sort(part[: data.step_pictures(settings.batch_size)]) for part in parts]
-
-
-def _step(block: keras.Model, rounded: list[LearntRounding], power: float, settings: Settings) -> Callable[..., Any]:
-    """(given, float_given, wanted, seed, share of the training that is done) -> None."""
-    variables = block.trainable_variables
-    kernels = {id(kernel.weight.variable): kernel for kernel in rounded}
-    logits = [kernel.logits for kernel in rounded]
-    straight = [variable for variable in variables if id(variable) not in kernels]
-    sizes = [*units(block.layers, straight), *([np.array(_ROUNDING_UNIT, np.float32)] * len(rounded))]
-    optimizer = ScaledAdam([*straight, *logits], sizes, settings.learning_rate)
-
-    @tf.function(reduce_retracing=True)
-    def step(given: Any, float_given: Any, wanted: Any, seed: Any, done: Any) -> None:
-        optimizer.learning_rate.assign(0.5 * settings.learning_rate * (1 + tf.cos(math.pi * done)))
-        for kernel in rounded:
-            kernel.soften()
-        if settings.float_inputs:
-            taken = tf.random.stateless_uniform(tf.shape(given), seed) < settings.float_inputs
-            given = tf.where(taken, float_given, given)
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(tf.math.squared_difference(block(given, training=False), wanted)) / power
-        moved = []
-        for variable, gradient in zip(variables, tape.gradient(loss, variables), strict=True):
-            if gradient is not None and id(variable) in kernels:
-                kernel = kernels[id(variable)]
-                moved.append((kernel.gradient(gradient, done), kernel.logits))
-            elif gradient is not None:
-                moved.append((gradient, variable))
-        optimizer.apply_gradients(moved)
-
-    return step
-
-
-def _error(run: Callable[[Any], Any], data: Data, power: float) -> float:
-    """Mean squared error on the pictures held back, relative to the target's power."""
-    total = 0.0
-    for i in range(0, len(data.held_back), BATCH):
-        places = data.held_back[i : i + BATCH]
-        difference = run(tf.constant(data.given[places])) - data.wanted[places]
-        total += float(tf.reduce_mean(tf.square(difference))) * len(places)
-    return total / len(data.held_back) / power

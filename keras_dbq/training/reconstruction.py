@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,8 +23,13 @@ from keras_dbq.solving.finished import Finished, digest
 from keras_dbq.training import block_training
 from keras_dbq.training.augmentation import shifted
 from keras_dbq.training.block_targets import Targets
+from keras_dbq.training.outputs import answer, logits_model
 from keras_dbq.training.stored import Stored
 from keras_dbq.wrapping import naming, wrappers
+
+# choice: of the blocks, those at the end that are trained together for the answers. MobileNetV2, one branch: from the last
+# two to the last ten of its 20 blocks gain alike, docs/quantization.md (34).
+_SHARE_FOR_ANSWERS, _FEWEST_FOR_ANSWERS = 0.25, 2
 
 
 @dataclass
@@ -31,14 +37,19 @@ class Reconstructed:
     """What `reconstruct` did; prints as a table.
 
     errors: {block: (before, after)}: relative squared error of the block's output on the pictures held back.
+    divergence: of what the network answers from what the float network answers, on the same pictures, before and after
+      the last blocks were trained together; None where they were not.
     """
 
     errors: dict[str, tuple[float, float]] = field(default_factory=dict)
+    divergence: tuple[float, float] | None = None
 
     def __str__(self) -> str:
         table = Table(["block, up to", "error before", "error after"])
         for name, (before, after) in self.errors.items():
             table.add(name, f"{before:.4f}", f"{after:.4f}")
+        if self.divergence is not None:
+            table.add("divergence of answers", *(f"{value:.4f}" for value in self.divergence))
         return str(table)
 
 
@@ -49,11 +60,11 @@ def reconstruct(
     *,
     blocks: Sequence[str] | None = None,
     epochs: int = 24,
-    learning_rate: float = 0.02,
+    learning_rate: float | None = None,
     batch_size: int = 32,
     copies: int = 3,
     mirror: bool = True,
-    float_inputs: float = 0.5,
+    float_inputs: float | None = None,
     codes: str | None = None,
     held_back: float = 0.1,
     seed: int = 0,
@@ -66,6 +77,10 @@ def reconstruct(
     what the blocks before it, already trained, give, and its loss is |y - y_float|^2 / |y_float|^2. All that trains in
     it moves: weights, biases, scales and thresholds (`codes`); batch norm keeps its statistics. The error on pictures
     held back is measured, and the best state is kept, the one at the start included: no block ends worse than it began.
+    Then the last blocks (a quarter of all, two or more) are trained once more, together, for the network's answers: the
+    divergence of its class probabilities from the float network's has to fall, and the squared error of its logits may
+    not rise. That is left out where `blocks` leaves layers with weights behind the last one, and for models of several
+    outputs or of one number.
 
     Args:
       q_model: quantized, of one input; best from `solve_ternary` or init="two_step".
@@ -75,16 +90,20 @@ def reconstruct(
         pointwise pairs, else single layers. Layers behind the last name stay.
       epochs: over the pictures, for each block. More of them gain more (README of the CIFAR-10 example).
       learning_rate: at the start of a block, in units of a kernel's deviation in its channel; falls along a cosine.
+        None: 0.04 for annealed codes, else 0.02. For the answers it is a tenth of it (None: 0.002).
       batch_size: pictures of one step; where a block's maps are large a step takes fewer of them, at least 4, that hold
         32,768 positions together.
       copies: of each picture beside itself, shifted by up to an eighth of its size; each epoch takes one of them.
       mirror: whether half of the copies are mirrored, too. Not for pictures with a left and a right, such as digits.
-      float_inputs: share of the numbers of a block's input that training takes from the float network, 0 to 1.
-      codes: how the codes of ternary weights, and of linear ones of up to 6 bits, train: "rounding" chooses between the
-        two levels next to each weight (`training.learnt_rounding`), with scales as they are; "latent" moves latent
-        weights, with a straight-through gradient, and scales; it is also tried after rounding that gained nothing.
-        None: "rounding" where a block is trained for 500 steps or more, as 18 epochs of 1,000 pictures are, else
-        "latent", which gains more in few steps.
+      float_inputs: share of the numbers of a block's input that training takes from the float network, 0 to 1. None:
+        0 for annealed codes, else 0.5.
+      codes: how the codes of ternary weights, and of linear ones of up to 6 bits, train. "annealed": latent weights on
+        a soft curve, a sigmoid for every step between two levels, that grows as sharp as the steps, and scales with
+        them (source: Yang et al., Quantization Networks, CVPR 2019; DBQ's smooth forward). "rounding" chooses between
+        the two levels next to each weight (`training.learnt_rounding`), with scales as they are. "latent" moves latent
+        weights, with a straight-through gradient, and scales; it is also tried where the others gained nothing.
+        None: "annealed" for one ternary branch, else "rounding" where a block is trained for 500 steps or more, as 18
+        epochs of 1,000 pictures are, else "latent", which gains more in few steps.
       held_back: share of the pictures that are not trained on.
       seed: of what is held back, of copies, and of the order.
       workdir: folder for the finished blocks. The same call with it goes on after the last one that was finished; None
@@ -102,10 +121,10 @@ def reconstruct(
     _check_model(q_model)
     settings = block_training.Settings(
         epochs=_checks.integer("epochs", epochs, 1, 2**31 - 1),
-        learning_rate=_checks.number("learning_rate", learning_rate, 1e-9, 1e9),
+        learning_rate=None if learning_rate is None else _checks.number("learning_rate", learning_rate, 1e-9, 1e9),
         batch_size=_checks.integer("batch_size", batch_size, 1, 2**31 - 1),
-        float_inputs=_checks.number("float_inputs", float_inputs, 0.0, 1.0),
-        codes=None if codes is None else _checks.one_of("codes", codes, ("rounding", "latent")),
+        float_inputs=None if float_inputs is None else _checks.number("float_inputs", float_inputs, 0.0, 1.0),
+        codes=None if codes is None else _checks.one_of("codes", codes, block_training.CODES),
         seed=_checks.integer("seed", seed, 0, 2**31 - 1),
     )
     copies = _checks.integer("copies", copies, 0, 1000)
@@ -121,7 +140,7 @@ def reconstruct(
     pictures = _Pictures(batches, copies, _checks.boolean("mirror", mirror), kept, seed)
     with tempfile.TemporaryDirectory(prefix="keras_dbq_") as folder:
         work = _Work(graph, targets, settings, Finished(workdir, run, "reconstruct"), Path(folder))
-        return work.train(found, pictures, progress)
+        return work.train(found, work.first_for_answers(found), pictures, progress)
 
 
 def _check_model(q_model: keras.Model) -> None:
@@ -177,28 +196,64 @@ class _Work:
         self.graph, self.targets, self.settings = graph, targets, settings
         self.finished, self.folder = finished, folder
 
-    def train(self, blocks: list[Block], pictures: _Pictures, progress: bool | None) -> Reconstructed:
-        total = (pictures.copies + 1) * pictures.batches.pictures
-        given = wanted = Stored(self.folder / "x.npy", pictures.all(), total)
+    def first_for_answers(self, blocks: list[Block]) -> int | None:
+        """Number of the first of the last blocks, which are trained together for the answers; None for none."""
+        if len(self.graph.model.outputs) != 1:
+            return None
+        logits, behind = self._logits()[0], self.graph.nodes[blocks[-1].last + 1 :]
+        reached = any(logits is output(node) for node in self.graph.nodes[blocks[-1].last :])
+        alone = answer(self.graph.model) != "sigmoid" and logits.shape[-1] == 1
+        if not reached or alone or any(node.layer.trainable_weights for node in behind):
+            return None
+        return max(0, len(blocks) - max(_FEWEST_FOR_ANSWERS, round(_SHARE_FOR_ANSWERS * len(blocks))))
+
+    def _logits(self) -> tuple[Any, Any]:
+        """Of the quantized network and of the float network."""
+        return logits_model(self.graph.model).outputs[0], logits_model(self.targets.model).outputs[0]
+
+    def train(
+        self, blocks: list[Block], for_answers: int | None, pictures: _Pictures, progress: bool | None
+    ) -> Reconstructed:
+        count = pictures.batches.pictures
+        given = wanted = Stored(self.folder / "x.npy", pictures.all(), (pictures.copies + 1) * count)
         student, teacher, result = self.graph.model.inputs[0], self.targets.input, Reconstructed()
+        before_answers: tuple[Any, ...] | None = None
         for number, block in enumerate(_progress.over(blocks, f"{len(blocks)} blocks", "block", progress)):
+            if number == for_answers:
+                before_answers = given, wanted, student, teacher
             node = self.graph.nodes[block.last]
             block_model = keras.Model(student, output(node))
             teacher_model = keras.Model(teacher, self.targets.tensor(node))
             target = wanted.through(block_training.inference(teacher_model), self.folder / f"wanted_{number}.npy")
-            data = block_training.Data(given, wanted, target, *pictures.split(), pictures.batches.pictures)
-            result.errors[block.name] = self._trained(number, block_model, data)
+            data = block_training.Data(given, wanted, target, *pictures.split(), count)
+            run = functools.partial(block_training.train, block_model, self.graph.model, data, self.settings, number)
+            result.errors[block.name] = self._trained(number, block_model, run)
             new = given.through(block_training.inference(block_model), self.folder / f"given_{number}.npy")
             for old in {id(s): s for s in (given, wanted)}.values():
-                old.remove()
+                if before_answers is None or old not in before_answers[:2]:
+                    old.remove()
             given, wanted, student, teacher = new, target, output(node), self.targets.tensor(node)
+        if before_answers is not None:
+            result.divergence = self._answers(len(blocks), pictures, *before_answers)
         return result
 
-    def _trained(self, number: int, block: keras.Model, data: block_training.Data) -> tuple[float, float]:
-        """Trains a block, or takes over what a run before has trained; its errors."""
+    def _answers(
+        self, number: int, pictures: _Pictures, given: Stored, float_given: Stored, student: Any, teacher: Any
+    ) -> tuple[float, float]:
+        """Trains what lies between these tensors and the logits for the answers; their divergence, before and after."""
+        logits, wanted = self._logits()
+        block_model, teacher_model = keras.Model(student, logits), keras.Model(teacher, wanted)
+        target = float_given.through(block_training.inference(teacher_model), self.folder / "logits.npy")
+        data = block_training.Data(given, float_given, target, *pictures.split(), pictures.batches.pictures)
+        kind = answer(self.graph.model)
+        arguments = block_model, self.graph.model, data, self.settings, number, kind
+        return self._trained(number, block_model, functools.partial(block_training.train_answers, *arguments))
+
+    def _trained(self, number: int, block: keras.Model, run: Callable[[], tuple[float, float]]) -> tuple[float, float]:
+        """Trains a block, or takes over what a run before has trained; what `run` gives."""
         stored, variables = self.finished.load(number), block.trainable_variables
         if stored is None:
-            errors = block_training.train(block, self.graph.model, data, self.settings, number)
+            errors = run()
             self.finished.save(number, [np.array(errors), *(v.numpy() for v in variables)])
             return errors
         for variable, value in zip(variables, stored[1:], strict=True):

@@ -60,6 +60,15 @@ def bypassed(quantizers: list[Any]) -> AbstractContextManager[None]:
     return _attributes(quantizers, bypass=True)
 
 
+def softened(quantizers: list[Any], sharpness: Any) -> AbstractContextManager[None]:
+    """What these quantizers of weights see takes their soft curve for a while; as `quantizer_flags`.
+
+    Args:
+      sharpness: float32 variable; see `WeightQuantizer.soft`.
+    """
+    return _attributes(quantizers, sharpness=sharpness)
+
+
 @contextmanager
 def _attributes(quantizers: list[Any], **values: Any) -> Iterator[None]:
     """Hides attributes of the quantizers' classes behind these values for a while."""
@@ -85,5 +94,6 @@ __all__ = [
     "quantized_output",
     "quantized_weights",
     "quantizer_flags",
+    "softened",
     "without_activation",
 ]

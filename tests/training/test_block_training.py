@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 import keras_dbq
-from keras_dbq.compat import keras
+from keras_dbq.compat import keras, tf
 from keras_dbq.training import block_training
 from keras_dbq.training.stored import Stored
+from keras_dbq.wrapping import wrappers
 from tests import nets
 
 L = keras.layers
@@ -37,7 +38,14 @@ def settings(**changed):
 
 
 @pytest.mark.parametrize(
-    "changed", [{}, {"float_inputs": 0.5}, {"codes": "rounding", "epochs": 60}], ids=["latent", "mixed", "rounding"]
+    "changed",
+    [
+        {},
+        {"float_inputs": 0.5},
+        {"codes": "rounding", "epochs": 60},
+        {"codes": "annealed", "learning_rate": None, "epochs": 30},
+    ],
+    ids=["latent", "mixed", "rounding", "annealed"],
 )
 def test_training_lowers_the_error_that_it_says(tmp_path, changed):
     q_model, data = problem(tmp_path)
@@ -47,7 +55,7 @@ def test_training_lowers_the_error_that_it_says(tmp_path, changed):
     assert after < 0.95 * before
 
 
-@pytest.mark.parametrize("codes", ["latent", "rounding"])
+@pytest.mark.parametrize("codes", ["latent", "rounding", "annealed"])
 def test_a_rate_that_is_far_too_high_leaves_the_start(tmp_path, codes):
     q_model, data = problem(tmp_path)
     weights = q_model.get_weights()
@@ -62,6 +70,57 @@ def test_rounding_that_gains_nothing_is_followed_by_latent_weights(tmp_path, mon
     q_model, data = problem(tmp_path)
     before, after = block_training.train(q_model, q_model, data, settings(codes="rounding", epochs=32), 0)
     assert after < before
+
+
+def test_annealed_codes_train_on_a_curve_that_grows_sharp_and_end_on_levels(tmp_path, monkeypatch):
+    seen = []
+    soft = keras_dbq.quantizers.TernaryBranchQuantizer.soft
+
+    def watched(self, columns, variables, sharpness):
+        tf.py_function(lambda value: seen.append(float(value)), [sharpness], [])
+        return soft(self, columns, variables, sharpness)
+
+    monkeypatch.setattr(keras_dbq.quantizers.TernaryBranchQuantizer, "soft", watched)
+    q_model, data = problem(tmp_path)
+    block_training.train(q_model, q_model, data, settings(codes="annealed", epochs=4), 0)
+    assert seen == sorted(seen) and seen[0] == pytest.approx(8) and 500 < seen[-1] < 1000
+    assert all(w.quantizer.sharpness is None for layer in q_model.layers for w in wrappers.quantized_weights(layer))
+    for layer in q_model.layers:
+        for weight in wrappers.quantized_weights(layer):
+            assert all(len(np.unique(np.abs(column))) <= 2 for column in weight.quantized_columns().T)
+
+
+def test_what_suits_the_codes(tmp_path):
+    q_model, _ = problem(tmp_path)
+    one = block_training._few_levels(q_model)
+    two = [weight._replace(quantizer=keras_dbq.quantizers.TernaryBranchQuantizer(2)) for weight in one]
+    free = settings(codes=None, learning_rate=None, float_inputs=None, epochs=10)
+    assert [free.way(few, 16 * 49) for few in (one, two, [*one, *two], [])] == ["annealed", *["latent"] * 3]
+    assert [free.way(few, 16 * 50) for few in (one, two, [*one, *two], [])] == ["annealed", *["rounding"] * 3]
+    assert all(settings(codes=codes).way(one, 16 * 50) == codes for codes in block_training.CODES)
+    assert (free.rate("annealed"), free.mixed("annealed")) == (0.04, 0.0)
+    assert (free.rate("latent"), free.mixed("latent")) == (0.02, 0.5)
+    assert (settings().rate("annealed"), settings().mixed("latent")) == (0.02, 0.0)
+
+
+def test_answers_come_nearer_and_squared_error_does_not_grow(tmp_path):
+    q_model, data = problem(tmp_path)
+    start = error(q_model, data)
+    arguments = q_model, q_model, data, settings(learning_rate=0.1), 0, "softmax"
+    before, after = block_training.train_answers(*arguments)
+    assert after < 0.95 * before and error(q_model, data) <= start
+    p, q = (tf.nn.softmax(y).numpy() for y in (data.wanted[data.held_back], q_model(data.given[data.held_back])))
+    assert after == pytest.approx((p * np.log(p / q)).sum(-1).reshape(20, -1).sum(-1).mean(), rel=1e-3)
+
+
+def test_answers_that_would_cost_squared_error_are_not_taken(tmp_path, monkeypatch):
+    """A loss that a constant added to all logits lowers, as in a network of numbers that are no logits."""
+    monkeypatch.setattr(block_training, "logits_loss", lambda kind, y, wanted, answer: 1e3 / tf.reduce_mean(tf.abs(y)))
+    q_model, data = problem(tmp_path)
+    weights = q_model.get_weights()
+    before, after = block_training.train_answers(q_model, q_model, data, settings(learning_rate=1.0), 0, "softmax")
+    assert before == after
+    assert all(np.array_equal(a, b) for a, b in zip(weights, q_model.get_weights(), strict=True))
 
 
 def test_frozen_weights_are_not_rounded(tmp_path):

@@ -30,7 +30,9 @@ def distance(model, q_model, x):
 
 
 @pytest.mark.parametrize(
-    "options", [{"epochs": 4, "learning_rate": 0.03}, {"codes": "rounding", "epochs": 80}], ids=["latent", "rounding"]
+    "options",
+    [{"codes": "latent", "epochs": 4, "learning_rate": 0.03}, {"codes": "rounding", "epochs": 80}, {"epochs": 24}],
+    ids=["latent", "rounding", "usual"],
 )
 def test_nearer_block_by_block_and_on_other_pictures(options):
     model, q_model = pair()
@@ -39,29 +41,58 @@ def test_nearer_block_by_block_and_on_other_pictures(options):
     assert list(result.errors) == BLOCKS
     assert all(after <= start for start, after in result.errors.values())
     assert sum(after < 0.9 * start for start, after in result.errors.values()) >= 3
+    assert result.divergence[1] < result.divergence[0]
     assert distance(model, q_model, OTHERS) < before
-    assert "layer2.0.relu2" in str(result) and "error after" in str(result)
+    assert "layer2.0.relu2" in str(result) and "error after" in str(result) and "divergence" in str(result)
     report = keras_dbq.export_tflite(q_model, None, strict=True)
     assert keras_dbq.verify(q_model, report.data, OTHERS[:20], top1_threshold=0).passed
 
 
-def test_codes_follow_the_number_of_steps(monkeypatch):
+def test_options_reach_the_training_of_a_block(monkeypatch):
     seen = []
 
     def trained(block, whole, data, settings, number):
-        seen.append("rounding" if settings.learns_rounding(len(data.trained_on)) else "latent")
+        seen.append((settings.codes, settings.learning_rate, settings.float_inputs, settings.epochs))
         return 0.0, 0.0
 
     monkeypatch.setattr(block_training, "train", trained)
     model, q_model = pair()
-    for options in (
-        {"epochs": 166},
-        {"epochs": 167},
-        {"epochs": 1, "codes": "rounding"},
-        {"epochs": 999, "codes": "latent"},
-    ):
-        keras_dbq.reconstruct(q_model, model, X, blocks=["relu1"], copies=0, **options)  # three steps an epoch
-    assert seen == ["latent", "rounding", "rounding", "latent"]
+    for options in ({}, {"codes": "annealed", "learning_rate": 0.5, "float_inputs": 0, "epochs": 3}):
+        result = keras_dbq.reconstruct(q_model, model, X, blocks=["relu1"], copies=0, **options)
+        assert result.divergence is None  # layers with weights behind the last named block
+    assert seen == [(None, None, None, 24), ("annealed", 0.5, 0.0, 3)]
+
+
+def ending(build, shape=(16, 16, 3)):
+    """A network of three blocks, whose end `build` makes."""
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input(shape)
+    x = L.ReLU()(L.Conv2D(8, 3, strides=2)(inputs))
+    x = L.ReLU()(L.Conv2D(8, 3)(x))
+    model = nets.randomize(keras.Model(inputs, build(x)))
+    scheme = keras_dbq.DBQScheme(1, ternary_last=True)
+    return model, keras_dbq.quantize_model(model, scheme, calibration_data=X)
+
+
+@pytest.mark.parametrize(
+    ("build", "trained"),
+    [
+        (lambda x: L.Dense(5, activation="softmax")(L.GlobalAveragePooling2D()(x)), True),
+        (lambda x: L.Dense(1, activation="sigmoid")(L.Flatten()(x)), True),
+        (lambda x: L.Softmax()(L.GlobalAveragePooling2D()(L.Conv2D(5, 1, activation="relu")(x))), True),
+        (lambda x: L.Dense(5)(L.Flatten()(x)), True),
+        (lambda x: L.Conv2D(3, 1)(x), True),  # of every place, as in segmentation
+        (lambda x: L.Dense(1)(L.Flatten()(x)), False),  # one number
+        (lambda x: [L.Dense(5)(L.Flatten()(x)), L.Dense(2)(L.GlobalAveragePooling2D()(x))], False),
+    ],
+    ids=["softmax", "sigmoid", "pooled", "logits", "places", "number", "two outputs"],
+)
+def test_answers_of_networks_that_end_otherwise(build, trained):
+    model, q_model = ending(build)
+    result = keras_dbq.reconstruct(q_model, model, X, epochs=6, copies=1, learning_rate=0.05)
+    assert (result.divergence is not None) == trained
+    if trained:
+        assert result.divergence[1] <= result.divergence[0]
 
 
 def test_a_killed_run_goes_on_after_the_last_finished_block(tmp_path, monkeypatch):
@@ -84,6 +115,7 @@ def test_a_killed_run_goes_on_after_the_last_finished_block(tmp_path, monkeypatc
     _, again = pair()
     assert keras_dbq.reconstruct(again, model, X, **options, workdir=tmp_path / "work").errors == wanted.errors
     assert done == [0, 1, 2, 3, 4]
+    assert (tmp_path / "work/part_0005.npz").is_file()  # the answers
     assert all(np.array_equal(a, b) for a, b in zip(whole.get_weights(), again.get_weights(), strict=True))
     with pytest.raises(ValueError, match="got one with another epochs"):
         keras_dbq.reconstruct(pair()[1], model, X, epochs=2, copies=1, workdir=tmp_path / "work")
