@@ -108,7 +108,7 @@ def _before_training(work: Run, scheme: Any, teacher: Any) -> tuple[Any, Any, di
 
 def _reconstruct(work: Run, model: Any, teacher: Any, pictures: Any) -> None:
     """Trains the quantized model block by block; blocks that an earlier run has finished are taken over."""
-    options = {"epochs": work.hparams["reconstruct_epochs"], "mirror": work.hparams["flip"]}
+    options = {"epochs": work.hparams["reconstruct_epochs"], "mirror": work.hparams["flip"], "answers": "softmax"}
     workdir = work.arguments.workdir / "blocks" if work.chief else None
     print(keras_dbq.reconstruct(model, teacher, pictures, **options, workdir=workdir), flush=True)
 

@@ -110,7 +110,7 @@ def train(block: keras.Model, model: keras.Model, data: Data, settings: Settings
         training.run(settings.epochs, codes, settings.rate(codes))
         if few and codes != "latent" and training.best == before:
             training.run(math.ceil(_SECOND_TRY * settings.epochs), "latent", settings.rate("latent"))
-    return before.error, training.best.error
+    return before, training.best
 
 
 def train_answers(
@@ -118,8 +118,6 @@ def train_answers(
 ) -> tuple[float, float]:
     """Trains the blocks at the end of a network together, in place, for its answers: the divergence of what it answers
     on the pictures held back from what the float network answers, before and after.
-
-    The divergence falls and the squared error of the logits does not rise, or the blocks stay as they were.
 
     Args:
       block: from its input to the logits.  data: `wanted` are the float network's logits.  answer: see
@@ -129,21 +127,15 @@ def train_answers(
     before = training.best
     if block.trainable_variables:
         training.run(settings.epochs, "latent", _ANSWERS_RATE * settings.rate("latent"))
-    return before.loss, training.best.loss
-
-
-class _Held(NamedTuple):
-    """Of the pictures held back. loss: what has to fall.  error: mean squared error, relative to the target's power."""
-
-    loss: float
-    error: float
+    return before, training.best
 
 
 class _Training:
-    """The training of one block: the least loss so far, on the pictures held back, and the state that had it.
+    """The training of one block: the least error so far, on the pictures held back, and the state that had it.
 
     Args:
-      answer: None where the loss is the squared error alone; else what the network ends in, and the divergence is added.
+      answer: None: the error is the relative squared one; else it is the divergence of answers, of a network that ends
+        in this, and training minds the sum of both.
     """
 
     def __init__(
@@ -158,7 +150,7 @@ class _Training:
         self.block, self.model, self.data, self.settings, self._answer = block, model, data, settings, answer
         self._infer, self._rng, self._done = inference(block), np.random.default_rng([settings.seed, number]), 0
         self._power = max(float(np.mean([np.square(data.wanted[i]).mean() for i in data.held_back])), 1e-20)
-        self._start = self.best = self._measured()
+        self.best = self._held_back()
         self._state = [v.numpy() for v in block.trainable_variables]
 
     def run(self, epochs: int, codes: str, rate: float) -> None:
@@ -197,22 +189,24 @@ class _Training:
             variable.assign(value)
 
     def _keep_if_better(self) -> None:
-        held = self._measured()
-        if held.loss < self.best.loss and held.error <= self._start.error:
-            self.best, self._state = held, [v.numpy() for v in self.block.trainable_variables]
+        error = self._held_back()
+        if error < self.best:
+            self.best, self._state = error, [v.numpy() for v in self.block.trainable_variables]
 
-    def _measured(self) -> _Held:
-        losses, errors, held_back = 0.0, 0.0, self.data.held_back
-        for i in range(0, len(held_back), BATCH):
-            places = held_back[i : i + BATCH]
-            given, wanted = self._infer(tf.constant(self.data.given[places])), tf.constant(self.data.wanted[places])
-            error = self._error(given, wanted)
-            loss = error if self._answer is None else logits_loss("kl", given, wanted, answer=self._answer)
-            losses, errors = losses + float(loss) * len(places), errors + float(error) * len(places)
-        return _Held(losses / len(held_back), errors / len(held_back))
+    def _held_back(self) -> float:
+        """The error on the pictures held back."""
+        total = 0.0
+        for i in range(0, len(self.data.held_back), BATCH):
+            places = self.data.held_back[i : i + BATCH]
+            y, wanted = self._infer(tf.constant(self.data.given[places])), tf.constant(self.data.wanted[places])
+            error = (
+                self._squared(y, wanted) if self._answer is None else logits_loss("kl", y, wanted, answer=self._answer)
+            )
+            total += float(error) * len(places)
+        return total / len(self.data.held_back)
 
-    def _error(self, given: Any, wanted: Any) -> Any:
-        return tf.reduce_mean(tf.math.squared_difference(given, wanted)) / self._power
+    def _squared(self, y: Any, wanted: Any) -> Any:
+        return tf.reduce_mean(tf.math.squared_difference(y, wanted)) / self._power
 
     def _step(self, rounded: list[LearntRounding], rate: float, mixed: float) -> Callable[..., Any]:
         """(given, float_given, wanted, seed, share of the training that is done) -> None."""
@@ -231,10 +225,10 @@ class _Training:
             if mixed:
                 given = tf.where(tf.random.stateless_uniform(tf.shape(given), seed) < mixed, float_given, given)
             with tf.GradientTape() as tape:
-                outputs = self.block(given, training=False)
-                loss = self._error(outputs, wanted)
+                y = self.block(given, training=False)
+                loss = self._squared(y, wanted)
                 if self._answer is not None:
-                    loss += logits_loss("kl", outputs, wanted, answer=self._answer)
+                    loss += logits_loss("kl", y, wanted, answer=self._answer)
             moved = []
             for variable, gradient in zip(variables, tape.gradient(loss, variables), strict=True):
                 if gradient is not None and id(variable) in kernels:

@@ -27,9 +27,12 @@ from keras_dbq.training.outputs import answer, logits_model
 from keras_dbq.training.stored import Stored
 from keras_dbq.wrapping import naming, wrappers
 
-# choice: of the blocks, those at the end that are trained together for the answers. MobileNetV2, one branch: from the last
+# choice: of the blocks, those at the end that are trained together for the answers. MobileNetV2, one branch: the last
 # two to the last ten of its 20 blocks gain alike, docs/quantization.md (34).
 _SHARE_FOR_ANSWERS, _FEWEST_FOR_ANSWERS = 0.25, 2
+
+# What a network's outputs may mean; see `reconstruct`.
+_ANSWERS = ("softmax", "sigmoid", "numbers")
 
 
 @dataclass
@@ -66,6 +69,7 @@ def reconstruct(
     mirror: bool = True,
     float_inputs: float | None = None,
     codes: str | None = None,
+    answers: str | None = None,
     held_back: float = 0.1,
     seed: int = 0,
     workdir: str | os.PathLike | None = None,
@@ -78,9 +82,8 @@ def reconstruct(
     it moves: weights, biases, scales and thresholds (`codes`); batch norm keeps its statistics. The error on pictures
     held back is measured, and the best state is kept, the one at the start included: no block ends worse than it began.
     Then the last blocks (a quarter of all, two or more) are trained once more, together, for the network's answers: the
-    divergence of its class probabilities from the float network's has to fall, and the squared error of its logits may
-    not rise. That is left out where `blocks` leaves layers with weights behind the last one, and for models of several
-    outputs or of one number.
+    divergence of its class probabilities from the float network's falls, or they stay. That is left out where `blocks`
+    leaves layers with weights behind the last one.
 
     Args:
       q_model: quantized, of one input; best from `solve_ternary` or init="two_step".
@@ -104,6 +107,9 @@ def reconstruct(
         weights, with a straight-through gradient, and scales; it is also tried where the others gained nothing.
         None: "annealed" for one ternary branch, else "rounding" where a block is trained for 500 steps or more, as 18
         epochs of 1,000 pictures are, else "latent", which gains more in few steps.
+      answers: what the outputs mean: "softmax", logits or probabilities of classes; "sigmoid", of yes and no each;
+        "numbers", anything else, for which the answers are not trained. None: what the model ends in, "numbers" where
+        that is neither a softmax nor a sigmoid.
       held_back: share of the pictures that are not trained on.
       seed: of what is held back, of copies, and of the order.
       workdir: folder for the finished blocks. The same call with it goes on after the last one that was finished; None
@@ -116,7 +122,8 @@ def reconstruct(
 
     Raises:
       TypeError: not a model.  ValueError: not quantized, several inputs, another network, too few pictures, a name at
-        which the network cannot be cut, a value outside its range, a workdir of another run.
+        which the network cannot be cut, a value outside its range, `answers` that do not fit how the model ends, a
+        workdir of another run.
     """
     _check_model(q_model)
     settings = block_training.Settings(
@@ -127,26 +134,37 @@ def reconstruct(
         codes=None if codes is None else _checks.one_of("codes", codes, block_training.CODES),
         seed=_checks.integer("seed", seed, 0, 2**31 - 1),
     )
-    copies = _checks.integer("copies", copies, 0, 1000)
+    copies, meant = _checks.integer("copies", copies, 0, 1000), _meaning(answers, q_model)
     graph, targets = Graph(q_model), Targets(as_tf_keras(float_model), q_model)
     found = find_blocks(graph, lambda node: naming.is_quantized(node) and targets.has(node), blocks)
     batches = Batches(data, q_model, progress=False)
     kept = _held_back(held_back, batches.pictures)
     run = {
         **settings._asdict(),
-        **{"copies": copies, "mirror": mirror, "held_back": held_back, "pictures": batches.pictures},
+        **{"answers": meant, "copies": copies, "mirror": mirror, "held_back": held_back, "pictures": batches.pictures},
         **{"blocks": [block.name for block in found], "weights": digest(q_model.get_weights()) if workdir else ""},
     }
     pictures = _Pictures(batches, copies, _checks.boolean("mirror", mirror), kept, seed)
     with tempfile.TemporaryDirectory(prefix="keras_dbq_") as folder:
         work = _Work(graph, targets, settings, Finished(workdir, run, "reconstruct"), Path(folder))
-        return work.train(found, work.first_for_answers(found), pictures, progress)
+        return work.train(found, meant, pictures, progress)
 
 
 def _check_model(q_model: keras.Model) -> None:
     wrappers.check_quantized(q_model, "reconstruct")
     if len(q_model.inputs) != 1:
         raise ValueError(f"reconstruct: expected a model of one input, got {len(q_model.inputs)}")
+
+
+def _meaning(answers: str | None, q_model: keras.Model) -> str:
+    """What the model's outputs mean, one of _ANSWERS."""
+    ends = answer(q_model) if len(q_model.outputs) == 1 else "several outputs"
+    if answers is None:
+        return ends if ends in _ANSWERS else "numbers"
+    _checks.one_of("answers", answers, _ANSWERS)
+    if answers != "numbers" and ends not in (answers, "logits"):
+        raise ValueError(f"answers={answers!r}: expected a model that ends in {answers} or in logits, got {ends}")
+    return answers
 
 
 def _held_back(share: float, pictures: int) -> int:
@@ -182,6 +200,17 @@ class _Pictures(NamedTuple):
         return np.sort(order[self.held_back :]), np.sort(order[: self.held_back])
 
 
+class _Place(NamedTuple):
+    """A place between two blocks. given, student: what the quantized network gives there, and that tensor.  wanted,
+    teacher: of the float network.
+    """
+
+    given: Stored
+    wanted: Stored
+    student: Any
+    teacher: Any
+
+
 class _Work:
     """The way through the blocks."""
 
@@ -196,58 +225,50 @@ class _Work:
         self.graph, self.targets, self.settings = graph, targets, settings
         self.finished, self.folder = finished, folder
 
-    def first_for_answers(self, blocks: list[Block]) -> int | None:
+    def train(self, blocks: list[Block], meant: str, pictures: _Pictures, progress: bool | None) -> Reconstructed:
+        stored = Stored(self.folder / "x.npy", pictures.all(), (pictures.copies + 1) * pictures.batches.pictures)
+        place = _Place(stored, stored, self.graph.model.inputs[0], self.targets.input)
+        result, kept, first = Reconstructed(), None, self._first_for_answers(blocks, meant)
+        for number, block in enumerate(_progress.over(blocks, f"{len(blocks)} blocks", "block", progress)):
+            kept = place if number == first else kept
+            node = self.graph.nodes[block.last]
+            block_model, data = self._cut(place, output(node), self.targets.tensor(node), number, pictures)
+            run = functools.partial(block_training.train, block_model, self.graph.model, data, self.settings, number)
+            result.errors[block.name] = self._trained(number, block_model, run)
+            new = place.given.through(block_training.inference(block_model), self.folder / f"given_{number}.npy")
+            for old in {id(s): s for s in place[:2] if kept is None or s not in kept[:2]}.values():
+                old.remove()
+            place = _Place(new, data.wanted, output(node), self.targets.tensor(node))
+        if kept is not None:
+            number, (logits, wanted) = len(blocks), self._logits()
+            block_model, data = self._cut(kept, logits, wanted, number, pictures)
+            arguments = block_model, self.graph.model, data, self.settings, number, meant
+            run = functools.partial(block_training.train_answers, *arguments)
+            result.divergence = self._trained(number, block_model, run)
+        return result
+
+    def _cut(
+        self, place: _Place, student: Any, teacher: Any, number: int, pictures: _Pictures
+    ) -> tuple[keras.Model, block_training.Data]:
+        """The quantized network from a place to a tensor, and what it reads there and should give."""
+        teacher_model = keras.Model(place.teacher, teacher)
+        target = place.wanted.through(block_training.inference(teacher_model), self.folder / f"wanted_{number}.npy")
+        data = block_training.Data(place.given, place.wanted, target, *pictures.split(), pictures.batches.pictures)
+        return keras.Model(place.student, student), data
+
+    def _first_for_answers(self, blocks: list[Block], meant: str) -> int | None:
         """Number of the first of the last blocks, which are trained together for the answers; None for none."""
-        if len(self.graph.model.outputs) != 1:
+        if meant == "numbers":
             return None
-        logits, behind = self._logits()[0], self.graph.nodes[blocks[-1].last + 1 :]
-        reached = any(logits is output(node) for node in self.graph.nodes[blocks[-1].last :])
-        alone = answer(self.graph.model) != "sigmoid" and logits.shape[-1] == 1
-        if not reached or alone or any(node.layer.trainable_weights for node in behind):
+        logits, last = self._logits()[0], blocks[-1].last
+        reached = any(logits is output(node) for node in self.graph.nodes[last:])
+        if not reached or any(wrappers.inner(node.layer).weights for node in self.graph.nodes[last + 1 :]):
             return None
         return max(0, len(blocks) - max(_FEWEST_FOR_ANSWERS, round(_SHARE_FOR_ANSWERS * len(blocks))))
 
     def _logits(self) -> tuple[Any, Any]:
         """Of the quantized network and of the float network."""
         return logits_model(self.graph.model).outputs[0], logits_model(self.targets.model).outputs[0]
-
-    def train(
-        self, blocks: list[Block], for_answers: int | None, pictures: _Pictures, progress: bool | None
-    ) -> Reconstructed:
-        count = pictures.batches.pictures
-        given = wanted = Stored(self.folder / "x.npy", pictures.all(), (pictures.copies + 1) * count)
-        student, teacher, result = self.graph.model.inputs[0], self.targets.input, Reconstructed()
-        before_answers: tuple[Any, ...] | None = None
-        for number, block in enumerate(_progress.over(blocks, f"{len(blocks)} blocks", "block", progress)):
-            if number == for_answers:
-                before_answers = given, wanted, student, teacher
-            node = self.graph.nodes[block.last]
-            block_model = keras.Model(student, output(node))
-            teacher_model = keras.Model(teacher, self.targets.tensor(node))
-            target = wanted.through(block_training.inference(teacher_model), self.folder / f"wanted_{number}.npy")
-            data = block_training.Data(given, wanted, target, *pictures.split(), count)
-            run = functools.partial(block_training.train, block_model, self.graph.model, data, self.settings, number)
-            result.errors[block.name] = self._trained(number, block_model, run)
-            new = given.through(block_training.inference(block_model), self.folder / f"given_{number}.npy")
-            for old in {id(s): s for s in (given, wanted)}.values():
-                if before_answers is None or old not in before_answers[:2]:
-                    old.remove()
-            given, wanted, student, teacher = new, target, output(node), self.targets.tensor(node)
-        if before_answers is not None:
-            result.divergence = self._answers(len(blocks), pictures, *before_answers)
-        return result
-
-    def _answers(
-        self, number: int, pictures: _Pictures, given: Stored, float_given: Stored, student: Any, teacher: Any
-    ) -> tuple[float, float]:
-        """Trains what lies between these tensors and the logits for the answers; their divergence, before and after."""
-        logits, wanted = self._logits()
-        block_model, teacher_model = keras.Model(student, logits), keras.Model(teacher, wanted)
-        target = float_given.through(block_training.inference(teacher_model), self.folder / "logits.npy")
-        data = block_training.Data(given, float_given, target, *pictures.split(), pictures.batches.pictures)
-        kind = answer(self.graph.model)
-        arguments = block_model, self.graph.model, data, self.settings, number, kind
-        return self._trained(number, block_model, functools.partial(block_training.train_answers, *arguments))
 
     def _trained(self, number: int, block: keras.Model, run: Callable[[], tuple[float, float]]) -> tuple[float, float]:
         """Trains a block, or takes over what a run before has trained; what `run` gives."""

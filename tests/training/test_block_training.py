@@ -103,22 +103,19 @@ def test_what_suits_the_codes(tmp_path):
     assert (settings().rate("annealed"), settings().mixed("latent")) == (0.02, 0.0)
 
 
-def test_answers_come_nearer_and_squared_error_does_not_grow(tmp_path):
+def test_answers_come_nearer(tmp_path):
     q_model, data = problem(tmp_path)
-    start = error(q_model, data)
     arguments = q_model, q_model, data, settings(learning_rate=0.1), 0, "softmax"
     before, after = block_training.train_answers(*arguments)
-    assert after < 0.95 * before and error(q_model, data) <= start
+    assert after < 0.95 * before
     p, q = (tf.nn.softmax(y).numpy() for y in (data.wanted[data.held_back], q_model(data.given[data.held_back])))
     assert after == pytest.approx((p * np.log(p / q)).sum(-1).reshape(20, -1).sum(-1).mean(), rel=1e-3)
 
 
-def test_answers_that_would_cost_squared_error_are_not_taken(tmp_path, monkeypatch):
-    """A loss that a constant added to all logits lowers, as in a network of numbers that are no logits."""
-    monkeypatch.setattr(block_training, "logits_loss", lambda kind, y, wanted, answer: 1e3 / tf.reduce_mean(tf.abs(y)))
+def test_answers_that_come_no_nearer_leave_the_start(tmp_path):
     q_model, data = problem(tmp_path)
     weights = q_model.get_weights()
-    before, after = block_training.train_answers(q_model, q_model, data, settings(learning_rate=1.0), 0, "softmax")
+    before, after = block_training.train_answers(q_model, q_model, data, settings(learning_rate=1e7), 0, "softmax")
     assert before == after
     assert all(np.array_equal(a, b) for a, b in zip(weights, q_model.get_weights(), strict=True))
 
