@@ -107,9 +107,10 @@ def train(block: keras.Model, model: keras.Model, data: Data, settings: Settings
     if block.trainable_variables:
         few = _few_levels(block)
         codes = settings.way(few, len(data.trained_on))
-        training.run(settings.epochs, codes, settings.rate(codes))
+        mixed = settings.mixed(codes)
+        training.run(settings.epochs, codes, settings.rate(codes), mixed)
         if few and codes != "latent" and training.best == before:
-            training.run(math.ceil(_SECOND_TRY * settings.epochs), "latent", settings.rate("latent"))
+            training.run(math.ceil(_SECOND_TRY * settings.epochs), "latent", settings.rate("latent"), mixed)
     return before, training.best
 
 
@@ -126,7 +127,7 @@ def train_answers(
     training = _Training(block, model, data, settings, number, answer)
     before = training.best
     if block.trainable_variables:
-        training.run(settings.epochs, "latent", _ANSWERS_RATE * settings.rate("latent"))
+        training.run(settings.epochs, "latent", _ANSWERS_RATE * settings.rate("latent"), settings.float_inputs or 0.0)
     return before, training.best
 
 
@@ -153,12 +154,12 @@ class _Training:
         self.best = self._held_back()
         self._state = [v.numpy() for v in block.trainable_variables]
 
-    def run(self, epochs: int, codes: str, rate: float) -> None:
+    def run(self, epochs: int, codes: str, rate: float, mixed: float) -> None:
         """Some epochs; it ends with the best state.
 
         Args:
           codes: how those of few levels train, one of CODES; other weights move as they do in `fit`.
-          rate: learning rate at the start.
+          rate: learning rate at the start.  mixed: share of float inputs.
         """
         few = _few_levels(self.block)
         rounded = [LearntRounding(weight) for weight in few] if codes == "rounding" else []
@@ -169,7 +170,7 @@ class _Training:
             wrappers.bypassed([kernel.weight.quantizer for kernel in rounded]),  # taken as they are
             wrappers.softened(annealed, sharpness),
         ):
-            step = self._step(rounded, rate, self.settings.mixed(codes))
+            step = self._step(rounded, rate, mixed)
             for epoch in range(epochs):
                 places = _order(self.data, self.settings, self._rng)
                 for i, some in enumerate(places):

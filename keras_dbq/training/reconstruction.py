@@ -99,7 +99,7 @@ def reconstruct(
       copies: of each picture beside itself, shifted by up to an eighth of its size; each epoch takes one of them.
       mirror: whether half of the copies are mirrored, too. Not for pictures with a left and a right, such as digits.
       float_inputs: share of the numbers of a block's input that training takes from the float network, 0 to 1. None:
-        0 for annealed codes, else 0.5.
+        0 for annealed codes and for the answers, else 0.5.
       codes: how the codes of ternary weights, and of linear ones of up to 6 bits, train. "annealed": latent weights on
         a soft curve, a sigmoid for every step between two levels, that grows as sharp as the steps, and scales with
         them (source: Yang et al., Quantization Networks, CVPR 2019; DBQ's smooth forward). "rounding" chooses between
