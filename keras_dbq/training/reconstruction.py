@@ -105,8 +105,8 @@ def reconstruct(
         them (source: Yang et al., Quantization Networks, CVPR 2019; DBQ's smooth forward). "rounding" chooses between
         the two levels next to each weight (`training.learnt_rounding`), with scales as they are. "latent" moves latent
         weights, with a straight-through gradient, and scales; it is also tried where the others gained nothing.
-        None: "annealed" for one ternary branch, else "rounding" where a block is trained for 500 steps or more, as 18
-        epochs of 1,000 pictures are, else "latent", which gains more in few steps.
+        None: "annealed" for one ternary branch in a block whose error is 0.15 or more, else "rounding" where a block is
+        trained for 500 steps or more, as 18 epochs of 1,000 pictures are, else "latent", which gains more in few steps.
       answers: what the outputs mean: "softmax", logits or probabilities of classes; "sigmoid", of yes and no each;
         "numbers", anything else, for which the answers are not trained. None: what the model ends in, "numbers" where
         that is neither a softmax nor a sigmoid.

@@ -95,9 +95,11 @@ def test_what_suits_the_codes(tmp_path):
     one = block_training._few_levels(q_model)
     two = [weight._replace(quantizer=keras_dbq.quantizers.TernaryBranchQuantizer(2)) for weight in one]
     free = settings(codes=None, learning_rate=None, float_inputs=None, epochs=10)
-    assert [free.way(few, 16 * 49) for few in (one, two, [*one, *two], [])] == ["annealed", *["latent"] * 3]
-    assert [free.way(few, 16 * 50) for few in (one, two, [*one, *two], [])] == ["annealed", *["rounding"] * 3]
-    assert all(settings(codes=codes).way(one, 16 * 50) == codes for codes in block_training.CODES)
+    kernels = one, two, [*one, *two], []
+    assert [free.way(few, 16 * 49, 0.2) for few in kernels] == ["annealed", *["latent"] * 3]
+    assert [free.way(few, 16 * 50, 0.2) for few in kernels] == ["annealed", *["rounding"] * 3]
+    assert [free.way(few, 16 * 50, 0.1) for few in kernels] == ["rounding"] * 4
+    assert all(settings(codes=codes).way(one, 16 * 50, 0.2) == codes for codes in block_training.CODES)
     assert (free.rate("annealed"), free.mixed("annealed")) == (0.04, 0.0)
     assert (free.rate("latent"), free.mixed("latent")) == (0.02, 0.5)
     assert (settings().rate("annealed"), settings().mixed("latent")) == (0.02, 0.0)
