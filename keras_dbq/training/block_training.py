@@ -36,8 +36,8 @@ _SHARPNESS = 8.0, 1000.0
 _ANNEALED_ERROR = 0.15
 # choice: (learning rate, share of float inputs) where nothing is said.
 _USUAL = {"annealed": (0.04, 0.0), "rounding": (0.02, 0.5), "latent": (0.02, 0.5)}
-# choice: the learning rate of the answers, of that of latent weights.
-_ANSWERS_RATE = 0.1
+# choice: the learning rate of the answers, of that of latent weights (measured, the same place).
+_ANSWERS_RATE = 0.025
 
 # choice: with fewer steps of a block learnt rounding gains less than latent weights. ResNet-20, one branch: 225 steps
 # gain nothing, 700 clearly more (README of the CIFAR-10 example).

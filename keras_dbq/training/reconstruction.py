@@ -93,7 +93,7 @@ def reconstruct(
         pointwise pairs, else single layers. Layers behind the last name stay.
       epochs: over the pictures, for each block. More of them gain more (README of the CIFAR-10 example).
       learning_rate: at the start of a block, in units of a kernel's deviation in its channel; falls along a cosine.
-        None: 0.04 for annealed codes, else 0.02. For the answers it is a tenth of it (None: 0.002).
+        None: 0.04 for annealed codes, else 0.02. For the answers a fortieth of it (None: 0.0005).
       batch_size: pictures of one step; where a block's maps are large a step takes fewer of them, at least 4, that hold
         32,768 positions together.
       copies: of each picture beside itself, shifted by up to an eighth of its size; each epoch takes one of them.
