@@ -14,6 +14,7 @@ from examples.common import distribution, input_pipeline, report, stages, traini
 from examples.common.task import Task
 from examples.common.work import Arguments, Run, check, dbq_key, float_key, load
 from keras_dbq.compat import keras
+from keras_dbq.training.augmentation import WAYS
 from keras_dbq.training.callbacks import TemperatureSchedule
 from keras_dbq.training.distiller import Distiller
 
@@ -101,6 +102,8 @@ def _before_training(work: Run, scheme: Any, teacher: Any) -> tuple[Any, Any, di
     model = keras_dbq.quantize_model(teacher, scheme, calibration_data=calibration)
     if work.hparams["reconstruct_epochs"]:
         _reconstruct(work, model, teacher, calibration)
+    if work.hparams["distill_epochs"]:
+        _distill(work, model, teacher, calibration)
     seconds = time.monotonic() - started
     print(f"quantized in {seconds:.0f} s", flush=True)
     return teacher, model, {"quantized_in_seconds": round(seconds)}
@@ -111,6 +114,15 @@ def _reconstruct(work: Run, model: Any, teacher: Any, pictures: Any) -> None:
     options = {"epochs": work.hparams["reconstruct_epochs"], "mirror": work.hparams["flip"], "answers": "softmax"}
     workdir = work.arguments.workdir / "blocks" if work.chief else None
     print(keras_dbq.reconstruct(model, teacher, pictures, **options, workdir=workdir), flush=True)
+
+
+def _distill(work: Run, model: Any, teacher: Any, pictures: Any) -> None:
+    """Trains the quantized model as a whole on what the calibration pictures become; a killed run goes on."""
+    options: dict[str, Any] = {"epochs": work.hparams["distill_epochs"], "seed": work.arguments.seed}
+    if not work.hparams["flip"]:
+        options["augment"] = [way for way in WAYS if way != "mirror"]
+    workdir = work.arguments.workdir / "distilled" if work.chief else None
+    keras_dbq.distill(model, teacher, pictures, train="all", **options, workdir=workdir, verbose=2)
 
 
 def _student(work: Run, teacher: Any) -> Callable[[Any, Any], Any]:

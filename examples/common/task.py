@@ -23,6 +23,7 @@ HPARAMS: dict[str, Any] = {
     "distill_temperature": 4.0,  # of both softmaxes in the distillation loss
     "calibration": 500,  # pictures
     "reconstruct_epochs": 0,  # of each block on the calibration pictures, before training (`keras_dbq.reconstruct`)
+    "distill_epochs": 0,  # of the whole network on the same pictures, behind that, without labels (`keras_dbq.distill`)
     "basis_rounds": 0,  # of another basis of linear bottlenecks (`keras_dbq.change_basis`); 0: they keep their own
     "fill_dead_channels": False,  # of the float model, before it is quantized, for ternary weights with less error
     "hidden_weight": None,  # of the float network's hidden activations in the loss; None: not looked at

@@ -61,7 +61,7 @@ def check(task: Task, arguments: Arguments) -> tuple[dict[str, Any], Any]:
     checks.number("branches", arguments.branches, 0, 2)  # three do not pack
     training.check_optimizer(hparams["optimizer"])
     checks.number("hparams batch_size", hparams["batch_size"], 1, 10**6)
-    for name in ("basis_rounds", "reconstruct_epochs"):  # they come behind the float training
+    for name in ("basis_rounds", "reconstruct_epochs", "distill_epochs"):  # they come behind the float training
         checks.number(f"hparams {name}", hparams[name], 0, 10_000)
     checks.workdir(arguments.workdir)
     checks.packages(*(["tensorboard"] if arguments.tensorboard else []))

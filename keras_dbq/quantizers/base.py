@@ -105,7 +105,7 @@ class WeightQuantizer(ConfiguredQuantizer):
     fits: tuple[str, ...] = ()
     # While True the forward pass of training is used also with training=False (training with fixed statistics).
     training_forward = False
-    # While set, to a number or a variable, weights take the soft curve of that sharpness; see `soft`.
+    # While set, to a number or a variable, the forward pass of training takes the curve of that sharpness; see `soft`.
     sharpness: Any = None
 
     @property
@@ -151,7 +151,7 @@ class WeightQuantizer(ConfiguredQuantizer):
         if self.bypass:
             return inputs
         columns = tf.cast(self.columns(inputs), tf.float32)
-        if self.sharpness is not None:
+        if self.sharpness is not None and (training or self.training_forward):
             quantized = self.soft(columns, weights, tf.convert_to_tensor(self.sharpness))
         else:
             quantized = self.quantize(columns, training, weights)

@@ -1,26 +1,48 @@
-"""Copies of pictures that show the same: shifted, and mirrored."""
+"""Other pictures out of those at hand, for networks that learn a float network's answers: it answers to all of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
+from keras_dbq.compat import tf
+
+# choice: each way alone gains on pictures that were not trained on; docs/quantization.md (35).
+WAYS = ("shift", "mirror", "mix")
 
 
-def shifted(pictures: np.ndarray, mirror: bool, seed: Sequence[int]) -> np.ndarray:
-    """Each picture shifted by up to an eighth of its size, what comes in at the edges is its own mirror image.
+def augmented(pictures: Any, ways: Sequence[str], seed: Any) -> Any:
+    """A batch of pictures [N, H, W, C], each changed in these ways, as a tensor of the same shape and dtype.
+
+    "shift": by up to an eighth of its size; what comes in at the edges is its own mirror image.  "mirror": half of the
+    pictures, left to right.  "mix": each with its neighbour in the batch, t x + (1 - t) y with t even in 0..1 (source:
+    Zhang et al., mixup, ICLR 2018, with alpha = 1 and the float network's answer to the mixture instead of mixed
+    labels).
 
     Args:
-      pictures: float32 [N, H, W, C].  mirror: half of them are mirrored left to right, too.  seed: of what is drawn.
+      ways: some of WAYS.  seed: two integers; the same ones draw the same.
     """
-    rng = np.random.default_rng(seed)
-    count, height, width, _ = pictures.shape
-    rows, columns = height // 8, width // 8
-    padded = np.pad(pictures, ((0, 0), (rows, rows), (columns, columns), (0, 0)), mode="symmetric")
-    down, right = rng.integers(0, 2 * rows + 1, (count,)), rng.integers(0, 2 * columns + 1, (count,))
-    flipped = rng.integers(0, 2, (count,))
-    result = np.empty_like(pictures)
-    for i in range(count):
-        window = padded[i, down[i] : down[i] + height, right[i] : right[i] + width]
-        result[i] = window[:, ::-1] if mirror and flipped[i] else window
-    return result
+    seeds = tf.unstack(tf.random.split(seed, 4))
+    pictures = tf.convert_to_tensor(pictures)
+    count, height, width = (tf.shape(pictures)[i] for i in range(3))
+    reach = (height // 8, width // 8) if "shift" in ways else (0, 0)
+    if "shift" in ways or "mirror" in ways:
+        padding = [[0, 0], [reach[0], reach[0]], [reach[1], reach[1]], [0, 0]]
+        rows = _starts(count, reach[0], seeds[0]) + tf.range(height)
+        columns = _starts(count, reach[1], seeds[1]) + tf.range(width)
+        if "mirror" in ways:
+            flipped = tf.random.stateless_uniform([count, 1], seeds[2]) < 0.5
+            columns = tf.where(flipped, tf.reverse(columns, [1]), columns)
+        padded = tf.pad(pictures, padding, "SYMMETRIC")
+        shape = pictures.shape
+        pictures = tf.gather(tf.gather(padded, rows, axis=1, batch_dims=1), columns, axis=2, batch_dims=1)
+        pictures.set_shape(shape)
+    if "mix" in ways:
+        share = tf.cast(tf.random.stateless_uniform([count, 1, 1, 1], seeds[3]), pictures.dtype)
+        pictures = share * pictures + (1 - share) * tf.roll(pictures, 1, 0)
+    return pictures
+
+
+def _starts(count: Any, reach: Any, seed: Any) -> Any:
+    """First row (or column) of each picture's window in the padded picture, [N, 1]."""
+    return tf.random.stateless_uniform([count, 1], seed, 0, 2 * reach + 1, tf.int32)

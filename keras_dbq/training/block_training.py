@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_dbq.compat import keras, tf
+from keras_dbq.training import annealing
 from keras_dbq.training.learnt_rounding import LearntRounding
 from keras_dbq.training.losses import logits_loss
 from keras_dbq.training.scaled_adam import ScaledAdam, units
@@ -27,14 +29,11 @@ _STEP_POSITIONS, _STEP_PICTURES = 32 * 32 * 32, 4
 
 # How codes train; see `reconstruct`.
 CODES = ("annealed", "rounding", "latent")
-# choice: sharpness of annealed codes at the start and at the end; one rises to the other geometrically. Measured, with
-# the rates and the shares of float inputs below: docs/quantization.md (34).
-_SHARPNESS = 8.0, 1000.0
 # choice: codes are annealed where the solver's leave an error so large; with a smaller one more is lost while the curve
 # is soft than is gained. MobileNetV2, one branch: the blocks of 0.16 and more gain 5 to 28 %, those of 0.05 and 0.09
 # nothing; ResNet-20: blocks of up to 0.07 nothing, of 0.13 less than from learnt rounding.
 _ANNEALED_ERROR = 0.15
-# choice: (learning rate, share of float inputs) where nothing is said.
+# choice: (learning rate, share of float inputs) where nothing is said. Measured: docs/quantization.md (34).
 _USUAL = {"annealed": (0.04, 0.0), "rounding": (0.02, 0.5), "latent": (0.02, 0.5)}
 # choice: the learning rate of the answers, of that of latent weights (measured, the same place).
 _ANSWERS_RATE = 0.025
@@ -109,7 +108,7 @@ def train(block: keras.Model, model: keras.Model, data: Data, settings: Settings
     training = _Training(block, model, data, settings, number)
     before = training.best
     if block.trainable_variables:
-        few = _few_levels(block)
+        few = annealing.few_levels(block.layers, block.trainable_variables)
         codes = settings.way(few, len(data.trained_on), before)
         mixed = settings.mixed(codes)
         training.run(settings.epochs, codes, settings.rate(codes), mixed)
@@ -165,14 +164,13 @@ class _Training:
           codes: how those of few levels train, one of CODES; other weights move as they do in `fit`.
           rate: learning rate at the start.  mixed: share of float inputs.
         """
-        few = _few_levels(self.block)
+        few = annealing.few_levels(self.block.layers, self.block.trainable_variables)
         rounded = [LearntRounding(weight) for weight in few] if codes == "rounding" else []
-        annealed = [weight.quantizer for weight in few] if codes == "annealed" else []
-        sharpness = tf.Variable(_SHARPNESS[0], trainable=False)
+        annealed = annealing.Annealing(few) if codes == "annealed" else None
         with (
             wrappers.quantizer_flags(self.model, weights_training=True),
             wrappers.bypassed([kernel.weight.quantizer for kernel in rounded]),  # taken as they are
-            wrappers.softened(annealed, sharpness),
+            contextlib.nullcontext() if annealed is None else annealed.soft(),
         ):
             step = self._step(rounded, rate, mixed)
             for epoch in range(epochs):
@@ -180,15 +178,16 @@ class _Training:
                 for i, some in enumerate(places):
                     batch = (tf.constant(s[some]) for s in (self.data.given, self.data.float_given, self.data.wanted))
                     done = (epoch + i / len(places)) / epochs
-                    sharpness.assign(_SHARPNESS[0] * (_SHARPNESS[1] / _SHARPNESS[0]) ** done)
+                    if annealed is not None:
+                        annealed.proceed(done)
                     seed = tf.constant([self.settings.seed, self._done])
                     step(*batch, seed, tf.constant(done, tf.float32))
                     self._done += 1
-                if not rounded and not annealed:  # else the weights are between their levels, which say nothing yet
+                if not rounded and annealed is None:  # else the weights are between their levels, which say nothing yet
                     self._keep_if_better()
         for kernel in rounded:
             kernel.harden()
-        if rounded or annealed:
+        if rounded or annealed is not None:
             self._keep_if_better()
         for variable, value in zip(self.block.trainable_variables, self._state, strict=True):
             variable.assign(value)
@@ -244,13 +243,6 @@ class _Training:
             optimizer.apply_gradients(moved)
 
         return step
-
-
-def _few_levels(block: keras.Model) -> list[wrappers.QuantizedWeight]:
-    """Kernels of the block of few levels, whose codes train."""
-    weights = [weight for layer in block.layers for weight in wrappers.quantized_weights(layer)]
-    trained = {id(variable) for variable in block.trainable_variables}
-    return [w for w in weights if id(w.variable) in trained and getattr(w.quantizer, "levels", None)]
 
 
 def _order(data: Data, settings: Settings, rng: np.random.Generator) -> list[np.ndarray]:

@@ -5,17 +5,22 @@ Those that follow the training step find it themselves: `fit` begins at step epo
 With `steps_per_execution` above 1 they act once per execution, with the value of its first step.
 """
 
+import io
 import math
+import os
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from keras_dbq import _checks
+from keras_dbq._files import write_file
 from keras_dbq.compat import keras, tf
 from keras_dbq.inspection.saturation import warn_of_saturation
 from keras_dbq.inspection.weights import forward_modes, sparsity
+from keras_dbq.training.annealing import Annealing
 from keras_dbq.training.schedules import Exponential
 from keras_dbq.training.tensorboard import TensorBoardQuantization
 from keras_dbq.wrapping.temperature import set_temperature
@@ -156,6 +161,25 @@ class CosineAnnealing(_StepCallback):
                 variable.assign(tf.zeros_like(variable))
 
 
+class AnnealedCodes(_StepCallback):
+    """The soft curve of annealed codes grows as sharp as the steps between the levels; see `distill(codes="annealed")`.
+
+    Args:
+      annealing: `training.annealing.Annealing` of the weights; `fit` is to be called inside of its `soft()`.
+      steps: of the whole training.
+      first_step: step at which `fit` begins; None: found as the module says.
+
+    In a loop of your own, before each step: `annealing.proceed(step / steps)`.
+    """
+
+    def __init__(self, annealing: Annealing, steps: int, first_step: int | None = None):
+        super().__init__(first_step)
+        self.annealing, self.steps = annealing, _checks.integer("steps", steps, 1, 2**63 - 1)
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        self.annealing.proceed(self._advance(batch) / self.steps)
+
+
 class LastGoodEpoch(keras.callbacks.Callback):
     """Stops when the loss is not finite, and puts model and optimizer back to the end of the last epoch whose loss was.
 
@@ -217,6 +241,8 @@ class BestEpoch(keras.callbacks.Callback):
     Args:
       pictures: tf.data.Dataset of batches for `model.evaluate`.
       model: the compiled model, as it is before `fit`; its weights are the first that count.
+      file: where the best weights are kept after every better epoch, for training that goes on after a kill
+        (`BackupAndRestore`, to be given behind this one); None: nowhere. What lies there already counts from the start.
 
     best_epoch: the epoch (from 0) whose weights were kept; -1: those before training.
 
@@ -224,11 +250,16 @@ class BestEpoch(keras.callbacks.Callback):
     loss, and set them at the end.
     """
 
-    def __init__(self, pictures: tf.data.Dataset, model: keras.Model):
+    def __init__(self, pictures: tf.data.Dataset, model: keras.Model, file: str | os.PathLike | None = None):
         super().__init__()
-        self.pictures = pictures
+        self.pictures, self.file = pictures, None if file is None else Path(file)
         self.best_epoch = -1
-        self._loss, self._weights = self._evaluated(model), model.get_weights()
+        if self.file is not None and self.file.is_file():
+            with np.load(self.file, allow_pickle=False) as kept:
+                self._loss, self.best_epoch = float(kept["loss"]), int(kept["epoch"])
+                self._weights = [kept[f"arr_{i}"] for i in range(len(kept.files) - 2)]
+        else:
+            self._loss, self._weights = self._evaluated(model), model.get_weights()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         loss = self._evaluated(self.model)
@@ -236,6 +267,10 @@ class BestEpoch(keras.callbacks.Callback):
             logs["val_loss"] = loss
         if loss < self._loss or not math.isfinite(self._loss):
             self._loss, self._weights, self.best_epoch = loss, self.model.get_weights(), epoch
+            if self.file is not None:
+                stream = io.BytesIO()
+                np.savez(stream, *self._weights, loss=loss, epoch=epoch)
+                write_file(self.file, stream.getvalue())
 
     def on_train_end(self, logs: Any = None) -> None:
         self.model.set_weights(self._weights)
@@ -274,6 +309,7 @@ class SparsityLogger(keras.callbacks.Callback):
 
 
 __all__ = [
+    "AnnealedCodes",
     "BestEpoch",
     "CosineAnnealing",
     "LastGoodEpoch",

@@ -6,7 +6,9 @@ optimizer's state at each cycle.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+import os
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,10 +16,13 @@ import numpy as np
 from keras_dbq import _checks
 from keras_dbq.compat import keras, tf
 from keras_dbq.keras3 import as_tf_keras
-from keras_dbq.training.callbacks import BestEpoch, CosineAnnealing, LastGoodEpoch
+from keras_dbq.solving.finished import Finished, digest
+from keras_dbq.training.annealing import Annealing, few_levels
+from keras_dbq.training.augmentation import WAYS, augmented
+from keras_dbq.training.callbacks import AnnealedCodes, BestEpoch, CosineAnnealing, LastGoodEpoch
 from keras_dbq.training.distiller import Distiller
 from keras_dbq.training.losses import LOSSES, hidden_loss, logits_loss
-from keras_dbq.training.outputs import HiddenModels, hidden_models, logits_model
+from keras_dbq.training.outputs import HiddenModels, hidden_models, logits_model, shares_hidden
 from keras_dbq.training.parts import PARTS, has_thresholds, trained_variables
 from keras_dbq.training.scaled_adam import ScaledAdam, units
 from keras_dbq.wrapping import wrappers
@@ -29,15 +34,19 @@ class Settings(NamedTuple):
     loss: str
     hidden_weight: float
     learning_rate: float
+    augment: tuple[str, ...]
 
 
 # choice, by what is trained: measured in examples/thresholds (thresholds, point-wise); all: `ScaledAdam`, see
 # docs/quantization.md (32).
 DEFAULTS = {
-    "thresholds": Settings("rmse", 0.0, 1e-3),
-    "pointwise": Settings("rmse", 0.0, 1e-3),
-    "all": Settings("kl", 0.0, 3e-4),
+    "thresholds": Settings("rmse", 0.0, 1e-3, ()),
+    "pointwise": Settings("rmse", 0.0, 1e-3, ()),
+    "all": Settings("kl", 1.0, 3e-4, WAYS),
 }
+# choice: measured; docs/quantization.md (35).
+ANNEALED_RATE = 0.01
+CODES = ("latent", "annealed")
 HELD_BACK = 0.1
 _FEWEST_HELD_BACK = 8  # fewer pictures say too little: the trained ones choose the epoch
 
@@ -54,9 +63,12 @@ def distill(
     cycle_epochs: int | None = None,
     learning_rate: float | None = None,
     batch_size: int = 32,
+    codes: str = "latent",
+    augment: Sequence[str] | None = None,
     seed: int = 0,
     validation_data: Any = None,
     keep_best: bool = True,
+    workdir: str | os.PathLike | None = None,
     callbacks: Iterable[Any] = (),
     verbose: int = 1,
 ) -> dict[str, list[float]]:
@@ -69,26 +81,39 @@ def distill(
       q_model, float_model: see `Distiller`.
       data: float32 pictures [N, ...], or a tf.data.Dataset of batches of known length (labels, if any, are ignored).
       train: see `Distiller`; None: "thresholds" where the model has trained ones, else "all".
-      loss, hidden_weight: see `Distiller`; None: `DEFAULTS` of what is trained.
+      loss, hidden_weight: see `Distiller`; None: `DEFAULTS` of what is trained, and no hidden activations where the
+        models have none in common.
       epochs: over the data.
       cycle_epochs: epochs of one cosine cycle, at whose end the rate is 0; None: one cycle.
       learning_rate: of Adam, at the start of each cycle; with train="all" in units of each channel's deviation
         (`ScaledAdam`), because kernels with a folded batch norm differ from channel to channel by orders of magnitude.
-        None: `DEFAULTS` of what is trained.
+        None: `DEFAULTS` of what is trained, of annealed codes `ANNEALED_RATE`.
       batch_size: of an array.
-      seed: of the order of an array's pictures, which is drawn anew for every epoch; the same seed gives the same
-        weights, whatever ran before in the process. A data set has the order that it has.
-      validation_data: pictures that choose the epoch, an array or a data set; None: the last tenth of an array, which
-        is then not trained on (where that is under 8 pictures, all choose). Of a data set none are kept back.
+      codes: how the codes of ternary weights, and of linear ones of up to 6 bits, train, with train="all". "latent":
+        latent weights, and the gradient of the scheme. "annealed": on a soft curve that grows as sharp as the steps
+        (`training.annealing`). It forgets much of the codes that it begins with and finds better ones in a small
+        network and a hundred epochs or more; larger networks want it block by block (`reconstruct`).
+      augment: ways in which every epoch changes the pictures, some of "shift", "mirror" and "mix" (see
+        `training.augmentation.augmented`); the float model answers to what they become. () leaves them. None:
+        `DEFAULTS` of what is trained for an array of pictures [N, H, W, C], () for everything else.
+      seed: of the order of an array's pictures and of what `augment` draws, both anew for every epoch; the same seed
+        gives the same weights, whatever ran before in the process. A data set has the order that it has.
+      validation_data: pictures that choose the epoch, an array or a data set; None: a tenth of an array, drawn by
+        `seed`, which is then not trained on (where that is under 8 pictures, all choose). Of a data set none are kept
+        back.
       keep_best: False ends with the last epoch, and trains on all of `data`.
+      workdir: folder for what is done after every epoch. The same call with it goes on after the last finished epoch,
+        and gives the same weights; None keeps nothing.
       callbacks: further Keras callbacks.
       verbose: as in `fit`: 0 nothing, 1 a progress bar, 2 a line an epoch.
 
     Returns:
-      {"loss": one value per epoch, and where pictures chose the epoch "val_loss": their loss after each}.
+      {"loss": one value per epoch, and where pictures chose the epoch "val_loss": their loss after each}, of the epochs
+      that this call trained.
 
     Raises:
-      ValueError: unknown names, nothing to train, a dataset of unknown length, or no pictures.
+      ValueError: unknown names, nothing to train, a dataset of unknown length, no pictures, `augment` of something else
+        than pictures, a workdir of another run.
     """
     _checks.integer("epochs", epochs, 1, 2**31 - 1)
     cycle = _checks.integer("cycle_epochs", epochs if cycle_epochs is None else cycle_epochs, 1, epochs)
@@ -97,10 +122,17 @@ def distill(
     _checks.boolean("keep_best", keep_best)
     train = default_part(q_model) if train is None else _checks.one_of("train", train, PARTS)
     float_model = as_tf_keras(float_model)
-    settings = _settings(train, loss, hidden_weight, learning_rate)
+    settings = _settings(train, loss, hidden_weight, learning_rate, augment)
+    annealed = None
+    if _checks.one_of("codes", codes, CODES) == "annealed":
+        annealed = _annealing(q_model, train)
+        settings = settings._replace(learning_rate=ANNEALED_RATE if learning_rate is None else learning_rate)
+    if hidden_weight is None and not shares_hidden(q_model, float_model):
+        settings = settings._replace(hidden_weight=0.0)
     distiller = Distiller(q_model, float_model, train, settings.loss, settings.hidden_weight)
     distiller.compile(_optimizer(distiller, train, settings.learning_rate))
-    data, chosen_by = _divided(data, validation_data, keep_best)
+    data, chosen_by = _divided(data, validation_data, keep_best, seed)
+    pictures = not isinstance(data, tf.data.Dataset) and data.ndim == 4
     if not isinstance(data, tf.data.Dataset):
         data = _shuffled(data, batch_size, seed, distiller.optimizer.iterations)
     steps = int(data.cardinality())
@@ -109,15 +141,42 @@ def distill(
             f"data: expected at least one batch of pictures, got a data set of {steps} batches (negative: unknown or "
             "endless; use take(n) and apply tf.data.experimental.assert_cardinality)"
         )
-    own = [CosineAnnealing(settings.learning_rate, cycle * steps), LastGoodEpoch()]
-    best = None if chosen_by is None else BestEpoch(_in_batches(chosen_by, batch_size), distiller)
-    extra = [] if best is None else [best]
-    return distiller.fit(data, epochs=epochs, callbacks=[*own, *extra, *callbacks], verbose=verbose).history
+    if settings.augment and (augment is not None or pictures):
+        data = _changed(data, settings.augment, seed, distiller.optimizer.iterations)
+    run = {**settings._asdict(), "train": train, "epochs": epochs, "cycle_epochs": cycle, "batch_size": batch_size}
+    run |= {"codes": codes, "seed": seed, "keep_best": keep_best, "steps": steps, "augment": list(settings.augment)}
+    finished = Finished(workdir, run | {"weights": digest(q_model.get_weights()) if workdir else ""}, "distill")
+    done = finished.load(0)
+    if done is not None:
+        distiller.set_weights(done)
+        return {"loss": []}
+    own: list[Any] = [CosineAnnealing(settings.learning_rate, cycle * steps), LastGoodEpoch()]
+    if chosen_by is not None:
+        file = None if finished.folder is None else finished.folder / "best.npz"
+        own.append(BestEpoch(_in_batches(chosen_by, batch_size), distiller, file))
+    if finished.folder is not None:
+        own.append(keras.callbacks.BackupAndRestore(str(finished.folder / "backup")))
+    with contextlib.nullcontext() if annealed is None else annealed.soft():
+        if annealed is not None:
+            own.insert(0, AnnealedCodes(annealed, epochs * steps))
+        history = distiller.fit(data, epochs=epochs, callbacks=[*own, *callbacks], verbose=verbose).history
+    finished.save(0, distiller.get_weights())
+    return history
 
 
 def default_part(q_model: keras.Model) -> str:
     """What `distill` trains where nothing is said: trained thresholds where the model has some, else everything."""
     return "thresholds" if has_thresholds(q_model) else "all"
+
+
+def _annealing(q_model: keras.Model, train: str) -> Annealing:
+    weights = few_levels(wrappers.all_layers(q_model), trained_variables(q_model, train)) if train == "all" else []
+    if not weights:
+        raise ValueError(
+            f"codes: expected 'latent' with train={train!r} and this model, got 'annealed', which is for ternary "
+            "weights and linear ones of up to 6 bits, and train='all'"
+        )
+    return Annealing(weights)
 
 
 def _optimizer(distiller: Distiller, train: str, learning_rate: float) -> keras.optimizers.Optimizer:
@@ -127,16 +186,25 @@ def _optimizer(distiller: Distiller, train: str, learning_rate: float) -> keras.
     return ScaledAdam(variables, units(wrappers.all_layers(distiller.q_model), variables), learning_rate)
 
 
-def _settings(train: str, loss: str | None, hidden_weight: float | None, learning_rate: float | None) -> Settings:
+def _settings(
+    train: str,
+    loss: str | None,
+    hidden_weight: float | None,
+    learning_rate: float | None,
+    augment: Sequence[str] | None,
+) -> Settings:
     default = DEFAULTS[train]
+    if isinstance(augment, str):
+        raise ValueError(f"augment: expected a list of names, got {augment!r}; for example [{augment!r}]")
     return Settings(
         default.loss if loss is None else loss,
         default.hidden_weight if hidden_weight is None else hidden_weight,
         default.learning_rate if learning_rate is None else learning_rate,
+        default.augment if augment is None else tuple(_checks.one_of("augment", way, WAYS) for way in augment),
     )
 
 
-def _divided(data: Any, validation_data: Any, keep_best: bool) -> tuple[Any, Any]:
+def _divided(data: Any, validation_data: Any, keep_best: bool, seed: int) -> tuple[Any, Any]:
     """(what is trained on, what chooses the epoch or None)."""
     if not isinstance(data, tf.data.Dataset):
         data = np.asarray(data, np.float32)
@@ -145,7 +213,8 @@ def _divided(data: Any, validation_data: Any, keep_best: bool) -> tuple[Any, Any
     held_back = int(HELD_BACK * len(data))
     if held_back < _FEWEST_HELD_BACK:
         return data, data if len(data) else None
-    return data[:-held_back], data[-held_back:]
+    order = np.random.default_rng(seed % 2**32).permutation(len(data))
+    return data[np.sort(order[held_back:])], data[np.sort(order[:held_back])]
 
 
 def _in_batches(pictures: Any, batch_size: int) -> tf.data.Dataset:
@@ -173,6 +242,23 @@ def _shuffled(x: np.ndarray, batch_size: int, seed: int, iterations: tf.Variable
     pictures = tf.constant(x)
     batches = places.map(lambda chosen: tf.gather(pictures, chosen)).prefetch(1)
     return batches.apply(tf.data.experimental.assert_cardinality(steps))
+
+
+def _changed(data: tf.data.Dataset, ways: Sequence[str], seed: int, iterations: tf.Variable) -> tf.data.Dataset:
+    """The data set with its pictures changed, other draws in every pass; labels left out. What is drawn follows from
+    the step, as the order in `_shuffled` does.
+    """
+
+    def one_pass(_: Any) -> tf.data.Dataset:
+        first = tf.convert_to_tensor(iterations)  # when the pass begins
+
+        def change(number: Any, *batch: Any) -> Any:
+            return augmented(batch[0], ways, tf.stack([tf.cast(seed, first.dtype), first + number]))
+
+        return data.enumerate().map(lambda number, batch: change(number, *tf.nest.flatten(batch)))
+
+    changed = tf.data.Dataset.range(1).flat_map(one_pass).prefetch(1)
+    return changed.apply(tf.data.experimental.assert_cardinality(int(data.cardinality())))
 
 
 __all__ = [

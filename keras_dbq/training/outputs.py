@@ -50,6 +50,12 @@ def hidden_models(q_model: keras.Model, float_model: keras.Model, pattern: str =
     )
 
 
+def shares_hidden(q_model: keras.Model, float_model: keras.Model) -> bool:
+    """Whether `hidden_models` finds anything, of two models of one output."""
+    student, teacher = logits_model(q_model), logits_model(float_model)
+    return bool(_hidden_pairs(student, teacher, "*"))
+
+
 def _hidden_pairs(q_model: keras.Model, float_model: keras.Model, pattern: str) -> dict[str, tuple[Any, Any]]:
     """{layer: (quantized activation, float activation)} of equal shapes, outputs of the model left out."""
     outputs = {id(tensor) for tensor in tf.nest.flatten(q_model.outputs)}

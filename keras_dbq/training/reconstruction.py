@@ -14,14 +14,14 @@ import numpy as np
 
 from keras_dbq import _checks, _progress
 from keras_dbq._table import Table
-from keras_dbq.compat import keras
+from keras_dbq.compat import keras, tf
 from keras_dbq.keras3 import as_tf_keras
 from keras_dbq.network.batches import Batches
 from keras_dbq.network.blocks import Block, find_blocks
 from keras_dbq.network.graph import Graph, output
 from keras_dbq.solving.finished import Finished, digest
 from keras_dbq.training import block_training
-from keras_dbq.training.augmentation import shifted
+from keras_dbq.training.augmentation import augmented
 from keras_dbq.training.block_targets import Targets
 from keras_dbq.training.outputs import answer, logits_model
 from keras_dbq.training.stored import Stored
@@ -189,10 +189,11 @@ class _Pictures(NamedTuple):
 
     def all(self) -> Iterator[np.ndarray]:
         """The pictures, then copy after copy, in batches."""
+        ways = ("shift", "mirror") if self.mirror else ("shift",)
         for copy in range(self.copies + 1):
             for number, (x,) in enumerate(self.batches):
-                plain = copy == 0 or len(x.shape) != 4
-                yield x.numpy() if plain else shifted(x.numpy(), self.mirror, [self.seed, copy, number])
+                seed = tf.random.experimental.stateless_fold_in([self.seed, copy], number)
+                yield (augmented(x, ways, seed) if copy and len(x.shape) == 4 else x).numpy()
 
     def split(self) -> tuple[np.ndarray, np.ndarray]:
         """Numbers of the pictures to train on, and of those held back."""

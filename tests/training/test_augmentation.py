@@ -1,38 +1,60 @@
-"""Copies are windows of the picture and its mirror image at the edges; the seed decides."""
+"""Shifted pictures are windows of the picture and its mirror image at the edges; the seed decides."""
+
+import itertools
 
 import numpy as np
+import pytest
 
-from keras_dbq.training.augmentation import shifted
+from keras_dbq.training.augmentation import WAYS, augmented
 
 X = np.arange(6 * 16 * 24 * 2, dtype=np.float32).reshape(6, 16, 24, 2)
 
 
-def windows(picture, mirror):
-    padded = np.pad(picture, ((2, 2), (3, 3), (0, 0)), mode="symmetric")
-    for i in range(5):
-        for j in range(7):
-            window = padded[i : i + 16, j : j + 24]
-            yield window
-            if mirror:
-                yield window[:, ::-1]
+def changed(x, ways, seed=(0, 1)):
+    return augmented(x, ways, list(seed)).numpy()
 
 
-def test_each_copy_is_a_window():
-    for mirror in (False, True):
-        for picture, copy in zip(X, shifted(X, mirror, [0, 1]), strict=True):
-            assert any(np.array_equal(copy, window) for window in windows(picture, mirror))
+def windows(picture, ways):
+    padded = np.pad(picture, ((2, 2), (3, 3), (0, 0)), mode="symmetric") if "shift" in ways else picture
+    for i, j in itertools.product(range(5), range(7)) if "shift" in ways else [(0, 0)]:
+        window = padded[i : i + 16, j : j + 24]
+        yield window
+        if "mirror" in ways:
+            yield window[:, ::-1]
+
+
+@pytest.mark.parametrize("ways", [("shift",), ("mirror",), ("shift", "mirror"), ()])
+def test_each_picture_becomes_a_window(ways):
+    for picture, copy in zip(X, changed(X, ways), strict=True):
+        assert any(np.array_equal(copy, window) for window in windows(picture, ways))
 
 
 def test_the_seed_decides_and_some_are_mirrored():
-    assert np.array_equal(shifted(X, True, [0, 1]), shifted(X, True, [0, 1]))
-    assert not np.array_equal(shifted(X, True, [0, 1]), shifted(X, True, [0, 2]))
-    falling = (
-        shifted(np.repeat(X[:1], 50, 0), True, [3])[:, 8, 12, 0]
-        > shifted(np.repeat(X[:1], 50, 0), True, [3])[:, 8, 13, 0]
-    )
-    assert 10 < falling.sum() < 40
+    assert np.array_equal(changed(X, WAYS), changed(X, WAYS))
+    assert not np.array_equal(changed(X, WAYS), changed(X, WAYS, (0, 2)))
+    many = changed(np.repeat(X[:1], 50, 0), ("shift", "mirror"))
+    assert 10 < (many[:, 8, 12, 0] > many[:, 8, 13, 0]).sum() < 40
+
+
+def test_every_window_is_drawn():
+    many = changed(np.repeat(X[:1], 500, 0), ("shift",))
+    assert len({copy.tobytes() for copy in many}) == 5 * 7
 
 
 def test_small_pictures_stay_where_they_are():
     x = np.random.default_rng(0).normal(size=(3, 4, 4, 1)).astype(np.float32)
-    assert np.array_equal(shifted(x, False, [0]), x)
+    assert np.array_equal(changed(x, ("shift",)), x)
+
+
+def test_a_mixture_lies_between_a_picture_and_its_neighbour():
+    x = np.arange(4, dtype=np.float32)[:, None, None, None] * np.ones((4, 2, 2, 1), np.float32)
+    y = changed(x, ("mix",))
+    assert np.ptp(y, axis=(1, 2, 3)).max() == 0
+    for own, other, got in zip(x[:, 0, 0, 0], np.roll(x[:, 0, 0, 0], 1), y[:, 0, 0, 0], strict=True):
+        assert min(own, other) <= got <= max(own, other) and got not in (own, other)
+
+
+def test_shape_and_kind_stay():
+    for dtype in (np.float32, np.float16):
+        y = augmented(X.astype(dtype), WAYS, [1, 2])
+        assert y.shape == X.shape and y.dtype == dtype

@@ -5,7 +5,7 @@ import pytest
 
 import keras_dbq
 from keras_dbq.compat import keras, tf
-from keras_dbq.training import block_training
+from keras_dbq.training import annealing, block_training
 from keras_dbq.training.stored import Stored
 from keras_dbq.wrapping import wrappers
 from tests import nets
@@ -92,7 +92,7 @@ def test_annealed_codes_train_on_a_curve_that_grows_sharp_and_end_on_levels(tmp_
 
 def test_what_suits_the_codes(tmp_path):
     q_model, _ = problem(tmp_path)
-    one = block_training._few_levels(q_model)
+    one = annealing.few_levels(q_model.layers, q_model.trainable_variables)
     two = [weight._replace(quantizer=keras_dbq.quantizers.TernaryBranchQuantizer(2)) for weight in one]
     free = settings(codes=None, learning_rate=None, float_inputs=None, epochs=10)
     kernels = one, two, [*one, *two], []

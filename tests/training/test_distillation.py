@@ -6,6 +6,7 @@ import pytest
 import keras_dbq
 from keras_dbq.compat import keras, tf
 from keras_dbq.training import distillation
+from keras_dbq.training.annealing import few_levels
 from keras_dbq.wrapping import wrappers
 from tests import nets
 from tests.training import small
@@ -169,6 +170,105 @@ def test_every_epoch_has_an_order_of_its_own_and_a_resumed_one_too():
     assert first != second and first == epoch(0) and second == epoch(3)
 
 
+def test_what_is_held_back_is_drawn_by_the_seed():
+    x = np.arange(200, dtype=np.float32)
+    first, again, other = (distillation._divided(x, None, True, seed) for seed in (0, 0, -1))
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not np.array_equal(first[1], other[1]) and len(first[1]) == 20
+    assert sorted(np.concatenate(first)) == list(x) and not np.array_equal(first[1], x[-20:])
+
+
+@pytest.mark.parametrize("data", ["array", "labelled data set"])
+def test_pictures_change_anew_in_every_epoch_and_a_resumed_one_too(data):
+    done = tf.Variable(0, dtype=tf.int64)
+    x = np.random.default_rng(0).random((10, 16, 16, 3)).astype(np.float32)
+    plain = tf.data.Dataset.from_tensor_slices(x if data == "array" else (x, np.zeros(10))).batch(4)
+    changed = distillation._changed(plain, ("shift",), 0, done)
+    assert int(changed.cardinality()) == 3
+
+    def epoch(steps):
+        done.assign(steps)
+        return np.concatenate(list(changed.as_numpy_iterator()))
+
+    first, second = epoch(0), epoch(3)
+    assert first.shape == second.shape == x.shape and not np.array_equal(first, second)
+    assert np.array_equal(first, epoch(0)) and np.array_equal(second, epoch(3))
+
+
+def test_pictures_change_where_that_is_asked_for_or_usual(monkeypatch):
+    model, x = small.network(), small.data(64)[0]
+    plain, seen = distillation._changed, []
+
+    def changed(data, ways, *rest):
+        seen.append(ways)
+        return plain(data, ways, *rest)
+
+    monkeypatch.setattr(distillation, "_changed", changed)
+
+    def ways(data, **options):
+        seen.clear()
+        q_model = keras_dbq.quantize_model(model, keras_dbq.DBQScheme(branches=1), calibration_data=x)
+        keras_dbq.distill(q_model, model, data, epochs=1, verbose=0, **options)
+        return seen
+
+    batches = tf.data.Dataset.from_tensor_slices(x).batch(16)
+    assert ways(x) == [("shift", "mirror", "mix")] and ways(x, augment=()) == []
+    assert ways(batches) == [] and ways(batches, augment=["mix"]) == [("mix",)]
+
+
+def test_goes_on_after_a_kill_with_the_same_weights(tmp_path):
+    model, x = small.network(), small.data(64)[0]
+
+    class Kill(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                raise KeyboardInterrupt
+
+    def run(workdir, callbacks=(), **options):
+        q_model = keras_dbq.quantize_model(model, keras_dbq.DBQScheme(branches=1), calibration_data=x)
+        options = {"epochs": 3, "learning_rate": 1e-3, "batch_size": 16, "verbose": 0, **options}
+        history = keras_dbq.distill(q_model, model, x, workdir=workdir, callbacks=callbacks, **options)
+        return q_model.get_weights(), history
+
+    def differing(a, b):
+        return np.mean(np.abs(np.concatenate([(p - q).ravel() for p, q in zip(a, b, strict=True)])) > 1e-4)
+
+    straight, _ = run(None)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, [Kill()])
+    resumed, history = run(tmp_path)
+    assert len(history["loss"]) == 1
+    # TensorFlow's threads may add up gradients in another order, and Adam makes a whole step of a gradient near 0.
+    assert differing(straight, resumed) < 0.2 < 0.5 < differing(straight, run(None, seed=1)[0])
+    finished, history = run(tmp_path)
+    assert history["loss"] == [] and differing(resumed, finished) == 0
+    with pytest.raises(ValueError, match="distill: workdir .* got one with another learning_rate"):
+        run(tmp_path, learning_rate=2e-3)
+
+
+def test_annealed_codes_are_hard_where_they_are_measured_and_at_the_end():
+    model, x = small.network(), small.data(64)[0]
+    q_model = keras_dbq.quantize_model(model, keras_dbq.DBQScheme(branches=1), calibration_data=x)
+    kernels = [w.variable for w in few_levels(q_model.layers, q_model.trainable_variables)]
+    start, seen = [kernel.numpy() for kernel in kernels], []
+
+    class Watch(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            seen.append(float(wrappers.quantized_weights(q_model.get_layer("quant_pointwise"))[0].quantizer.sharpness))
+
+    options = {"codes": "annealed", "epochs": 4, "batch_size": 16, "callbacks": [Watch()], "verbose": 0}
+    history = keras_dbq.distill(q_model, model, x, **options, keep_best=False, validation_data=None)
+    assert seen == sorted(seen) and seen[0] == pytest.approx(8) and 500 < seen[-1] < 1000
+    assert history["loss"][-1] < history["loss"][0]
+    assert all(not np.array_equal(a, b.numpy()) for a, b in zip(start, kernels, strict=True))
+    for weight in few_levels(q_model.layers, q_model.trainable_variables):
+        assert weight.quantizer.sharpness is None
+        assert all(len(np.unique(np.abs(column))) <= 2 for column in weight.quantized_columns().T)
+    history = keras_dbq.distill(q_model, model, x, **options)
+    after = float(distillation.Distiller(q_model, model, "all", "kl", 1.0).distance(x))  # so few choose themselves
+    assert after == pytest.approx(min(history["val_loss"]), rel=0.02)  # a mean over batches
+
+
 def test_errors():
     q_model, model = pair()
     x = nets.pictures(8)
@@ -182,6 +282,10 @@ def test_errors():
         (q_model, x, {"epochs": 2, "cycle_epochs": 3}, "cycle_epochs: expected an integer from 1 to 2"),
         (q_model, x[:0], {}, "data: expected at least one batch of pictures"),
         (q_model, endless, {}, "data: expected at least one batch of pictures"),
+        (q_model, x, {"augment": ["turn"]}, "augment: expected one of 'shift', 'mirror', 'mix'"),
+        (q_model, x, {"codes": "soft"}, "codes: expected one of 'latent', 'annealed'"),
+        (q_model, x, {"codes": "annealed"}, "codes: expected 'latent' with train='thresholds'"),
+        (q_model, x, {"augment": "mix"}, "augment: expected a list of names, got 'mix'"),
     ):
         with pytest.raises(ValueError, match=message):
             keras_dbq.distill(given, model, data, **options)
@@ -193,8 +297,9 @@ def test_what_is_trained_where_nothing_is_said():
     fat, dbq = pair()[0], pair(nets.resnet, keras_dbq.DBQScheme(branches=1))[0]
     assert distillation.default_part(fat) == "thresholds" and distillation.default_part(dbq) == "all"
     for part, settings in distillation.DEFAULTS.items():
-        assert distillation._settings(part, None, None, None) == settings
-        assert distillation._settings(part, "smooth_l1", 3.0, 0.5) == ("smooth_l1", 3.0, 0.5)
+        assert distillation._settings(part, None, None, None, None) == settings
+        given = distillation._settings(part, "smooth_l1", 3.0, 0.5, ["mix"])
+        assert given == ("smooth_l1", 3.0, 0.5, ("mix",))
 
 
 def test_networks_without_a_hidden_activation_in_common_learn_the_answers_alone():
@@ -213,10 +318,11 @@ def test_never_worse_on_pictures_that_are_not_trained_on(rate):
     model, scheme = small.network(), keras_dbq.DBQScheme(branches=1)
     x = small.data(96)[0]
     q_model = keras_dbq.quantize_model(model, scheme, calibration_data=x)
-    held_back = x[-9:]
-    before = float(distillation.Distiller(q_model, model, "all", "kl").distance(held_back))
+    held_back = distillation._divided(x, None, True, 0)[1]
+    assert len(held_back) == 9
+    before = float(distillation.Distiller(q_model, model, "all", "kl", 1.0).distance(held_back))
     history = keras_dbq.distill(q_model, model, x, epochs=3, learning_rate=rate, verbose=0)
-    after = float(distillation.Distiller(q_model, model, "all", "kl").distance(held_back))
+    after = float(distillation.Distiller(q_model, model, "all", "kl", 1.0).distance(held_back))
     assert len(history["val_loss"]) == 3 and after <= before
     assert after == pytest.approx(min(before, *history["val_loss"]), rel=1e-5)
 
