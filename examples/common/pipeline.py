@@ -14,7 +14,6 @@ from examples.common import distribution, input_pipeline, report, stages, traini
 from examples.common.task import Task
 from examples.common.work import Arguments, Run, check, dbq_key, float_key, load
 from keras_dbq.compat import keras
-from keras_dbq.training.augmentation import WAYS
 from keras_dbq.training.callbacks import TemperatureSchedule
 from keras_dbq.training.distiller import Distiller
 
@@ -118,11 +117,22 @@ def _reconstruct(work: Run, model: Any, teacher: Any, pictures: Any) -> None:
 
 def _distill(work: Run, model: Any, teacher: Any, pictures: Any) -> None:
     """Trains the quantized model as a whole on what the calibration pictures become; a killed run goes on."""
-    options: dict[str, Any] = {"epochs": work.hparams["distill_epochs"], "seed": work.arguments.seed}
-    if not work.hparams["flip"]:
-        options["augment"] = [way for way in WAYS if way != "mirror"]
-    workdir = work.arguments.workdir / "distilled" if work.chief else None
-    keras_dbq.distill(model, teacher, pictures, train="all", **options, workdir=workdir, verbose=2)
+    hparams = work.hparams
+    ways = [way for way in hparams["distill_augment"].split("+") if hparams["flip"] or way != "mirror"]
+    keras_dbq.distill(
+        model,
+        teacher,
+        pictures,
+        train="all",
+        epochs=hparams["distill_epochs"],
+        learning_rate=hparams["distill_learning_rate"],
+        batch_size=hparams["distill_batch_size"],
+        codes=hparams["distill_codes"],
+        augment=ways,
+        seed=work.arguments.seed,
+        workdir=work.arguments.workdir / "distilled" if work.chief else None,
+        verbose=2,
+    )
 
 
 def _student(work: Run, teacher: Any) -> Callable[[Any, Any], Any]:

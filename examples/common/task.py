@@ -23,14 +23,25 @@ HPARAMS: dict[str, Any] = {
     "distill_temperature": 4.0,  # of both softmaxes in the distillation loss
     "calibration": 500,  # pictures
     "reconstruct_epochs": 0,  # of each block on the calibration pictures, before training (`keras_dbq.reconstruct`)
-    "distill_epochs": 0,  # of the whole network on the same pictures, behind that, without labels (`keras_dbq.distill`)
+    # Of the whole network on the same pictures, behind that and without labels: arguments of `keras_dbq.distill`.
+    "distill_epochs": 0,
+    "distill_codes": "latent",
+    "distill_augment": "shift+mirror+mix",
+    "distill_learning_rate": None,
+    "distill_batch_size": 32,
     "basis_rounds": 0,  # of another basis of linear bottlenecks (`keras_dbq.change_basis`); 0: they keep their own
     "fill_dead_channels": False,  # of the float model, before it is quantized, for ternary weights with less error
     "hidden_weight": None,  # of the float network's hidden activations in the loss; None: not looked at
     "fixed_statistics": False,  # DBQ training: keep the calibrated batch norm statistics and activation ranges
     "bfloat16": None,  # True: convolutions of training steps in bfloat16, for CPUs with AMX or AVX512-BF16
 }
-KINDS: dict[str, type] = {"flip": bool, "temperature_end": float, "hidden_weight": float, "bfloat16": bool}
+KINDS: dict[str, type] = {
+    "flip": bool,
+    "distill_learning_rate": float,
+    "temperature_end": float,
+    "hidden_weight": float,
+    "bfloat16": bool,
+}
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,9 @@ import numpy as np
 import keras_dbq
 from examples.common import checks, distribution, input_pipeline, options, report, stages, training
 from examples.common.task import KINDS, Task
-from keras_dbq import datasets
+from keras_dbq import _checks, datasets
+from keras_dbq.training.augmentation import WAYS
+from keras_dbq.training.distillation import CODES
 
 TEST_BATCH = 250  # pictures; it changes no result
 
@@ -63,6 +65,10 @@ def check(task: Task, arguments: Arguments) -> tuple[dict[str, Any], Any]:
     checks.number("hparams batch_size", hparams["batch_size"], 1, 10**6)
     for name in ("basis_rounds", "reconstruct_epochs", "distill_epochs"):  # they come behind the float training
         checks.number(f"hparams {name}", hparams[name], 0, 10_000)
+    checks.number("hparams distill_batch_size", hparams["distill_batch_size"], 1, 10**6)
+    _checks.one_of("hparams distill_codes", hparams["distill_codes"], CODES)
+    for way in hparams["distill_augment"].split("+"):
+        _checks.one_of("hparams distill_augment", way, WAYS)
     checks.workdir(arguments.workdir)
     checks.packages(*(["tensorboard"] if arguments.tensorboard else []))
     if not arguments.branches:

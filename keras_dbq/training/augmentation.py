@@ -7,14 +7,16 @@ from typing import Any
 
 from keras_dbq.compat import tf
 
-# choice: each way alone gains on pictures that were not trained on; docs/quantization.md (35).
-WAYS = ("shift", "mirror", "mix")
+WAYS = ("shift", "crop", "mirror", "mix")
+# choice: of "crop": the least share of a picture's area, and the largest ratio by which its sides change.
+_AREA, _RATIO = 0.35, 4 / 3
 
 
 def augmented(pictures: Any, ways: Sequence[str], seed: Any) -> Any:
     """A batch of pictures [N, H, W, C], each changed in these ways, as a tensor of the same shape and dtype.
 
-    "shift": by up to an eighth of its size; what comes in at the edges is its own mirror image.  "mirror": half of the
+    "shift": by up to an eighth of its size; what comes in at the edges is its own mirror image.  "crop": a random
+    rectangle of it, of 35 % of its area or more, made as large as the whole (bilinear).  "mirror": half of the
     pictures, left to right.  "mix": each with its neighbour in the batch, t x + (1 - t) y with t even in 0..1 (source:
     Zhang et al., mixup, ICLR 2018, with alpha = 1 and the float network's answer to the mixture instead of mixed
     labels).
@@ -22,8 +24,10 @@ def augmented(pictures: Any, ways: Sequence[str], seed: Any) -> Any:
     Args:
       ways: some of WAYS.  seed: two integers; the same ones draw the same.
     """
-    seeds = tf.unstack(tf.random.split(seed, 4))
+    seeds = tf.unstack(tf.random.split(seed, 5))
     pictures = tf.convert_to_tensor(pictures)
+    if "crop" in ways:
+        pictures = _cropped(pictures, seeds[4])
     count, height, width = (tf.shape(pictures)[i] for i in range(3))
     reach = (height // 8, width // 8) if "shift" in ways else (0, 0)
     if "shift" in ways or "mirror" in ways:
@@ -41,6 +45,17 @@ def augmented(pictures: Any, ways: Sequence[str], seed: Any) -> Any:
         share = tf.cast(tf.random.stateless_uniform([count, 1, 1, 1], seeds[3]), pictures.dtype)
         pictures = share * pictures + (1 - share) * tf.roll(pictures, 1, 0)
     return pictures
+
+
+def _cropped(pictures: Any, seed: Any) -> Any:
+    count = tf.shape(pictures)[0]
+    drawn = tf.unstack(tf.random.stateless_uniform([4, count], seed))
+    area, ratio = _AREA + (1 - _AREA) * drawn[0], _RATIO ** (2 * drawn[1] - 1)
+    sides = [tf.minimum(tf.sqrt(part), 1) for part in (area / ratio, area * ratio)]  # of the height, of the width
+    corner = [(1 - side) * place for side, place in zip(sides, drawn[2:], strict=True)]
+    boxes = tf.stack([*corner, *(start + side for start, side in zip(corner, sides, strict=True))], 1)
+    cropped = tf.image.crop_and_resize(pictures, boxes, tf.range(count), tf.shape(pictures)[1:3])
+    return tf.ensure_shape(tf.cast(cropped, pictures.dtype), pictures.shape)
 
 
 def _starts(count: Any, reach: Any, seed: Any) -> Any:

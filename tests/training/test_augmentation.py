@@ -58,3 +58,16 @@ def test_shape_and_kind_stay():
     for dtype in (np.float32, np.float16):
         y = augmented(X.astype(dtype), WAYS, [1, 2])
         assert y.shape == X.shape and y.dtype == dtype
+
+
+def test_a_crop_lies_within_its_picture_and_has_its_size():
+    height, width = 40, 60
+    rows, columns = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
+    x = np.repeat(np.stack([rows, columns], -1).astype(np.float32)[None], 200, 0)
+    y = changed(x, ("crop",))
+    tall, wide = (y[:, -1, 0, 0] - y[:, 0, 0, 0]) / (height - 1), (y[:, 0, -1, 1] - y[:, 0, 0, 1]) / (width - 1)
+    assert y.shape == x.shape and y.min() >= 0 and y[..., 0].max() <= height - 1 and y[..., 1].max() <= width - 1
+    area, ratio = tall * wide, wide / tall
+    assert 0.34 < area.min() < 0.45 and 0.9 < area.max() <= 1.0001
+    assert 0.7 < ratio.min() < 0.85 and 1.2 < ratio.max() < 1.4
+    assert np.ptp(y[:, 0, 0, 0]) > 5 and np.ptp(y[:, 0, 0, 1]) > 5

@@ -217,7 +217,8 @@ def test_pictures_change_where_that_is_asked_for_or_usual(monkeypatch):
 
 
 def test_goes_on_after_a_kill_with_the_same_weights(tmp_path):
-    model, x = small.network(), small.data(64)[0]
+    keras.utils.set_random_seed(0)
+    model, x = small.network(), small.data(128)[0]
 
     class Kill(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
@@ -230,18 +231,24 @@ def test_goes_on_after_a_kill_with_the_same_weights(tmp_path):
         history = keras_dbq.distill(q_model, model, x, workdir=workdir, callbacks=callbacks, **options)
         return q_model.get_weights(), history
 
-    def differing(a, b):
-        return np.mean(np.abs(np.concatenate([(p - q).ravel() for p, q in zip(a, b, strict=True)])) > 1e-4)
+    start = keras_dbq.quantize_model(model, keras_dbq.DBQScheme(branches=1), calibration_data=x).get_weights()
+
+    def moved(weights):
+        return np.concatenate([np.ravel(w - s) for w, s in zip(weights, start, strict=True)])
+
+    def away(weights):
+        """From the straight run, in units of the way that it went."""
+        return np.linalg.norm(moved(weights) - moved(straight)) / np.linalg.norm(moved(straight))
 
     straight, _ = run(None)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, [Kill()])
     resumed, history = run(tmp_path)
     assert len(history["loss"]) == 1
-    # TensorFlow's threads may add up gradients in another order, and Adam makes a whole step of a gradient near 0.
-    assert differing(straight, resumed) < 0.2 < 0.5 < differing(straight, run(None, seed=1)[0])
+    # Not 0: under load TensorFlow's threads add up in another order, and Adam makes a whole step of a gradient near 0.
+    assert 2 * away(resumed) < away(run(None, seed=1)[0])
     finished, history = run(tmp_path)
-    assert history["loss"] == [] and differing(resumed, finished) == 0
+    assert history["loss"] == [] and np.array_equal(moved(resumed), moved(finished))
     with pytest.raises(ValueError, match="distill: workdir .* got one with another learning_rate"):
         run(tmp_path, learning_rate=2e-3)
 
@@ -282,7 +289,7 @@ def test_errors():
         (q_model, x, {"epochs": 2, "cycle_epochs": 3}, "cycle_epochs: expected an integer from 1 to 2"),
         (q_model, x[:0], {}, "data: expected at least one batch of pictures"),
         (q_model, endless, {}, "data: expected at least one batch of pictures"),
-        (q_model, x, {"augment": ["turn"]}, "augment: expected one of 'shift', 'mirror', 'mix'"),
+        (q_model, x, {"augment": ["turn"]}, "augment: expected one of 'shift', 'crop', 'mirror', 'mix'"),
         (q_model, x, {"codes": "soft"}, "codes: expected one of 'latent', 'annealed'"),
         (q_model, x, {"codes": "annealed"}, "codes: expected 'latent' with train='thresholds'"),
         (q_model, x, {"augment": "mix"}, "augment: expected a list of names, got 'mix'"),
