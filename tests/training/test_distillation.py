@@ -254,6 +254,7 @@ def test_goes_on_after_a_kill_with_the_same_weights(tmp_path):
 
 
 def test_annealed_codes_are_hard_where_they_are_measured_and_at_the_end():
+    keras.utils.set_random_seed(0)
     model, x = small.network(), small.data(64)[0]
     q_model = keras_dbq.quantize_model(model, keras_dbq.DBQScheme(branches=1), calibration_data=x)
     kernels = [w.variable for w in few_levels(q_model.layers, q_model.trainable_variables)]
