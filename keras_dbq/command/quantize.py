@@ -13,6 +13,7 @@ from keras_dbq.command import picture_flags, startup
 from keras_dbq.command.outcome import Command, Outcome, add_output, check_output
 
 FLOAT = "float"
+ANSWERS = ("softmax", "sigmoid", "numbers")  # as of `reconstruct`, which would load TensorFlow
 CHECKED = 50  # examples that the file is verified on
 
 
@@ -49,7 +50,8 @@ def quantize(flags: argparse.Namespace) -> Outcome:
         print(table, flush=True)
     q_model = quantize_model(wanted, scheme, fitted_to)
     if flags.reconstruct:
-        print(reconstruct(q_model, wanted, fitted_to, epochs=flags.reconstruct, seed=flags.seed), flush=True)
+        options = {"epochs": flags.reconstruct, "answers": flags.answers, "seed": flags.seed}
+        print(reconstruct(q_model, wanted, fitted_to, **options), flush=True)
     if flags.distill:
         history = distill(q_model, wanted, fitted_to, epochs=flags.distill, seed=flags.seed, verbose=2)
         print(f"distilled, loss {history['loss'][0]:.4g} to {history['loss'][-1]:.4g}", flush=True)
@@ -71,6 +73,8 @@ def make_scheme(flags: argparse.Namespace) -> Any:
     """
     from keras_dbq.schemes import DBQScheme, FATScheme, TSQScheme
 
+    if flags.answers and not flags.reconstruct:
+        raise ValueError(f"--answers: expected with --reconstruct, got --answers {flags.answers} alone; leave it out")
     options: dict[str, Any] = {"on_unsupported": "skip" if flags.skip else "error"}
     overrides = dict(map(_choice, flags.set))
     if overrides:
@@ -197,6 +201,11 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--reconstruct", type=int, default=0, metavar="EPOCHS", help="train block by block, from the same pictures"
+    )
+    parser.add_argument(
+        "--answers",
+        choices=ANSWERS,
+        help="with --reconstruct: what the outputs of a model that ends in logits mean; the last blocks then learn them",
     )
     parser.add_argument("--distill", type=int, default=0, metavar="EPOCHS", help="train on the float model's answers")
     parser.add_argument(

@@ -50,17 +50,25 @@ def test_schemes_and_layers(folder, tmp_path, capfd):
     for name, more in {
         "dbq": ("--branches", 1, "--basis", 2),
         "near": ("--init", "least_error"),
-        "tsq": ("--scheme", "tsq", "--reconstruct", 1),
+        "tsq": ("--scheme", "tsq", "--reconstruct", 1, "--answers", "softmax"),
         "fat": ("--scheme", "fat"),
         "set": ("--set", "body=8"),
         "distilled": ("--distill", 1, "--encoding", "int8"),
     }.items():
         code, out, err = run(capfd, folder, tmp_path, *more, "--range", "-1..1", "--json", output=f"{name}.tflite")
         assert code == 0, err
+        assert ("divergence of answers" in err) == (name == "tsq")
         encodings[name] = {row["name"]: row["encoding"] for row in json.loads(out)["export"]["layers"]}
     assert encodings["dbq"]["body"] == encodings["tsq"]["body"] == "packed-1"
     assert encodings["near"]["body"] == "packed-2" and encodings["fat"]["body"] == encodings["set"]["body"] == "int8"
     assert encodings["distilled"]["body"] == "int8" and "distilled, loss" in err
+
+
+def test_the_command_knows_what_reconstruct_takes():
+    from keras_dbq.command import quantize
+    from keras_dbq.training import reconstruction
+
+    assert quantize.ANSWERS == reconstruction._ANSWERS
 
 
 @pytest.mark.parametrize(("share", "scheme"), [(0.0, "dbq"), (0.5, "fat"), (0.95, "dbq"), (None, "dbq")])
@@ -97,6 +105,7 @@ def test_a_changed_model_fails_the_proof(folder, tmp_path, capfd):
         ),
         (("--scheme", "fat", "--basis", "2"), "--basis: expected with --scheme dbq or tsq, got --scheme fat"),
         (("--basis", "-1"), "rounds: expected"),
+        (("--answers", "softmax"), "--answers: expected with --reconstruct, got --answers softmax alone"),
         (("--scheme", "fat", "--branches", "1"), "--branches: expected with --scheme dbq or tsq, got --scheme fat"),
         (("--data", "/nowhere/a.npz"), "expected a file at /nowhere/a.npz"),
         (("--keep", "/nowhere/q.keras"), "existing folder"),
