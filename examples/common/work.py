@@ -66,9 +66,9 @@ def check(task: Task, arguments: Arguments) -> tuple[dict[str, Any], Any]:
     for name in ("basis_rounds", "reconstruct_epochs", "distill_epochs"):  # they come behind the float training
         checks.number(f"hparams {name}", hparams[name], 0, 10_000)
     checks.number("hparams distill_batch_size", hparams["distill_batch_size"], 1, 10**6)
-    _checks.one_of("hparams distill_codes", hparams["distill_codes"], CODES)
+    _checks.one_of("--hparams distill_codes", hparams["distill_codes"], CODES)
     for way in hparams["distill_augment"].split("+"):
-        _checks.one_of("hparams distill_augment", way, WAYS)
+        _checks.one_of("--hparams distill_augment", way, WAYS)
     checks.workdir(arguments.workdir)
     checks.packages(*(["tensorboard"] if arguments.tensorboard else []))
     if not arguments.branches:
