@@ -205,7 +205,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--answers",
         choices=ANSWERS,
-        help="with --reconstruct: what the outputs of a model that ends in logits mean; the last blocks then learn them",
+        help="with --reconstruct: what outputs that are logits belong to; the last blocks then learn the answers",
     )
     parser.add_argument("--distill", type=int, default=0, metavar="EPOCHS", help="train on the float model's answers")
     parser.add_argument(

@@ -13,7 +13,7 @@ _AREA, _RATIO = 0.35, 4 / 3
 
 
 def augmented(pictures: Any, ways: Sequence[str], seed: Any) -> Any:
-    """A batch of pictures [N, H, W, C], each changed in these ways, as a tensor of the same shape and dtype.
+    """A batch of pictures [N, H, W, C], each changed in these ways: a tensor of the same shape, of floats.
 
     "shift": by up to an eighth of its size; what comes in at the edges is its own mirror image.  "crop": a random
     rectangle of it, of 35 % of its area or more, made as large as the whole (bilinear).  "mirror": half of the
@@ -26,6 +26,7 @@ def augmented(pictures: Any, ways: Sequence[str], seed: Any) -> Any:
     """
     seeds = tf.unstack(tf.random.split(seed, 5))
     pictures = tf.convert_to_tensor(pictures)
+    pictures = pictures if pictures.dtype.is_floating else tf.cast(pictures, tf.float32)
     if "crop" in ways:
         pictures = _cropped(pictures, seeds[4])
     count, height, width = (tf.shape(pictures)[i] for i in range(3))

@@ -132,8 +132,8 @@ def distill(
     distiller = Distiller(q_model, float_model, train, settings.loss, settings.hidden_weight)
     distiller.compile(_optimizer(distiller, train, settings.learning_rate))
     data, chosen_by = _divided(data, validation_data, keep_best, seed)
-    pictures = not isinstance(data, tf.data.Dataset) and data.ndim == 4
-    if not isinstance(data, tf.data.Dataset):
+    is_array = not isinstance(data, tf.data.Dataset)
+    if is_array:
         data = _shuffled(data, batch_size, seed, distiller.optimizer.iterations)
     steps = int(data.cardinality())
     if steps < 1:
@@ -141,7 +141,9 @@ def distill(
             f"data: expected at least one batch of pictures, got a data set of {steps} batches (negative: unknown or "
             "endless; use take(n) and apply tf.data.experimental.assert_cardinality)"
         )
-    if settings.augment and (augment is not None or pictures):
+    if settings.augment and (augment is not None or (is_array and _are_pictures(data))):
+        if not _are_pictures(data):
+            raise ValueError(f"augment: expected pictures [N, H, W, C], got {data.element_spec}; leave it out")
         data = _changed(data, settings.augment, seed, distiller.optimizer.iterations)
     run = {**settings._asdict(), "train": train, "epochs": epochs, "cycle_epochs": cycle, "batch_size": batch_size}
     run |= {"codes": codes, "seed": seed, "keep_best": keep_best, "steps": steps, "augment": list(settings.augment)}
@@ -244,6 +246,13 @@ def _shuffled(x: np.ndarray, batch_size: int, seed: int, iterations: tf.Variable
     return batches.apply(tf.data.experimental.assert_cardinality(steps))
 
 
+def _are_pictures(data: tf.data.Dataset) -> bool:
+    """Whether the batches are pictures [N, H, W, C], with labels or without."""
+    spec = data.element_spec
+    x = spec[0] if isinstance(spec, (tuple, list)) else spec
+    return isinstance(x, tf.TensorSpec) and x.shape.rank == 4
+
+
 def _changed(data: tf.data.Dataset, ways: Sequence[str], seed: int, iterations: tf.Variable) -> tf.data.Dataset:
     """The data set with its pictures changed, other draws in every pass; labels left out. What is drawn follows from
     the step, as the order in `_shuffled` does.
@@ -252,10 +261,11 @@ def _changed(data: tf.data.Dataset, ways: Sequence[str], seed: int, iterations: 
     def one_pass(_: Any) -> tf.data.Dataset:
         first = tf.convert_to_tensor(iterations)  # when the pass begins
 
-        def change(number: Any, *batch: Any) -> Any:
-            return augmented(batch[0], ways, tf.stack([tf.cast(seed, first.dtype), first + number]))
+        def change(number: Any, batch: Any) -> Any:
+            x = batch[0] if isinstance(batch, (tuple, list)) else batch
+            return augmented(x, ways, tf.stack([tf.cast(seed, first.dtype), first + number]))
 
-        return data.enumerate().map(lambda number, batch: change(number, *tf.nest.flatten(batch)))
+        return data.enumerate().map(change)
 
     changed = tf.data.Dataset.range(1).flat_map(one_pass).prefetch(1)
     return changed.apply(tf.data.experimental.assert_cardinality(int(data.cardinality())))

@@ -55,9 +55,9 @@ def test_a_mixture_lies_between_a_picture_and_its_neighbour():
 
 
 def test_shape_and_kind_stay():
-    for dtype in (np.float32, np.float16):
+    for dtype, wanted in ((np.float32, np.float32), (np.float16, np.float16), (np.uint8, np.float32)):
         y = augmented(X.astype(dtype), WAYS, [1, 2])
-        assert y.shape == X.shape and y.dtype == dtype
+        assert y.shape == X.shape and y.dtype == wanted
 
 
 def test_a_crop_lies_within_its_picture_and_has_its_size():

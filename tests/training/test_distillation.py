@@ -319,6 +319,8 @@ def test_networks_without_a_hidden_activation_in_common_learn_the_answers_alone(
     assert len(keras_dbq.distill(q_model, model, x, epochs=1, verbose=0)["loss"]) == 1
     with pytest.raises(ValueError, match="hidden_models: expected layers matching"):
         keras_dbq.distill(q_model, model, x, epochs=1, hidden_weight=1.0, verbose=0)
+    with pytest.raises(ValueError, match=r"augment: expected pictures \[N, H, W, C\], got TensorSpec"):
+        keras_dbq.distill(q_model, model, x, epochs=1, augment=["mix"], verbose=0)
 
 
 @pytest.mark.parametrize("rate", [1e-4, 10.0])
