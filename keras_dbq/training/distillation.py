@@ -127,7 +127,7 @@ def distill(
     if _checks.one_of("codes", codes, CODES) == "annealed":
         annealed = _annealing(q_model, train)
         settings = settings._replace(learning_rate=ANNEALED_RATE if learning_rate is None else learning_rate)
-    if hidden_weight is None and not shares_hidden(q_model, float_model):
+    if hidden_weight is None and settings.hidden_weight and not shares_hidden(q_model, float_model):
         settings = settings._replace(hidden_weight=0.0)
     distiller = Distiller(q_model, float_model, train, settings.loss, settings.hidden_weight)
     distiller.compile(_optimizer(distiller, train, settings.learning_rate))

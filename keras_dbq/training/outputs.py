@@ -51,9 +51,14 @@ def hidden_models(q_model: keras.Model, float_model: keras.Model, pattern: str =
 
 
 def shares_hidden(q_model: keras.Model, float_model: keras.Model) -> bool:
-    """Whether `hidden_models` finds anything, of two models of one output."""
-    student, teacher = logits_model(q_model), logits_model(float_model)
-    return bool(_hidden_pairs(student, teacher, "*"))
+    """Whether the two have hidden activations that `distill` can compare.
+
+    Raises:
+      ValueError: a model of several outputs.
+    """
+    for model in (q_model, float_model):
+        _only_output(model, "distill")
+    return bool(_hidden_pairs(logits_model(q_model), logits_model(float_model), "*"))
 
 
 def _hidden_pairs(q_model: keras.Model, float_model: keras.Model, pattern: str) -> dict[str, tuple[Any, Any]]:

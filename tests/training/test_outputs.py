@@ -48,3 +48,14 @@ def test_several_outputs_are_refused():
         outputs.hidden_models(q_model, model)
     with pytest.raises(ValueError, match=f"distill: {message}"):
         keras_dbq.Distiller(q_model, model, "all")
+
+
+def test_whether_hidden_activations_are_shared():
+    model = nets.mobilenet_v1()
+    q_model = keras_dbq.quantize_model(model, keras_dbq.DBQScheme(), nets.pictures(8))
+    assert outputs.shares_hidden(q_model, model)
+    assert not outputs.shares_hidden(q_model, keras.Sequential([L.Dense(3, input_shape=(2,))]))
+    two = two_outputs()
+    q_two = keras_dbq.quantize_model(two, keras_dbq.DBQScheme(), nets.pictures(8))
+    with pytest.raises(ValueError, match="distill: expected a model with one output, got 2 of 'two'"):
+        outputs.shares_hidden(q_two, two)
