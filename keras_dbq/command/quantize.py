@@ -31,13 +31,15 @@ def quantize(flags: argparse.Namespace) -> Outcome:
     from keras_dbq.prepare.basis import change_basis
     from keras_dbq.quantize import check, quantize_model
     from keras_dbq.training.distillation import distill
-    from keras_dbq.training.reconstruction import reconstruct
+    from keras_dbq.training.reconstruction import checked_answers, reconstruct
 
     float_model = load_model(flags.model)
     obstacles = check(float_model, scheme)
     refused = obstacles.fatal if flags.skip else obstacles
     if refused:
         raise ValueError(refused.sentence())
+    if flags.answers:
+        checked_answers(flags.answers, as_tf_keras(float_model))
     data = pictures.read(flags.data, float_model, flags.pictures + CHECKED, flags.range, flags.seed)
     print(data, flush=True)
     fitted_to, checked = data.first(flags.pictures), data.behind(flags.pictures)

@@ -5,8 +5,8 @@ source: Yang et al., Quantization Networks, CVPR 2019; DBQ's smooth forward. See
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 
 from keras_dbq.compat import keras, tf
 from keras_dbq.wrapping import wrappers
@@ -36,8 +36,6 @@ class Annealing:
         start, end = _SHARPNESS
         self._sharpness.assign(start * (end / start) ** done)
 
-    @contextmanager
-    def soft(self) -> Iterator[None]:
+    def soft(self) -> AbstractContextManager[None]:
         """Training takes the curve meanwhile, inference the levels; when a graph is traced, as `quantizer_flags`."""
-        with wrappers.softened(self._quantizers, self._sharpness):
-            yield
+        return wrappers.softened(self._quantizers, self._sharpness)

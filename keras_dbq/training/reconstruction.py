@@ -134,7 +134,7 @@ def reconstruct(
         codes=None if codes is None else _checks.one_of("codes", codes, block_training.CODES),
         seed=_checks.integer("seed", seed, 0, 2**31 - 1),
     )
-    copies, meant = _checks.integer("copies", copies, 0, 1000), _meaning(answers, q_model)
+    copies, meant = _checks.integer("copies", copies, 0, 1000), checked_answers(answers, q_model)
     graph, targets = Graph(q_model), Targets(as_tf_keras(float_model), q_model)
     found = find_blocks(graph, lambda node: naming.is_quantized(node) and targets.has(node), blocks)
     batches = Batches(data, q_model, progress=False)
@@ -156,9 +156,13 @@ def _check_model(q_model: keras.Model) -> None:
         raise ValueError(f"reconstruct: expected a model of one input, got {len(q_model.inputs)}")
 
 
-def _meaning(answers: str | None, q_model: keras.Model) -> str:
-    """What the model's outputs mean, one of _ANSWERS."""
-    ends = answer(q_model) if len(q_model.outputs) == 1 else "several outputs"
+def checked_answers(answers: str | None, model: keras.Model) -> str:
+    """What the outputs of a model, float or quantized, mean: one of _ANSWERS.
+
+    Raises:
+      ValueError: `answers` that do not fit how the model ends.
+    """
+    ends = answer(model) if len(model.outputs) == 1 else "several outputs"
     if answers is None:
         return ends if ends in _ANSWERS else "numbers"
     _checks.one_of("answers", answers, _ANSWERS)

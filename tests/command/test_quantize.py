@@ -64,6 +64,16 @@ def test_schemes_and_layers(folder, tmp_path, capfd):
     assert encodings["distilled"]["body"] == "int8" and "distilled, loss" in err
 
 
+def test_answers_that_do_not_fit_the_model_are_refused_before_pictures_are_read(folder, tmp_path, capfd):
+    keras = keras_dbq.compat.keras
+    model = keras.models.load_model(folder / "model.keras", compile=False)
+    keras.Sequential([model, keras.layers.Softmax()]).save(tmp_path / "softmax.keras")
+    given = ("quantize", tmp_path / "softmax.keras", "--data", "/nowhere/a.npz", "-o", tmp_path / "m.tflite")
+    code, _, err = command(capfd, *given, "--reconstruct", 1, "--answers", "sigmoid")
+    assert code == 1
+    assert "answers='sigmoid': expected a model that ends in sigmoid or in logits, got softmax" in err.splitlines()[-1]
+
+
 def test_the_command_knows_what_reconstruct_takes():
     from keras_dbq.command import quantize
     from keras_dbq.training import reconstruction
