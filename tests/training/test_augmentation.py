@@ -71,3 +71,16 @@ def test_a_crop_lies_within_its_picture_and_has_its_size():
     assert 0.34 < area.min() < 0.45 and 0.9 < area.max() <= 1.0001
     assert 0.7 < ratio.min() < 0.85 and 1.2 < ratio.max() < 1.4
     assert np.ptp(y[:, 0, 0, 0]) > 5 and np.ptp(y[:, 0, 0, 1]) > 5
+
+
+def test_colours_change_within_the_batchs_range():
+    x = np.random.default_rng(0).uniform(-1, 1, (50, 8, 8, 3)).astype(np.float32)
+    x[:, 0] = 0.5
+    y = changed(x, ("colour",))
+    assert y.min() >= x.min() and y.max() <= x.max() and not np.array_equal(x, y)
+    moved = y[:, 0] - 0.5  # one colour stays one colour in each picture
+    assert np.ptp(moved, axis=1).max() < 1e-6
+    assert np.ptp(moved.mean((1, 2))) > 0.2 and 0.02 < np.ptp(moved[:, 0], axis=1).mean() < 0.3
+    assert (np.argsort(y[:, 1:].reshape(50, -1, 3), 1) == np.argsort(x[:, 1:].reshape(50, -1, 3), 1)).mean() > 0.7
+    contrast = y[:, 1:].std((1, 2, 3)) / x[:, 1:].std((1, 2, 3))
+    assert contrast.min() < 0.85 and contrast.max() > 1.05
