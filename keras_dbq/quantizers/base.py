@@ -110,10 +110,13 @@ class WeightQuantizer(ConfiguredQuantizer):
 
     @property
     def levels(self) -> WeightLevels | None:
-        """Those of each column, where they are so few that it matters which one a weight has: it then has
-        `neighbours`, `settle` and `assign`. None: many levels, or codes that follow a rule.
-        """
+        """Those of each column; the quantizer then has `neighbours`, `settle` and `assign`. None: codes follow a rule."""
         return None
+
+    @property
+    def few_levels(self) -> bool:
+        """Whether the levels are so few that it is worth training which one a weight has."""
+        return False
 
     def neighbours(self, kernel: np.ndarray, variables: Variables) -> tuple[np.ndarray, np.ndarray]:
         """The levels below and above each weight, float64 [K, M]; the same one where a weight has no choice."""

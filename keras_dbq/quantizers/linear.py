@@ -97,8 +97,12 @@ class LinearWeightQuantizer(WeightQuantizer):
         return self._threshold(tf.cast(self.columns(kernel), tf.float32), variables) / self.top
 
     @property
-    def levels(self) -> LinearLevels | None:
-        return LinearLevels(self.top) if self.bits <= _FEW_BITS else None
+    def levels(self) -> LinearLevels:
+        return LinearLevels(self.top)
+
+    @property
+    def few_levels(self) -> bool:
+        return self.bits <= _FEW_BITS
 
     def neighbours(self, kernel: np.ndarray, variables: Variables) -> tuple[np.ndarray, np.ndarray]:
         columns, unit = np.asarray(self.columns(kernel), np.float64), self._float64_unit(kernel, variables)

@@ -155,6 +155,10 @@ class TernaryBranchQuantizer(WeightQuantizer):
     def levels(self) -> TernaryLevels:
         return TernaryLevels(self.branches)
 
+    @property
+    def few_levels(self) -> bool:
+        return True
+
     def assign(self, kernel: tf.Variable, variables: Variables, codes: np.ndarray, scales: np.ndarray) -> None:
         deviation = variables["post_scale"].numpy().astype(np.float64)
         alpha = BranchScaleConstraint()(tf.constant(scales / deviation, tf.float32))

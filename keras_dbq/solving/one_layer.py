@@ -101,7 +101,7 @@ def solve_layer(layer: Any, norm: Any, parts: Parts, again: Any = None) -> tuple
     """Solves a layer and sets it; (relative squared error before, after).
 
     Args:
-      layer: a wrapper; where its kernel has many levels, they are not looked at.  norm: the batch norm that folds into
+      layer: a wrapper.  norm: the batch norm that folds into
         it, or None.
       parts: of `measure`.
       again: (solve, solution, moments) -> a better one (`relaxed.solve`), or None.
@@ -109,7 +109,9 @@ def solve_layer(layer: Any, norm: Any, parts: Parts, again: Any = None) -> tuple
     groups_, centre = joined(parts), _is_centred(layer, norm)
     weight = wrappers.quantized_weights(layer)[0]
     w = np.asarray(weight.quantizer.columns(weight.variable.numpy()), np.float64)
-    before, levels, columns = weight.quantized_columns(), weight.quantizer.levels, np.split(w, len(groups_), 1)
+    # With one scale for all channels the weights of least cost are rounded, each by itself.
+    levels = weight.quantizer.levels if weight.quantizer.per_channel else None
+    before, columns = weight.quantized_columns(), np.split(w, len(groups_), 1)
     ridge = _best_ridge(parts, columns, centre)
     inputs, outputs = columns[0].shape
     tries = coordinate_descent.tries(inputs, outputs, len(groups_))

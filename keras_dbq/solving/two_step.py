@@ -214,6 +214,8 @@ class _Walks:
         return one_layer.solve_layer(node.layer, norm, parts, None if limits is None else again)
 
     def _passes(self, layer: keras.layers.Layer) -> int:
+        if not _is_solved(layer):
+            return 0
         if self.relu_passes is not None:
             return self.relu_passes
         return _ONE_BRANCH_PASSES if getattr(_quantizer(layer), "branches", 0) == 1 else 0
@@ -313,13 +315,12 @@ def is_solvable(q_model: keras.Model) -> bool:
 def _is_solved(layer: keras.layers.Layer) -> bool:
     """Whether a layer is solved, or at least centred and scaled (`_why_left`)."""
     quantizer = _quantizer(layer)
-    return bool(getattr(quantizer, "branches", 0) or getattr(quantizer, "levels", None))
+    return bool(getattr(quantizer, "branches", 0) or getattr(quantizer, "few_levels", False))
 
 
 def _has_many_levels(layer: keras.layers.Layer, graph: Graph) -> bool:
     """Whether it is a layer of 7 or 8 bits that is looked at: called once, and of so few inputs that they fit into a
-    matrix. It makes up for what the layers before it do wrong, or, where it does not mix channels, gets its offset
-    alone. choice: a depthwise layer of other weights gains nothing (measured).
+    matrix.
     """
     if not isinstance(_quantizer(layer), WeightQuantizer) or _is_solved(layer):
         return False
@@ -342,7 +343,8 @@ def _why_left(layer: keras.layers.Layer, graph: Graph) -> str:
     if len(graph.calls(layer)) > 1:
         return "called several times"
     if not _is_solved(layer):
-        return "" if kernels.mixes_channels(wrappers.inner(layer)) else "other weights of 8 bits gain nothing"
+        each = _quantizer(layer).per_channel or kernels.mixes_channels(wrappers.inner(layer))
+        return "" if each else "one scale for all channels"
     if _quantizer(layer).levels is None:
         return "its weights follow a rule"
     if not _quantizer(layer).per_channel:

@@ -21,7 +21,7 @@ def few_levels(
     """Quantized weights of these layers that have few levels and are among the variables: their codes train."""
     trained = {id(variable) for variable in variables}
     weights = [weight for layer in layers for weight in wrappers.quantized_weights(layer)]
-    return [w for w in weights if id(w.variable) in trained and getattr(w.quantizer, "levels", None)]
+    return [w for w in weights if id(w.variable) in trained and getattr(w.quantizer, "few_levels", False)]
 
 
 class Annealing:

@@ -93,8 +93,8 @@ def distill(
         latent weights, and the gradient of the scheme. "annealed": on a soft curve that grows as sharp as the steps
         (`training.annealing`). It forgets much of the codes that it begins with and finds better ones in a small
         network and a hundred epochs or more; larger networks want it block by block (`reconstruct`).
-      augment: ways in which every epoch changes the pictures, some of "shift", "crop", "mirror", "colour" and "mix" (see
-        `training.augmentation.augmented`); the float model answers to what they become. () leaves them. None:
+      augment: ways in which every epoch changes the pictures, some of "shift", "crop", "mirror", "colour" and "mix"
+        (see `training.augmentation.augmented`); the float model answers to what they become. () leaves them. None:
         `DEFAULTS` of what is trained for an array of pictures [N, H, W, C], () for everything else.
       seed: of the order of an array's pictures and of what `augment` draws, both anew for every epoch; the same seed
         gives the same weights, whatever ran before in the process. A data set has the order that it has.

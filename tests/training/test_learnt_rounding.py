@@ -97,5 +97,5 @@ def test_the_gradient_is_that_of_the_soft_weights(weight):
 
 
 def test_eight_bits_do_not_round():
-    assert LinearWeightQuantizer(8).levels is None
-    assert LinearWeightQuantizer(4).levels.top == 7
+    assert not LinearWeightQuantizer(8).few_levels
+    assert LinearWeightQuantizer(4).few_levels and LinearWeightQuantizer(4).levels.top == 7
