@@ -33,6 +33,7 @@ _PUBLIC = {
     "fold_batch_norms": "keras_dbq.prepare.folding",
     "rescale_depthwise": "keras_dbq.prepare.rescaling",
     "equalize": "keras_dbq.prepare.rescaling",
+    "even_ranges": "keras_dbq.prepare.ranges",
     "fill_dead_channels": "keras_dbq.prepare.filling",
     "change_basis": "keras_dbq.prepare.basis",
     "set_temperature": "keras_dbq.wrapping.temperature",

@@ -25,7 +25,12 @@ flags.DEFINE_string("test", "", "Pictures that measure, with labels where there 
 flags.DEFINE_string("range", "", "What the network takes for pixel values 0 and 255, such as 0,1 or -1,1.")
 flags.DEFINE_string("workdir", None, "Folder for the files and results.json.", required=True)
 flags.DEFINE_string("scheme", "", "FATScheme settings, e.g. mode=scalar,symmetric=True.")
-flags.DEFINE_string("stages", "thresholds", f"In order, of {', '.join(pipeline.STAGES)}; empty: calibration only.")
+flags.DEFINE_string(
+    "stages",
+    None,
+    f"In order, of {', '.join(pipeline.STAGES)}; empty: calibration only. Unset: ranges,thresholds, or with mode=scalar "
+    "equalize,thresholds.",
+)
 flags.DEFINE_integer("epochs", 3, "Of each trained stage.")
 flags.DEFINE_bool("stock", True, "Also measure the stock converter's post-training quantization.")
 flags.DEFINE_string("hparams", "", f"Any of {', '.join(pipeline.HPARAMS)} as name=value,...")

@@ -21,10 +21,11 @@ from keras_dbq._files import write_file
 from keras_dbq._table import Table
 from keras_dbq.compat import keras, tf
 
-REBUILT = ("rescale", "equalize")  # stages that come before quantization
+REBUILT = ("ranges", "rescale", "equalize")  # stages that come before quantization
 STAGES = (*REBUILT, "blocks", "thresholds", "pointwise", "all")
 # What one stage does, for the table.
 TITLES = {
+    "ranges": "ranges evened",
     "rescale": "depthwise filters rescaled",
     "equalize": "layers equalized",
     "blocks": "trained block by block",
@@ -88,15 +89,15 @@ def run(
     test: str = "",
     value_range: str = "",
     scheme: str = "",
-    stages: str = "thresholds",
+    stages: str | None = None,
     epochs: int = 3,
     stock: bool = True,
     hparams: str = "",
 ) -> dict[str, Any]:
     """Everything; the arguments are the flags of main.py. Returns the results, as in results.json."""
-    settings, order = _settings(hparams), _order(stages)
+    settings, chosen = _settings(hparams), checks.scheme(keras_dbq.FATScheme, scheme)
+    order = _order(stages, chosen)
     checks.number("epochs", epochs, 1, 10**6)
-    chosen = checks.scheme(keras_dbq.FATScheme, scheme)
     keras.utils.set_random_seed(settings["seed"])
     float_model = network.load_model(model)
     prepare = network.preparation(float_model, value_range)
@@ -131,11 +132,17 @@ def _settings(hparams: str) -> dict[str, Any]:
     return settings
 
 
-def _order(stages: str) -> list[str]:
+def _order(stages: str | None, scheme: Any) -> list[str]:
+    if stages is None:
+        stages = "equalize,thresholds" if scheme.mode == "scalar" else "ranges,thresholds"
     order = [s for s in stages.split(",") if s]
     if set(order) - set(STAGES) or set(REBUILT) & set(order[1:]):
         raise ValueError(
             f"--stages: expected some of {', '.join(STAGES)}; {' or '.join(REBUILT)} first, got {stages!r}"
+        )
+    if "ranges" in order and scheme.mode == "scalar":
+        raise ValueError(
+            "--stages: ranges expects one weight scale per channel (mode=vector), got mode=scalar; use equalize"
         )
     return order
 
@@ -213,7 +220,7 @@ def _quantized(work: Work, scheme: Any, order: list[str]) -> None:
     """The stages in order, each exported and measured; the last file is int8.tflite."""
     started = time.perf_counter()
     rebuilt, trained = [s for s in order if s in REBUILT], [s for s in order if s not in REBUILT]
-    source = work.model if not rebuilt else _rebuilt(work, rebuilt[0])
+    source = work.model if not rebuilt else _rebuilt(work, rebuilt[0], scheme)
     model = keras_dbq.quantize_model(
         source, scheme, calibration_data=work.calibration, calibration=work.settings["method"]
     )
@@ -222,9 +229,9 @@ def _quantized(work: Work, scheme: Any, order: list[str]) -> None:
     for stage in trained:
         started = time.perf_counter()
         if stage == "blocks":
-            _reconstructed(work, model)
+            _reconstructed(work, model, source)
         else:
-            work.results.setdefault("losses", {})[stage] = _trained(work, model, stage)
+            work.results.setdefault("losses", {})[stage] = _trained(work, model, source, stage)
         last = _exported(work, model, stage, f"+ {TITLES[stage]}", started)
     final = work.workdir / "int8.tflite"
     write_file(final, last.read_bytes())
@@ -232,19 +239,23 @@ def _quantized(work: Work, scheme: Any, order: list[str]) -> None:
     work.results["verified"] = str(checked).splitlines()[-1]
 
 
-def _rebuilt(work: Work, stage: str) -> Any:
-    """The float network with its filters brought to one size."""
-    change = keras_dbq.rescale_depthwise if stage == "rescale" else keras_dbq.equalize
-    source, table = change(keras_dbq.fold_batch_norms(work.model), work.calibration)
+def _rebuilt(work: Work, stage: str, scheme: Any) -> Any:
+    """The float network with its filters brought to one size, or the ranges of its channels."""
+    if stage == "ranges":
+        bits = {"bits": scheme.bits, "activation_bits": scheme.get_config()["activation_bits"]}
+        source, table = keras_dbq.even_ranges(work.model, work.calibration, **bits)
+    else:
+        change = keras_dbq.rescale_depthwise if stage == "rescale" else keras_dbq.equalize
+        source, table = change(keras_dbq.fold_batch_norms(work.model), work.calibration)
     print(table, flush=True)
     return source
 
 
-def _reconstructed(work: Work, model: Any) -> None:
+def _reconstructed(work: Work, model: Any, source: Any) -> None:
     """Trains the model block by block; blocks that an earlier run has finished are taken over."""
     result = keras_dbq.reconstruct(
         model,
-        work.model,
+        source,
         work.training,
         epochs=work.settings["block_epochs"],
         seed=work.settings["seed"],
@@ -253,12 +264,12 @@ def _reconstructed(work: Work, model: Any) -> None:
     print(result, flush=True)
 
 
-def _trained(work: Work, model: Any, stage: str) -> dict[str, list[float]]:
+def _trained(work: Work, model: Any, source: Any, stage: str) -> dict[str, list[float]]:
     """One stage of training, which ends with its best epoch or, where none is better, as it began; their losses."""
     settings = work.settings
     return keras_dbq.distill(
         model,
-        work.model,
+        source,
         work.training,
         train=stage,
         batch_size=settings["batch_size"],

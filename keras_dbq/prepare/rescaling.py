@@ -6,31 +6,23 @@ The network computes what it computed; only the weights' sizes move from a layer
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from keras_dbq import _checks
 from keras_dbq._table import Table
 from keras_dbq.compat import check_keras_model, keras, tf
-from keras_dbq.network import channels, kernels, roles
+from keras_dbq.network import kernels
 from keras_dbq.network.batches import Batches
 from keras_dbq.network.graph import Graph, flat_copy, inputs
+from keras_dbq.prepare import pairs
+from keras_dbq.prepare.pairs import Pair
 from keras_dbq.prepare.result import Prepared
 
 Rescaled = Prepared  # its name in 0.1
-CEILING = 6.0
-_RULES = ("linear", "relu", "relu6")  # what a factor may cross; the later one says more
 LOCKED_ABOVE = 5.9  # source: FAT: a channel that reached this before ReLU6 may not be scaled
 DEAD = 1e-7  # of the largest filter: nothing to gain, and much to divide by
-
-
-class _Pair(NamedTuple):
-    """A kernel layer and the one that takes its channels; `rule` names what lies between."""
-
-    first: Any
-    following: Any
-    rule: str  # of _RULES
 
 
 def rescale_depthwise(model: keras.Model, data: Any, *, headroom: float = 1.2) -> Prepared:
@@ -58,12 +50,12 @@ def rescale_depthwise(model: keras.Model, data: Any, *, headroom: float = 1.2) -
     check_keras_model(model, "rescale_depthwise")
     headroom = _checks.number("headroom", headroom, 1.0, 1e6)
     copy = flat_copy(model)
-    pairs = _pairs(copy, kernels.is_depthwise)
+    pairs_ = pairs.found(copy, kernels.is_depthwise)
 
-    def factors(pair: _Pair, reached: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    def factors(pair: Pair, reached: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         return scale_factors(_filter_sizes(pair.first), reached, headroom)
 
-    return Prepared(copy, _rescaled(copy, pairs, data, factors, 1))
+    return Prepared(copy, _rescaled(copy, pairs_, data, factors, 1))
 
 
 def equalize(model: keras.Model, data: Any, *, headroom: float = 1.2, rounds: int = 1) -> Prepared:
@@ -88,35 +80,35 @@ def equalize(model: keras.Model, data: Any, *, headroom: float = 1.2, rounds: in
     headroom = _checks.number("headroom", headroom, 1.0, 1e6)
     rounds = _checks.integer("rounds", rounds, 1, 100)
     copy = flat_copy(model)
-    pairs = _pairs(copy, kernels.is_kernel_layer)
+    pairs_ = pairs.found(copy, kernels.is_kernel_layer)
 
-    def factors(pair: _Pair, reached: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    def factors(pair: Pair, reached: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         return equalizing_factors(_filter_sizes(pair.first), _reader_sizes(pair.following), reached, headroom)
 
-    return Prepared(copy, _rescaled(copy, pairs, data, factors, rounds))
+    return Prepared(copy, _rescaled(copy, pairs_, data, factors, rounds))
 
 
 def _rescaled(
     copy: keras.Model,
-    pairs: dict[str, _Pair | str],
+    pairs_: dict[str, Pair | str],
     data: Any,
-    factors_of: Callable[[_Pair, np.ndarray | None], tuple[np.ndarray, np.ndarray]],
+    factors_of: Callable[[Pair, np.ndarray | None], tuple[np.ndarray, np.ndarray]],
     rounds: int,
 ) -> Table:
     """Applies the factors of `factors_of(pair, largest value of each channel before ReLU6 or None)`; what was done."""
     table = Table(["layer", "next", "rule", "channels", "locked", "dead", "spread before", "spread after"])
-    largest = _largest(copy, [p.first for p in pairs.values() if isinstance(p, _Pair) and p.rule == "relu6"], data)
-    before = {name: _spread(_filter_sizes(p.first)) for name, p in pairs.items() if isinstance(p, _Pair)}
+    largest = _largest(copy, [p.first for p in pairs_.values() if isinstance(p, Pair) and p.rule == "relu6"], data)
+    before = {name: _spread(_filter_sizes(p.first)) for name, p in pairs_.items() if isinstance(p, Pair)}
     locked: dict[str, int] = {}
     for _ in range(rounds):
-        for name, pair in pairs.items():
-            if isinstance(pair, _Pair):
+        for name, pair in pairs_.items():
+            if isinstance(pair, Pair):
                 factors, fixed = factors_of(pair, largest.get(name))
-                _apply(pair, factors)
+                pairs.apply(pair, factors)
                 locked[name] = int(fixed.sum())
                 if name in largest:
                     largest[name] = largest[name] * factors
-    for name, pair in pairs.items():
+    for name, pair in pairs_.items():
         if isinstance(pair, str):
             table.add(name, "-", f"left alone: {pair}", 0, 0, 0, 1.0, 1.0)
             continue
@@ -186,41 +178,9 @@ def _capped(factors: np.ndarray, reached: np.ndarray | None, headroom: float) ->
     """Factors that carry no channel over ReLU6's ceiling."""
     if reached is None:
         return factors
-    cap = np.where(reached > 0, CEILING / (headroom * np.where(reached > 0, reached, 1.0)), np.inf)
+    cap = np.where(reached > 0, pairs.CEILING / (headroom * np.where(reached > 0, reached, 1.0)), np.inf)
     # A channel between the cap and the lock (headroom) must not shrink for it.
     return np.minimum(factors, np.maximum(cap, 1.0))
-
-
-def _pairs(model: keras.Model, is_first: Callable[[Any], bool]) -> dict[str, _Pair | str]:
-    """{name of a layer: the pair that it is the first of, or why it has none}."""
-    graph = Graph(model)
-    return {layer.name: _pair(graph, layer) for layer in model.layers if is_first(layer)}
-
-
-def _pair(graph: Graph, layer: Any) -> _Pair | str:
-    """The layers that a factor would move between, or why it may not."""
-    node, *more = graph.calls(layer)
-    if more:
-        return "called several times"
-    rule = roles.activation_name(layer.activation)
-    while rule in _RULES:
-        node = channels.after(graph, node)
-        if isinstance(node, channels.Blocked):
-            return node.reason
-        if kernels.is_kernel_layer(node.layer):
-            return _why_not_read(graph, node.layer) or _Pair(layer, node.layer, rule)
-        met = channels.crossing(node.layer)
-        if met not in _RULES:
-            return f"{node.layer.name} ({met}) may not be crossed"
-        rule = max(rule, met, key=_RULES.index)
-    return f"its activation {rule} may not be crossed"
-
-
-def _why_not_read(graph: Graph, following: Any) -> str:
-    """Why the input channels of a kernel layer may not be divided; empty where they may."""
-    if len(graph.calls(following)) > 1:
-        return f"{following.name} is called several times"
-    return f"{following.name} is a grouped convolution" if getattr(following, "groups", 1) != 1 else ""
 
 
 def _largest(model: keras.Model, layers: list[Any], data: Any) -> dict[str, np.ndarray]:
@@ -238,11 +198,3 @@ def _largest(model: keras.Model, layers: list[Any], data: Any) -> dict[str, np.n
                 y = layer.call(x)
             found[layer.name] = np.maximum(found[layer.name], tf.reduce_max(y, [0, 1, 2]).numpy())
     return found
-
-
-def _apply(pair: _Pair, factors: np.ndarray) -> None:
-    """Multiplies filters and biases, divides the next kernel's input channels."""
-    kernel, *bias = (w.astype(np.float64) for w in pair.first.get_weights())
-    pair.first.set_weights([kernels.scale_outputs(pair.first, kernel, factors), *(b * factors for b in bias)])
-    kernel, *bias = (w.astype(np.float64) for w in pair.following.get_weights())
-    pair.following.set_weights([kernels.scale_inputs(kernel, 1 / factors), *bias])

@@ -114,6 +114,12 @@ def test_without_labels_and_without_training(model_file, folder, tmp_path):
     assert results["rows"][0]["accuracy"] is None and "accuracy" not in pipeline.result_table(results)
 
 
+@pytest.mark.parametrize("scheme, first", [("", "ranges evened"), ("mode=scalar", "layers equalized")])
+def test_where_no_stages_are_said(model_file, folder, tmp_path, scheme, first):
+    results = pipeline.run(model_file, str(folder), tmp_path, value_range="0,1", scheme=scheme, epochs=1, stock=False)
+    assert [row["name"] for row in results["rows"]] == ["float", f"calibrated, {first}", "+ thresholds trained"]
+
+
 def test_a_stage_that_makes_it_worse_is_undone(model_file, folder, tmp_path):
     pipeline.run(model_file, str(folder), tmp_path, value_range="0,1", stock=False, hparams="learning_rate=30.0")
     assert (tmp_path / "int8.tflite").read_bytes() == (tmp_path / "calibrated.tflite").read_bytes()
@@ -137,10 +143,11 @@ def test_a_file_of_keras_3(folder, tmp_path):
         ({"value_range": "1"}, "--range: expected two numbers"),
         (
             {"stages": "thresholds,rescale"},
-            "--stages: expected some of .*; rescale or equalize first",
+            "--stages: expected some of .*; ranges or rescale or equalize first",
         ),
         ({"stages": "rescale,equalize"}, "--stages: expected some of"),
         ({"stages": "weights"}, "--stages: expected some of"),
+        ({"stages": "ranges", "scheme": "mode=scalar"}, "--stages: ranges expects one weight scale per channel"),
         ({"hparams": "rate=1"}, "--hparams: expected one of"),
         ({"hparams": "loss=mse"}, "--hparams: loss: expected one of None, rmse, smooth_l1, kl, got 'mse'"),
         ({"scheme": "bits=1"}, "bits: expected an integer from 2 to 8"),

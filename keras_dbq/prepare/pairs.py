@@ -1,0 +1,66 @@
+"""Two kernel layers with nothing between them that a factor per channel could not cross: it moves from one to the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from keras_dbq.compat import keras
+from keras_dbq.network import channels, kernels, roles
+from keras_dbq.network.graph import Graph
+
+CEILING = 6.0
+_RULES = ("linear", "relu", "relu6")  # what a factor may cross; the later one says more
+
+
+class Pair(NamedTuple):
+    """A kernel layer and the one that takes its channels; `rule` names what lies between."""
+
+    first: Any
+    following: Any
+    rule: str  # what it may be: _RULES
+    between: tuple[Any, ...]  # without weights, in order
+
+
+def found(model: keras.Model, is_first: Callable[[Any], bool]) -> dict[str, Pair | str]:
+    """{name of a layer: the pair that it is the first of, or why it has none}."""
+    graph = Graph(model)
+    return {layer.name: _pair(graph, layer) for layer in model.layers if is_first(layer)}
+
+
+def _pair(graph: Graph, layer: Any) -> Pair | str:
+    """The layers that a factor would move between, or why it may not."""
+    node, *more = graph.calls(layer)
+    if more:
+        return "called several times"
+    rule = roles.activation_name(layer.activation)
+    between: list[Any] = []
+    while rule in _RULES:
+        node = channels.after(graph, node)
+        if isinstance(node, channels.Blocked):
+            return node.reason
+        if kernels.is_kernel_layer(node.layer):
+            return _why_not_read(graph, node.layer) or Pair(layer, node.layer, rule, tuple(between))
+        met = channels.crossing(node.layer)
+        if met not in _RULES:
+            return f"{node.layer.name} ({met}) may not be crossed"
+        rule = max(rule, met, key=_RULES.index)
+        between.append(node.layer)
+    return f"its activation {rule} may not be crossed"
+
+
+def _why_not_read(graph: Graph, following: Any) -> str:
+    """Why the input channels of a kernel layer may not be divided; empty where they may."""
+    if len(graph.calls(following)) > 1:
+        return f"{following.name} is called several times"
+    return f"{following.name} is a grouped convolution" if getattr(following, "groups", 1) != 1 else ""
+
+
+def apply(pair: Pair, factors: np.ndarray) -> None:
+    """Multiplies filters and biases, divides the next kernel's input channels."""
+    kernel, *bias = (w.astype(np.float64) for w in pair.first.get_weights())
+    pair.first.set_weights([kernels.scale_outputs(pair.first, kernel, factors), *(b * factors for b in bias)])
+    kernel, *bias = (w.astype(np.float64) for w in pair.following.get_weights())
+    pair.following.set_weights([kernels.scale_inputs(kernel, 1 / factors), *bias])
