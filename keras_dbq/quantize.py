@@ -20,7 +20,7 @@ from keras_dbq.wrapping import naming, wrappers
 from keras_dbq.wrapping.serialization import quantize_scope
 
 # choice: so many pictures determine the scales of a layer, and are worth the minutes (DBQScheme's init).
-_SOLVED_FROM = 256
+SOLVED_FROM = 256
 
 
 def check(model: Any, scheme: QuantizeScheme | None = None) -> Obstacles:
@@ -125,7 +125,7 @@ def _is_solved(q_model: keras.Model, scheme: QuantizeScheme, batches: Batches | 
     init = getattr(scheme, "init", "")
     if batches is None or not is_solvable(q_model):
         return False
-    return init == "two_step" or (init is None and batches.pictures >= _SOLVED_FROM)
+    return init == "two_step" or (init is None and batches.pictures >= SOLVED_FROM)
 
 
 def _check_arguments(model: Any, scheme: Any, function: str) -> None:

@@ -29,7 +29,8 @@ def quantize(flags: argparse.Namespace) -> Outcome:
     from keras_dbq.keras3 import as_tf_keras
     from keras_dbq.keras3.files import load_model
     from keras_dbq.prepare.basis import change_basis
-    from keras_dbq.quantize import check, quantize_model
+    from keras_dbq.prepare.ranges import even_ranges
+    from keras_dbq.quantize import SOLVED_FROM, check, quantize_model
     from keras_dbq.training.distillation import distill
     from keras_dbq.training.reconstruction import checked_answers, reconstruct
 
@@ -49,6 +50,10 @@ def quantize(flags: argparse.Namespace) -> Outcome:
     if flags.basis:
         options = {"branches": _branches(flags), "rounds": flags.basis}
         wanted, table = change_basis(as_tf_keras(float_model), fitted_to, **options)
+        print(table, flush=True)
+    # With fewer pictures a channel that seems dead may be alive, and weights are rounded only.
+    if flags.scheme == "fat" and flags.init in (None, "two_step") and min(data.count, flags.pictures) >= SOLVED_FROM:
+        wanted, table = even_ranges(as_tf_keras(float_model), fitted_to)
         print(table, flush=True)
     q_model = quantize_model(wanted, scheme, fitted_to)
     if flags.reconstruct:

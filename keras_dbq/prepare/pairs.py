@@ -1,4 +1,4 @@
-"""Two kernel layers with nothing between them that a factor per channel could not cross: it moves from one to the other."""
+"""Two kernel layers with nothing between them that a factor per channel could not cross: factors move between them."""
 
 from __future__ import annotations
 

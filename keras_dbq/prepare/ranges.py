@@ -22,7 +22,7 @@ from keras_dbq.prepare.pairs import Pair
 from keras_dbq.prepare.result import Prepared
 
 L = keras.layers
-# choice: a channel is stretched no further: one that was hardly ever active on the data may be larger on other pictures.
+# choice: no channel is stretched further; one that was hardly ever active may be larger on other pictures.
 _LARGEST_FACTOR = 32.0
 
 
@@ -45,6 +45,14 @@ class _Moved(NamedTuple):
     offset: np.ndarray
 
 
+class _Plan(NamedTuple):
+    """What is done to a pair, the step of the tensor between then, and the words for it."""
+
+    moved: _Moved
+    step: float
+    note: str
+
+
 def even_ranges(
     model: keras.Model, data: Any, *, bits: int = 8, activation_bits: int = 8, headroom: float = 1.0
 ) -> Prepared:
@@ -54,12 +62,12 @@ def even_ranges(
     an 8-bit network of few channels loses most by, and a channel that fills a tenth of its tensor's range is rounded
     ten times as coarsely as it could be. (One threshold per weight tensor wants `equalize` instead.)
 
-    Batch norms are folded first (`fold_batch_norms`). Then (derived), for each pair of kernel layers with nothing between
-    them that mixes channels:
+    Batch norms are folded first (`fold_batch_norms`). Then (derived), for each pair of kernel layers with nothing
+    between them that mixes channels:
     (1) Channel c becomes s_c (x_c - o_c), which the filter and the bias before it make, and the weights and the bias
     behind it undo. s_c brings the largest value on `data` to the end of the range; behind ReLU6 that is 6, so that a
-    channel that was clipped still is, and where it was. o_c is the least value, for a channel that never reaches 0 and a
-    layer behind that has no padding. A depthwise layer behind it pays nothing for s_c. A layer that mixes channels
+    channel that was clipped still is, and where it was. o_c is the least value, for a channel that never reaches 0 and
+    a layer behind that has no padding. A depthwise layer behind it pays nothing for s_c. A layer that mixes channels
     gets weights that differ more in size: it is done where that costs less than the rounding of activations, by the
     variances of the channels and uniform errors of one step.
     (2) Channels that are always 0 (see `fill_dead_channels`) become copies of live ones. n channels that differ in
@@ -68,8 +76,8 @@ def even_ranges(
     shift is a part of a bias. The copies go where they lessen the error of the layer that reads them most.
 
     Other pictures than `data` may be clipped where they exceed its extremes, as with ranges calibrated on it, and may
-    wake a channel that was 0; so give all pictures. Apart from that and float rounding the outputs stay, but for those of
-    copies within a step of their 8-bit grid.
+    wake a channel that was 0; so give all pictures. Apart from that and float rounding the outputs stay; copies change
+    them by less than a step of their grid does.
 
     Args:
       model: float tf_keras model; stays untouched. Train, `distill` and compare with the prepared model, because hidden
@@ -90,31 +98,34 @@ def even_ranges(
     found = pairs.found(copy, kernels.is_kernel_layer)
     known = {name: pair for name, pair in found.items() if isinstance(pair, Pair)}
     seen = _seen(copy, known, data)
-    notes, steps = {}, {}
+    plans = {name: _plan(pair, seen[name], headroom, bits, activation_bits) for name, pair in known.items()}
+    steps = {name: plan.step for name, plan in plans.items()}
     for name, pair in known.items():
-        moved = _moved(pair, seen[name], headroom)
-        top, bottom = _extremes(seen[name], moved)
-        steps[name] = (top - bottom) / (2**activation_bits - 1)
-        if kernels.mixes_channels(pair.following) and not _is_worth_it(pair, seen[name], moved, bits, activation_bits):
-            notes[name] = "left alone: its reader's weights would lose more"
-            top, bottom = _extremes(seen[name], None)
-            steps[name] = (top - bottom) / (2**activation_bits - 1)
-            continue
-        notes[name] = _named(seen[name], moved)
-        _apply(pair, moved)
+        _apply(pair, plans[name])
     copied = {chain[-1].first.name: _refine(chain, seen, steps) for chain in _chains(known)}
     table = Table(["layer", "next", "rule", "channels", "narrowest", "copies", "note"])
-    for name, pair_or_why in found.items():
-        if isinstance(pair_or_why, Pair):
-            shares = _shares(seen[name])
-            channels_ = len(seen[name].high)
-            narrowest = float(shares[shares > 0].min(initial=1.0))
-            table.add(
-                name, pair_or_why.following.name, pair_or_why.rule, channels_, narrowest, copied.get(name, 0), notes[name]
-            )
-        else:
-            table.add(name, "-", "-", 0, 1.0, 0, f"left alone: {pair_or_why}")
+    for name, why in found.items():
+        if isinstance(why, str):
+            table.add(name, "-", "-", 0, 1.0, 0, f"left alone: {why}")
+            continue
+        pair = why
+        shares = _shares(seen[name])
+        narrowest = float(shares[shares > 0].min(initial=1.0))
+        told = (len(shares), narrowest, copied.get(name, 0), plans[name].note)
+        table.add(name, pair.following.name, pair.rule, *told)
     return Prepared(copy, table)
+
+
+def _plan(pair: Pair, seen: _Seen, headroom: float, bits: int, activation_bits: int) -> _Plan:
+    """What is done to a pair."""
+    codes, moved = 2**activation_bits - 1, _moved(pair, seen, headroom)
+    stays = _Moved(np.ones_like(seen.high), np.zeros_like(seen.high))
+    (noise, step), (old_noise, old_step) = (_noise(pair, seen, m, bits, codes) for m in (moved, stays))
+    if kernels.mixes_channels(pair.following) and noise >= old_noise:
+        return _Plan(stays, old_step, "left alone: its reader's weights would lose more")
+    offsets = int((moved.offset != 0).sum())
+    note = f"up to {moved.factor.max(initial=1.0):.1f} times" + (f", {offsets} with an offset" if offsets else "")
+    return _Plan(moved, step, note)
 
 
 def _seen(model: keras.Model, known: dict[str, Pair], data: Any) -> dict[str, _Seen]:
@@ -142,8 +153,8 @@ def _seen(model: keras.Model, known: dict[str, Pair], data: Any) -> dict[str, _S
     for name, pair in known.items():
         variance = square[name] / places[name] - (total[name] / places[name]) ** 2
         clipped = (pair.rule == "relu6") & (high[name] > pairs.CEILING)
-        ends = (np.asarray(_clipped(end[name], pair.rule)) for end in (low, high))
-        result[name] = _Seen(*ends, np.maximum(variance, 0.0), clipped)
+        least, most = (np.asarray(_clipped(end[name], pair.rule)) for end in (low, high))
+        result[name] = _Seen(least, most, np.maximum(variance, 0.0), clipped)
     return result
 
 
@@ -186,46 +197,36 @@ def _takes_offsets(pair: Pair) -> bool:
     return bool(not padded and pair.first.use_bias and reader.use_bias)
 
 
-def _extremes(seen: _Seen, moved: _Moved | None) -> tuple[float, float]:
+def _extremes(seen: _Seen, moved: _Moved) -> tuple[float, float]:
     """Largest and smallest value of the tensor; 0 lies within."""
-    low, high = seen.low, seen.high
-    if moved is not None:
-        low, high = (moved.factor * (end - moved.offset) for end in (low, high))
+    low, high = (moved.factor * (end - moved.offset) for end in (seen.low, seen.high))
     return max(float(high.max(initial=0.0)), 0.0), min(float(low.min(initial=0.0)), 0.0)
 
 
 def _shares(seen: _Seen) -> np.ndarray:
     """Of the tensor's range, what each channel makes use of."""
-    top, bottom = _extremes(seen, None)
-    return np.asarray((seen.high - seen.low) / max(top - bottom, np.finfo(np.float64).tiny))
+    width = max(float(seen.high.max(initial=0.0)), 0.0) - min(float(seen.low.min(initial=0.0)), 0.0)
+    return np.asarray((seen.high - seen.low) / max(width, np.finfo(np.float64).tiny))
 
 
-def _named(seen: _Seen, moved: _Moved) -> str:
-    offsets = int((moved.offset != 0).sum())
-    return f"up to {moved.factor.max(initial=1.0):.1f} times" + (f", {offsets} with an offset" if offsets else "")
-
-
-def _is_worth_it(pair: Pair, seen: _Seen, moved: _Moved, bits: int, activation_bits: int) -> bool:
-    """Whether the error of what a layer that mixes channels gives falls: that of its inputs' steps and of its weights'.
+def _noise(pair: Pair, seen: _Seen, moved: _Moved, bits: int, codes: int) -> tuple[float, float]:
+    """(error of what a layer that mixes channels gives, but for a factor: by its inputs' steps and by its weights; step
+    of the inputs).
 
     derived: uniform errors have a twelfth of the square of the step. An offset of a channel that is as large on average
     meets the reader's bias, so of the inputs' power the variance counts.
     """
     rows = kernels.rows(pair.following.get_weights()[0].astype(np.float64))  # [C, taps, M]
-
-    def noise(moved: _Moved | None) -> float:
-        factor = np.ones(len(rows)) if moved is None else moved.factor
-        top, bottom = _extremes(seen, moved)
-        step = (top - bottom) / (2**activation_bits - 1)
-        scaled = rows / factor[:, None, None]
-        grid = np.abs(scaled).max((0, 1)) / (2 ** (bits - 1) - 1)  # of each output channel
-        heard = step**2 * (scaled**2).sum()
-        return float(heard + (grid**2).sum() * rows.shape[1] * (factor**2 * seen.variance).sum())
-
-    return noise(moved) < noise(None)
+    top, bottom = _extremes(seen, moved)
+    step = (top - bottom) / codes
+    scaled = rows / moved.factor[:, None, None]
+    grid = np.abs(scaled).max((0, 1)) / (2 ** (bits - 1) - 1)  # of each output channel
+    power = rows.shape[1] * (moved.factor**2 * seen.variance).sum()
+    return float(step**2 * (scaled**2).sum() + (grid**2).sum() * power), step
 
 
-def _apply(pair: Pair, moved: _Moved) -> None:
+def _apply(pair: Pair, plan: _Plan) -> None:
+    moved = plan.moved
     if moved.offset.any():
         kernel, bias = (w.astype(np.float64) for w in pair.first.get_weights())
         pair.first.set_weights([kernel, bias - moved.offset])
@@ -264,7 +265,7 @@ def _refine(chain: list[Pair], seen: dict[str, _Seen], steps: dict[str, float]) 
         weights = layer.get_weights()
         step = steps[layer.name]
         for members in groups:
-            for j, channel in enumerate(members):
+            for channel in members:
                 for w in (weights[0][..., 0] if kernels.is_depthwise(layer) else weights[0], weights[1]):
                     w[..., channel] = w[..., members[0]]
         for members in groups:

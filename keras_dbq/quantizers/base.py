@@ -110,7 +110,7 @@ class WeightQuantizer(ConfiguredQuantizer):
 
     @property
     def levels(self) -> WeightLevels | None:
-        """Those of each column; the quantizer then has `neighbours`, `settle` and `assign`. None: codes follow a rule."""
+        """Those of each column; the quantizer then has `neighbours`, `settle`, `assign`. None: codes follow a rule."""
         return None
 
     @property

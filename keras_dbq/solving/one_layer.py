@@ -117,6 +117,7 @@ def solve_layer(layer: Any, norm: Any, parts: Parts, again: Any = None) -> tuple
     tries = coordinate_descent.tries(inputs, outputs, len(groups_))
 
     def solve(groups_: list[Moments], ridge: float) -> coordinate_descent.Solution:
+        assert levels is not None
         solved = []
         for moments, part in zip(groups_, columns, strict=True):
             pulled = _pull(moments, centre, part)

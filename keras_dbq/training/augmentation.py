@@ -21,9 +21,9 @@ def augmented(pictures: Any, ways: Sequence[str], seed: Any) -> Any:
     "shift": by up to an eighth of its size; what comes in at the edges is its own mirror image.  "crop": a random
     rectangle of it, of 35 % of its area or more, made as large as the whole (bilinear).  "mirror": half of the
     pictures, left to right.  "colour": contrast about the picture's mean times 1 / 1.4 to 1.4, and brightness by up to
-    0.12 and in each channel by up to 0.06 of the range that the batch's values have, which none of them leaves.  "mix": each with its neighbour in the batch, t x + (1 - t) y with t even in 0..1 (source:
-    Zhang et al., mixup, ICLR 2018, with alpha = 1 and the float network's answer to the mixture instead of mixed
-    labels).
+    0.12 and in each channel by up to 0.06 of the range that the batch's values have, which none of them leaves.
+    "mix": each with its neighbour in the batch, t x + (1 - t) y with t even in 0..1 (source: Zhang et al., mixup, ICLR
+    2018, with alpha = 1 and the float network's answer to the mixture instead of mixed labels).
 
     Args:
       ways: some of WAYS.  seed: two integers; the same ones draw the same.

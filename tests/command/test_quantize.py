@@ -64,6 +64,14 @@ def test_schemes_and_layers(folder, tmp_path, capfd):
     assert encodings["distilled"]["body"] == "int8" and "distilled, loss" in err
 
 
+@pytest.mark.parametrize(("more", "evened"), [((), True), (("--init", "least_error"), False)])
+def test_fat_evens_ranges_where_pictures_suffice(more, evened, folder, tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr("keras_dbq.quantize.SOLVED_FROM", 40)
+    code, _, err = run(capfd, folder, tmp_path, "--scheme", "fat", "--pictures", 40, *more, "--json")
+    assert code == 0, err
+    assert ("narrowest" in err) == evened
+
+
 def test_answers_that_do_not_fit_the_model_are_refused_before_pictures_are_read(folder, tmp_path, capfd):
     keras = keras_dbq.compat.keras
     model = keras.models.load_model(folder / "model.keras", compile=False)

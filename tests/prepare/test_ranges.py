@@ -8,7 +8,7 @@ import pytest
 import keras_dbq
 from keras_dbq.compat import keras
 from keras_dbq.network import kernels
-from keras_dbq.prepare import pairs, ranges
+from keras_dbq.prepare import ranges
 from tests import nets
 
 L = keras.layers
@@ -70,7 +70,9 @@ def test_the_outputs_stay_and_every_channel_reaches_the_end(relu, padding):
     assert 0 < row["narrowest"] < 0.5 and "times" in row["note"]
 
 
-@pytest.mark.parametrize("zeros, padding, offsets", [(False, "valid", True), (True, "valid", False), (False, "same", False)])
+@pytest.mark.parametrize(
+    "zeros, padding, offsets", [(False, "valid", True), (True, "valid", False), (False, "same", False)]
+)
 def test_offsets_where_no_padding_is_read(zeros, padding, offsets):
     model = network("relu", padding, bias=6.0, zeros=zeros)
     result = keras_dbq.even_ranges(model, X)
@@ -208,10 +210,3 @@ def test_bad_arguments():
         keras_dbq.even_ranges(3, X)
     alone = keras.Sequential([keras.Input(nets.SHAPE), L.Conv2D(3, 3)])
     assert "an output of the model" in str(keras_dbq.even_ranges(alone, X).table)
-
-
-def test_pairs_name_what_lies_between():
-    model = network("relu", zeros=True)
-    found = pairs.found(model, kernels.is_kernel_layer)
-    assert found["make"].rule == "relu" and [type(layer) for layer in found["make"].between] == [L.ZeroPadding2D]
-    assert found["head"] == "an output of the model"
