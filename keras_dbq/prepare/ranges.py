@@ -84,8 +84,8 @@ def even_ranges(
         activations are other ones than here.
       data: pictures as for `quantize_model`, read once, batch by batch.
       bits: of the weights, 2 to 8.  activation_bits: 4 to 8.
-      headroom: how much larger than on `data` a channel may become before it is clipped, at least 1. It costs as much of
-        the range.
+      headroom: how much larger than on `data` a channel may become before it is clipped, at least 1; so much of the
+        range is left free.
 
     Raises:
       TypeError, ValueError: not a float Keras model, bad data, numbers out of range.
