@@ -90,13 +90,19 @@ def _before_training(work: Run, scheme: Any, teacher: Any) -> tuple[Any, Any, di
     started = time.monotonic()
     count, prepare = work.hparams["calibration"], work.task.prepare
     if work.hparams["fill_dead_channels"]:
-        pictures = input_pipeline.first_pictures(work.train, 2 * count, prepare, work.task.cut)
+        # The more, the surer what is dead; but 1,000 are what examples without labels may take.
+        enough = max(count, min(2 * count, 1000))
+        pictures = input_pipeline.first_pictures(work.train, enough, prepare, work.task.cut)
         teacher, table = keras_dbq.fill_dead_channels(teacher, pictures, branches=work.arguments.branches)
         print(table, flush=True)
     calibration = input_pipeline.first_pictures(work.train, count, prepare, work.task.cut)
     if work.hparams["basis_rounds"]:
         options = {"branches": work.arguments.branches, "rounds": work.hparams["basis_rounds"]}
         teacher, table = keras_dbq.change_basis(teacher, calibration, **options)
+        print(table, flush=True)
+    if work.hparams["even_ranges"]:
+        # A ternary weight of 1 or 2 branches has about as many levels as one of 2 or 3 bits.
+        teacher, table = keras_dbq.even_ranges(teacher, calibration, bits=work.arguments.branches + 1)
         print(table, flush=True)
     model = keras_dbq.quantize_model(teacher, scheme, calibration_data=calibration)
     if work.hparams["reconstruct_epochs"]:

@@ -31,6 +31,7 @@ HPARAMS: dict[str, Any] = {
     "distill_batch_size": 32,
     "basis_rounds": 0,  # of another basis of linear bottlenecks (`keras_dbq.change_basis`); 0: they keep their own
     "fill_dead_channels": False,  # of the float model, before it is quantized, for ternary weights with less error
+    "even_ranges": False,  # of the channels of the float model, behind both (`keras_dbq.even_ranges`)
     "hidden_weight": None,  # of the float network's hidden activations in the loss; None: not looked at
     "fixed_statistics": False,  # DBQ training: keep the calibrated batch norm statistics and activation ranges
     "bfloat16": None,  # True: convolutions of training steps in bfloat16, for CPUs with AMX or AVX512-BF16

@@ -22,7 +22,8 @@ def test_solved_reconstructed_and_distilled_only(tmp_path):
         "epochs": 0,
         "branches": 1,
         "scheme": "init=two_step,forward=straight_through,thresholds=midpoint",
-        "hparams": "calibration=64,basis_rounds=1,reconstruct_epochs=1,distill_epochs=2,distill_codes=annealed",
+        "hparams": "calibration=64,basis_rounds=1,even_ranges=True,reconstruct_epochs=1,distill_epochs=2,"
+        "distill_codes=annealed",
     }
     results = pipeline.run(train.TASK, **flags)
     assert results["history"] == [] and results["packed_differs_from_int8"] == 0

@@ -16,13 +16,14 @@ L = keras.layers
 RNG = np.random.default_rng(0)
 
 
-def quantized(kind, bias):
+def quantized(kind, bias, scheme=None):
+    """The wrapper of one layer, ternary or as the scheme has it, and the batch norm behind it."""
     keras.utils.set_random_seed(0)
     inputs = keras.Input((6, 6, 4))
     layer = {"conv": L.Conv2D(5, 2, use_bias=bias), "depthwise": L.DepthwiseConv2D(2, use_bias=bias)}[kind]
     x = layer(inputs)
     x = x if bias else L.BatchNormalization()(x)
-    scheme = keras_dbq.DBQScheme(1, ternary_first=True, ternary_last=True, ternary_depthwise=True)
+    scheme = scheme or keras_dbq.DBQScheme(1, ternary_first=True, ternary_last=True, ternary_depthwise=True)
     pictures = RNG.normal(size=(20, 6, 6, 4)).astype(np.float32)
     q_model = keras_dbq.quantize_model(nets.randomize(keras.Model(inputs, L.ReLU()(x))), scheme, pictures)
     wrapper = next(layer for layer in wrappers.all_layers(q_model) if wrappers.quantized_weights(layer))
@@ -65,6 +66,25 @@ def test_errors_are_those_of_the_data_and_the_offset_matches(kind, groups, bias)
         theirs = (wanted - float_norm[0]) / np.sqrt(float_norm[1] + inner.epsilon)
         np.testing.assert_allclose(ours.mean(0), theirs.mean(0), 1e-3, 1e-3)
         np.testing.assert_allclose(ours.std(0), theirs.std(0), 1e-3)
+
+
+@pytest.mark.parametrize("kind, groups", [("conv", 1), ("depthwise", 4)])
+def test_codes_of_8_bits_make_up_for_each_other(kind, groups):
+    wrapper, norm = quantized(kind, True, keras_dbq.FATScheme())
+    weight = wrappers.quantized_weights(wrapper)[0]
+    assert weight.quantizer.bits == 8
+    moments, _ = moments_of(wrapper, groups)
+    before, after = one_layer.solve_layer(wrapper, norm, [moments])
+    assert 0 < after < 0.5 * before
+
+
+def test_8_bits_with_one_scale_are_rounded_each_by_itself():
+    wrapper, norm = quantized("conv", True, keras_dbq.FATScheme(mode="scalar"))
+    kernel = wrappers.quantized_weights(wrapper)[0].variable.numpy()
+    moments, _ = moments_of(wrapper, 1)
+    one_layer.solve_layer(wrapper, norm, [moments])
+    # The wanted outputs are those of the float weights, which are of least cost, so they stay.
+    np.testing.assert_allclose(wrappers.quantized_weights(wrapper)[0].variable.numpy(), kernel, atol=1e-4)
 
 
 def test_statistics_of_training_become_those_of_the_layers_own_output():
