@@ -108,10 +108,10 @@ def solve_layer(layer: Any, norm: Any, parts: Parts, again: Any = None) -> tuple
     """
     groups_, centre = joined(parts), _is_centred(layer, norm)
     weight = wrappers.quantized_weights(layer)[0]
-    w = np.asarray(weight.quantizer.columns(weight.variable.numpy()), np.float64)
+    w = np.asarray(kernels.columns(wrappers.inner(layer), weight.variable.numpy()), np.float64)
     # With one scale for all channels the weights of least cost are rounded, each by itself.
     levels = weight.quantizer.levels if weight.quantizer.per_channel else None
-    before, columns = weight.quantized_columns(), np.split(w, len(groups_), 1)
+    before, columns = _quantized_columns(layer), np.split(w, len(groups_), 1)
     ridge = _best_ridge(parts, columns, centre)
     inputs, outputs = columns[0].shape
     tries = coordinate_descent.tries(inputs, outputs, len(groups_))
@@ -137,7 +137,7 @@ def solve_layer(layer: Any, norm: Any, parts: Parts, again: Any = None) -> tuple
         if again is not None:
             solution = again(functools.partial(solve, ridge=ridge), solution, groups_)
         weight.quantizer.assign(weight.variable, weight.variables, solution.codes, solution.scales)
-    after = weight.quantized_columns()
+    after = _quantized_columns(layer)
     _match_offset(layer, norm, groups_, np.split(after, len(groups_), 1))
     return _error(groups_, before, centre), _error(groups_, after, centre)
 
@@ -147,12 +147,17 @@ def keep_codes(layer: Any, norm: Any, parts: Parts) -> tuple[float, float]:
 
     A layer that is called several times is looked at where it is called first.
     """
-    groups_, weight = joined(parts), wrappers.quantized_weights(layer)[0]
-    kernel = weight.quantizer(weight.variable, False, weight.variables).numpy()
-    columns = np.asarray(kernels.columns(wrappers.inner(layer), kernel), np.float64)
+    groups_, columns = joined(parts), _quantized_columns(layer)
     _match_offset(layer, norm, groups_, np.split(columns, len(groups_), 1))
     error = _error(groups_, columns, _is_centred(layer, norm))
     return error, error
+
+
+def _quantized_columns(layer: Any) -> np.ndarray:
+    """The kernel that a layer computes with, float64 [K, M]; each output channel is one, whatever shares a scale."""
+    weight = wrappers.quantized_weights(layer)[0]
+    kernel = weight.quantizer(weight.variable, False, weight.variables).numpy()
+    return np.asarray(kernels.columns(wrappers.inner(layer), kernel), np.float64)
 
 
 def _is_centred(layer: Any, norm: Any) -> bool:

@@ -7,6 +7,7 @@ import pytest
 
 import keras_dbq
 from keras_dbq.compat import keras
+from keras_dbq.network import kernels
 from keras_dbq.network.moments import Moments
 from keras_dbq.solving import one_layer
 from keras_dbq.wrapping import naming, wrappers
@@ -33,7 +34,8 @@ def quantized(kind, bias, scheme=None):
 def moments_of(wrapper, groups, count=4000):
     """Inputs of some covariance and the layer's own float outputs."""
     weight = wrappers.quantized_weights(wrapper)[0]
-    parts = np.split(np.asarray(weight.quantizer.columns(weight.variable.numpy()), np.float64), groups, 1)
+    columns = kernels.columns(wrappers.inner(wrapper), weight.variable.numpy())
+    parts = np.split(np.asarray(columns, np.float64), groups, 1)
     found, data = [], []
     for w in parts:
         x = RNG.normal(1, 1, size=(count, len(w))) @ RNG.normal(size=(len(w), len(w)))

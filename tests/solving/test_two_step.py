@@ -254,3 +254,13 @@ def test_batch_norms_that_do_not_hold_the_statistics_of_the_data():
     wanted = model.predict(pictures, verbose=0)
     q_model = keras_dbq.quantize_model(model, keras_dbq.DBQScheme(2, init="two_step"), calibration_data=pictures)
     assert np.square(q_model.predict(pictures, verbose=0) - wanted).mean() < 0.2 * wanted.var()
+
+
+def test_one_threshold_for_all_channels():
+    model, pictures = network(), nets.pictures(300, shape=(8, 8, 3))
+    q_models = [
+        keras_dbq.quantize_model(model, keras_dbq.FATScheme(mode="scalar", init=init), calibration_data=pictures)
+        for init in (None, "least_error")
+    ]
+    solved, rounded = (distance(model, q_model) for q_model in q_models)
+    assert solved < rounded
