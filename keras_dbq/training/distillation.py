@@ -46,7 +46,8 @@ DEFAULTS = {
 }
 # choice: measured; docs/quantization.md (35).
 ANNEALED_RATE = 0.01
-CODES = ("latent", "annealed")
+CODES = ("latent", "settled", "annealed")
+SETTLED_RATE = 1e-3
 HELD_BACK = 0.1
 _FEWEST_HELD_BACK = 8  # fewer pictures say too little: the trained ones choose the epoch
 
@@ -87,11 +88,14 @@ def distill(
       cycle_epochs: epochs of one cosine cycle, at whose end the rate is 0; None: one cycle.
       learning_rate: of Adam, at the start of each cycle; with train="all" in units of each channel's deviation
         (`ScaledAdam`), because kernels with a folded batch norm differ from channel to channel by orders of magnitude.
-        None: `DEFAULTS` of what is trained, of annealed codes `ANNEALED_RATE`.
+        None: `DEFAULTS` of what is trained, of settled codes `SETTLED_RATE`, of annealed ones `ANNEALED_RATE`.
       batch_size: of an array.
       codes: how the codes of ternary weights, and of linear ones of up to 6 bits, train, with train="all". "latent":
-        latent weights, and the gradient of the scheme. "annealed": on a soft curve that grows as sharp as the steps
-        (`training.annealing`). It forgets much of the codes that it begins with and finds better ones in a small
+        latent weights, and the gradient of the scheme. "settled": the same, for a network whose codes were solved for
+        (`solve_ternary`, `init="two_step"`), which leaves many weights next to a threshold: each begins in the middle
+        of its level, so that it takes steps in one direction to change it, and weights of more levels, as of 8 bits,
+        do not train, because their codes would change by chance at every step. "annealed": on a soft curve that grows
+        as sharp as the steps (`training.annealing`). It forgets much of the codes that it begins with and finds better ones in a small
         network and a hundred epochs or more; larger networks want it block by block (`reconstruct`).
       augment: ways in which every epoch changes the pictures, some of "shift", "crop", "mirror", "colour" and "mix"
         (see `training.augmentation.augmented`); the float model answers to what they become. () leaves them. None:
@@ -123,13 +127,15 @@ def distill(
     train = default_part(q_model) if train is None else _checks.one_of("train", train, PARTS)
     float_model = as_tf_keras(float_model)
     settings = _settings(train, loss, hidden_weight, learning_rate, augment)
-    annealed = None
-    if _checks.one_of("codes", codes, CODES) == "annealed":
-        annealed = _annealing(q_model, train)
-        settings = settings._replace(learning_rate=ANNEALED_RATE if learning_rate is None else learning_rate)
+    few = [] if _checks.one_of("codes", codes, CODES) == "latent" else _few_levels(q_model, train, codes)
+    annealed = Annealing(few) if codes == "annealed" else None
+    if few and learning_rate is None:
+        settings = settings._replace(learning_rate=ANNEALED_RATE if codes == "annealed" else SETTLED_RATE)
     if hidden_weight is None and settings.hidden_weight and not shares_hidden(q_model, float_model):
         settings = settings._replace(hidden_weight=0.0)
     distiller = Distiller(q_model, float_model, train, settings.loss, settings.hidden_weight)
+    if codes == "settled":
+        distiller._leave_other_kernels(few)
     distiller.compile(_optimizer(distiller, train, settings.learning_rate))
     data, chosen_by = _divided(data, validation_data, keep_best, seed)
     is_array = not isinstance(data, tf.data.Dataset)
@@ -158,6 +164,9 @@ def distill(
         own.append(BestEpoch(_in_batches(chosen_by, batch_size), distiller, file))
     if finished.folder is not None:
         own.append(keras.callbacks.BackupAndRestore(str(finished.folder / "backup")))
+    if codes == "settled":
+        for weight in few:
+            weight.variable.assign(weight.quantizer(weight.variable, False, weight.variables))
     with contextlib.nullcontext() if annealed is None else annealed.soft():
         if annealed is not None:
             own.insert(0, AnnealedCodes(annealed, epochs * steps))
@@ -171,14 +180,14 @@ def default_part(q_model: keras.Model) -> str:
     return "thresholds" if has_thresholds(q_model) else "all"
 
 
-def _annealing(q_model: keras.Model, train: str) -> Annealing:
+def _few_levels(q_model: keras.Model, train: str, codes: str) -> list[wrappers.QuantizedWeight]:
     weights = few_levels(wrappers.all_layers(q_model), trained_variables(q_model, train)) if train == "all" else []
     if not weights:
         raise ValueError(
-            f"codes: expected 'latent' with train={train!r} and this model, got 'annealed', which is for ternary "
+            f"codes: expected 'latent' with train={train!r} and this model, got {codes!r}, which is for ternary "
             "weights and linear ones of up to 6 bits, and train='all'"
         )
-    return Annealing(weights)
+    return weights
 
 
 def _optimizer(distiller: Distiller, train: str, learning_rate: float) -> keras.optimizers.Optimizer:

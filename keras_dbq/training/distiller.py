@@ -79,6 +79,14 @@ class Distiller(keras.Model):
         for name, value in attributes.items():
             object.__setattr__(self, name, value)
 
+    def _leave_other_kernels(self, weights: list[wrappers.QuantizedWeight]) -> None:
+        """Quantized kernels beside these no longer train. To be called before the optimizer is chosen."""
+        kernels = {
+            id(w.variable) for layer in wrappers.all_layers(self.q_model) for w in wrappers.quantized_weights(layer)
+        }
+        left = kernels - {id(weight.variable) for weight in weights}
+        self._keep_untracked(trained=[variable for variable in self.trained if id(variable) not in left])
+
     def _check_logits(self) -> None:
         shapes = [tf.nest.flatten(model.outputs)[0].shape for model in (self.student, self.teacher)]
         if shapes[0][1:] != shapes[1][1:]:

@@ -277,6 +277,32 @@ def test_annealed_codes_are_hard_where_they_are_measured_and_at_the_end():
     assert after == pytest.approx(min(history["val_loss"]), rel=0.02)  # a mean over batches
 
 
+def test_settled_codes_begin_in_the_middle_and_other_kernels_stay():
+    keras.utils.set_random_seed(0)
+    model, x = small.network(), small.data(64)[0]
+
+    class Watch(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            for weight in few_levels(q_model.layers, q_model.trainable_variables):
+                np.testing.assert_array_equal(
+                    weight.quantized_columns(), weight.quantizer.columns(weight.variable.numpy())
+                )
+
+    for codes in ("settled", "latent"):
+        scheme = keras_dbq.DBQScheme(branches=1, forward="straight_through", thresholds="midpoint")
+        q_model = keras_dbq.quantize_model(model, scheme, calibration_data=x)
+        few = [w.variable.ref() for w in few_levels(q_model.layers, q_model.trainable_variables)]
+        other = [w.variable for layer in q_model.layers for w in wrappers.quantized_weights(layer)]
+        other = [kernel for kernel in other if kernel.ref() not in few]
+        before, outputs = [kernel.numpy() for kernel in other], q_model.predict(x, verbose=0)
+        callbacks = [Watch()] if codes == "settled" else []
+        options = {"train": "all", "codes": codes, "epochs": 2, "verbose": 0, "keep_best": False}
+        keras_dbq.distill(q_model, model, x, **options, callbacks=callbacks)
+        stayed = all(np.array_equal(a, b.numpy()) for a, b in zip(before, other, strict=True))
+        assert other and stayed == (codes == "settled")
+        assert not np.array_equal(outputs, q_model.predict(x, verbose=0))
+
+
 def test_errors():
     q_model, model = pair()
     x = nets.pictures(8)
@@ -290,9 +316,15 @@ def test_errors():
         (q_model, x, {"epochs": 2, "cycle_epochs": 3}, "cycle_epochs: expected an integer from 1 to 2"),
         (q_model, x[:0], {}, "data: expected at least one batch of pictures"),
         (q_model, endless, {}, "data: expected at least one batch of pictures"),
-        (q_model, x, {"augment": ["turn"]}, "augment: expected one of 'shift', 'crop', 'mirror', 'mix'"),
-        (q_model, x, {"codes": "soft"}, "codes: expected one of 'latent', 'annealed'"),
+        (q_model, x, {"augment": ["turn"]}, "augment: expected one of 'shift', 'crop', 'mirror', 'colour'"),
+        (q_model, x, {"codes": "soft"}, "codes: expected one of 'latent', 'settled', 'annealed'"),
         (q_model, x, {"codes": "annealed"}, "codes: expected 'latent' with train='thresholds'"),
+        (
+            q_model,
+            x,
+            {"codes": "settled"},
+            "codes: expected 'latent' with train='thresholds' and this model, got 'settled'",
+        ),
         (q_model, x, {"augment": "mix"}, "augment: expected a list of names, got 'mix'"),
     ):
         with pytest.raises(ValueError, match=message):
