@@ -95,8 +95,8 @@ def distill(
         (`solve_ternary`, `init="two_step"`), which leaves many weights next to a threshold: each begins in the middle
         of its level, so that it takes steps in one direction to change it, and weights of more levels, as of 8 bits,
         do not train, because their codes would change by chance at every step. "annealed": on a soft curve that grows
-        as sharp as the steps (`training.annealing`). It forgets much of the codes that it begins with and finds better ones in a small
-        network and a hundred epochs or more; larger networks want it block by block (`reconstruct`).
+        as sharp as the steps (`training.annealing`). It forgets much of the codes that it begins with and finds better
+        ones in a small network and a hundred epochs or more; larger networks want it block by block (`reconstruct`).
       augment: ways in which every epoch changes the pictures, some of "shift", "crop", "mirror", "colour" and "mix"
         (see `training.augmentation.augmented`); the float model answers to what they become. () leaves them. None:
         `DEFAULTS` of what is trained for an array of pictures [N, H, W, C], () for everything else.
