@@ -68,7 +68,7 @@ def test_schemes(scheme, message):
         ({"hparams": "reconstruct_epochs=-1"}, "--hparams reconstruct_epochs: expected 0 to"),
         ({"hparams": "distill_epochs=-1"}, "--hparams distill_epochs: expected 0 to"),
         ({"hparams": "distill_batch_size=0"}, "--hparams distill_batch_size: expected 1 to"),
-        ({"hparams": "distill_codes=hard"}, "--hparams distill_codes: expected one of 'latent', 'annealed'"),
+        ({"hparams": "distill_codes=hard"}, "--hparams distill_codes: expected one of 'latent', 'settled', 'annealed'"),
         ({"hparams": "distill_augment=shift+turn"}, "--hparams distill_augment: expected one of 'shift', 'crop'"),
         ({"hparams": "batch_size=2000"}, "--data digits: expected pictures for a batch of 2000, got 1442"),
         ({"scheme": "treshold=1"}, "--scheme: expected one of .*, got 'treshold'"),
