@@ -42,7 +42,7 @@ def network(relu="relu6", padding="same", bias=0.3, dead=(), use_bias=True, zero
 
 
 def outputs(model, x=X):
-    return model.predict(x, verbose=0)
+    return model(x).numpy()
 
 
 def assert_equal_outputs(model, prepared, x=X, tolerance=1e-4):
@@ -52,7 +52,7 @@ def assert_equal_outputs(model, prepared, x=X, tolerance=1e-4):
 
 def highest(model, name, x=X):
     layer = model.get_layer(name)
-    return np.abs(keras.Model(model.inputs, layer.output).predict(x, verbose=0)).max((0, 1, 2))
+    return np.abs(keras.Model(model.inputs, layer.output)(x).numpy()).max((0, 1, 2))
 
 
 @pytest.mark.parametrize("relu", ["relu6", "relu", "linear"])
