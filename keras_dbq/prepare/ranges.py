@@ -142,13 +142,13 @@ def _seen(model: keras.Model, known: dict[str, Pair], data: Any) -> dict[str, _S
         read = reads(batch if len(batch) > 1 else batch[0], training=False)
         for (name, pair), x in zip(known.items(), tf.nest.flatten(read), strict=True):
             with kernels.without_activation(pair.first):
-                y = tf.cast(tf.reshape(pair.first.call(x), [-1, width[name]]), tf.float64)
-            low[name] = np.minimum(low[name], tf.reduce_min(y, 0).numpy())
-            high[name] = np.maximum(high[name], tf.reduce_max(y, 0).numpy())
-            y = tf.cast(_clipped(y, pair.rule), tf.float64)
-            total[name] += tf.reduce_sum(y, 0).numpy()
-            square[name] += tf.reduce_sum(y**2, 0).numpy()
-            places[name] += len(y)
+                y = tf.reshape(pair.first.call(x), [len(x), -1, width[name]])
+            low[name] = np.minimum(low[name], tf.reduce_min(y, [0, 1]).numpy())
+            high[name] = np.maximum(high[name], tf.reduce_max(y, [0, 1]).numpy())
+            y = _clipped(y, pair.rule)
+            total[name] += tf.reduce_sum(y, 1).numpy().sum(0, np.float64)
+            square[name] += tf.reduce_sum(y**2, 1).numpy().sum(0, np.float64)
+            places[name] += y.shape[0] * y.shape[1]
     result = {}
     for name, pair in known.items():
         variance = square[name] / places[name] - (total[name] / places[name]) ** 2
