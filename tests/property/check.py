@@ -63,6 +63,15 @@ def float_function_is_kept(model: Any, q_model: Any) -> None:
         np.testing.assert_allclose(g, w, rtol=1e-4, atol=1e-4 * np.abs(w).max() + 1e-6, err_msg="quantizers off")
 
 
+def even_ranges_keep_the_function(model: Any) -> None:
+    """The outputs on the pictures that were looked at stay, but for the shifted copies of channels."""
+    x = pictures(model)
+    given = x if len(x) > 1 else x[0]
+    even = keras_dbq.even_ranges(model, calibration_data(x)).model
+    for g, w in zip(as_list(even(given, training=False)), as_list(model(given, training=False)), strict=True):
+        np.testing.assert_allclose(g, w, rtol=1e-3, atol=0.02 * np.abs(w).max() + 1e-6, err_msg="even_ranges")
+
+
 def integers_are_equal(packed: bytes, int8: bytes, seed: int = 6) -> None:
     """Random codes through four paths; every output byte is the same, and they are not all one number."""
     stock = keras_dbq.Interpreter(int8, delegate=False)

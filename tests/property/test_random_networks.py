@@ -31,6 +31,13 @@ def test_small_random_networks(program):
     holds(program)
 
 
+@settings(max_examples=20, phases=[Phase.generate], **SETTINGS)
+@given(networks.programs(most=4))
+def test_even_ranges_of_random_networks(program):
+    assume(not open_fault(program))
+    check.even_ranges_keep_the_function(program.model)
+
+
 @pytest.mark.slow
 @settings(max_examples=150, phases=[Phase.generate, Phase.shrink], **SETTINGS)
 @given(networks.programs(most=6))
