@@ -101,8 +101,7 @@ def solve_layer(layer: Any, norm: Any, parts: Parts, again: Any = None) -> tuple
     """Solves a layer and sets it; (relative squared error before, after).
 
     Args:
-      layer: a wrapper.  norm: the batch norm that folds into
-        it, or None.
+      layer: a wrapper.  norm: the batch norm that folds into it, or None.
       parts: of `measure`.
       again: (solve, solution, moments) -> a better one (`relaxed.solve`), or None.
     """

@@ -73,8 +73,7 @@ def solve_ternary(
     by layer, with X the inputs from the layers already solved and Y the outputs of the float network, it minimises
     |X W_q - Y|^2 over codes and scales (`ops.coordinate_descent`), with a pull towards the float weights that is chosen
     on pictures left out. An offset per channel is free, because it goes into the batch norm behind the layer, or into
-    its bias. So later layers correct what earlier ones do wrong; weights of 8 bits do so, too, but for depthwise
-    layers, whose offset alone is set.
+    its bias. So later layers correct what earlier ones do wrong; layers of 8 bits are solved, too, and not listed.
 
     Args:
       q_model: from `quantize_model` of `float_model` with a DBQScheme, or a FATScheme of few bits. Kernels, biases and
@@ -319,9 +318,7 @@ def _is_solved(layer: keras.layers.Layer) -> bool:
 
 
 def _has_many_levels(layer: keras.layers.Layer, graph: Graph) -> bool:
-    """Whether it is a layer of 7 or 8 bits that is looked at: called once, and of so few inputs that they fit into a
-    matrix.
-    """
+    """Whether it is a layer of 7 or 8 bits that is looked at: called once, its inputs few enough for a matrix."""
     if not isinstance(_quantizer(layer), WeightQuantizer) or _is_solved(layer):
         return False
     shape = wrappers.quantized_weights(layer)[0].variable.shape
