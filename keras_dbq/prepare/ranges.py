@@ -134,27 +134,35 @@ def _seen(model: keras.Model, known: dict[str, Pair], data: Any) -> dict[str, _S
         return {}
     graph, layers = Graph(model), [pair.first for pair in known.values()]
     reads = keras.Model(model.inputs, [inputs(graph.calls(layer)[0])[0] for layer in layers])
-    width = {name: pair.first.output_shape[-1] for name, pair in known.items()}
-    low, high = ({name: np.full(count, end) for name, count in width.items()} for end in (np.inf, -np.inf))
-    total, square = ({name: np.zeros(count) for name, count in width.items()} for _ in range(2))
-    places = dict.fromkeys(known, 0)
-    for batch in batches.read("ranges of the channels"):
-        read = reads(batch if len(batch) > 1 else batch[0], training=False)
-        for (name, pair), x in zip(known.items(), tf.nest.flatten(read), strict=True):
+
+    @tf.function(reduce_retracing=True)
+    def look(batch: Any) -> list[tuple[Any, ...]]:
+        """(least, largest, and of each picture the sum and the sum of squares behind the activation), per channel."""
+        found = []
+        for pair, x in zip(known.values(), tf.nest.flatten(reads(batch, training=False)), strict=True):
             with kernels.without_activation(pair.first):
-                y = tf.reshape(pair.first.call(x), [len(x), -1, width[name]])
-            low[name] = np.minimum(low[name], tf.reduce_min(y, [0, 1]).numpy())
-            high[name] = np.maximum(high[name], tf.reduce_max(y, [0, 1]).numpy())
-            y = _clipped(y, pair.rule)
-            total[name] += tf.reduce_sum(y, 1).numpy().sum(0, np.float64)
-            square[name] += tf.reduce_sum(y**2, 1).numpy().sum(0, np.float64)
-            places[name] += y.shape[0] * y.shape[1]
+                y = pair.first.call(x)
+            y = tf.reshape(y, [tf.shape(y)[0], -1, y.shape[-1]])
+            shown = _clipped(y, pair.rule)
+            ends = tf.reduce_min(y, [0, 1]), tf.reduce_max(y, [0, 1])
+            found.append((*ends, tf.reduce_mean(shown, 1), tf.reduce_mean(shown**2, 1)))
+        return found
+
+    low, high, mean, square = ([0.0] * len(known) for _ in range(4))
+    count = 0
+    for batch in batches.read("ranges of the channels"):
+        for i, found in enumerate(look(batch if len(batch) > 1 else batch[0])):
+            least, largest, means, squares = (values.numpy().astype(np.float64) for values in found)
+            low[i] = np.minimum(low[i], least) if count else least
+            high[i] = np.maximum(high[i], largest) if count else largest
+            mean[i], square[i] = mean[i] + means.sum(0), square[i] + squares.sum(0)
+        count += len(batch[0])
     result = {}
-    for name, pair in known.items():
-        variance = square[name] / places[name] - (total[name] / places[name]) ** 2
-        clipped = (pair.rule == "relu6") & (high[name] > pairs.CEILING)
-        least, most = (np.asarray(_clipped(end[name], pair.rule)) for end in (low, high))
-        result[name] = _Seen(least, most, np.maximum(variance, 0.0), clipped)
+    for i, (name, pair) in enumerate(known.items()):
+        variance = np.maximum(square[i] / count - (mean[i] / count) ** 2, 0.0)
+        clipped = np.logical_and(pair.rule == "relu6", high[i] > pairs.CEILING)
+        least, largest = (np.asarray(_clipped(end[i], pair.rule)) for end in (low, high))
+        result[name] = _Seen(least, largest, variance, clipped)
     return result
 
 
