@@ -58,18 +58,25 @@ def fitted(gram: np.ndarray, cross: np.ndarray, w: np.ndarray, levels: WeightLev
     return descended(gram, cross, rounded(w, scales, levels), scales, levels, rounds)
 
 
-def solve(gram: np.ndarray, cross: np.ndarray, w: np.ndarray, levels: WeightLevels, tries: int = _FEWEST) -> Solution:
+def solve(
+    gram: np.ndarray,
+    cross: np.ndarray,
+    w: np.ndarray,
+    levels: WeightLevels,
+    tries: int = _FEWEST,
+    rounds: int = _ROUNDS,
+) -> Solution:
     """Codes and scales that give X w_q near Y.
 
     Args:
       gram: G, symmetric, positive diagonal.  cross: b.  w: [K, M], the float weights.
-      tries: from another place, behind descent from the levels nearest to `w`.
+      tries: from another place, behind descent from the levels nearest to `w`.  rounds: of each descent, at most.
 
     Returns:
       The best of all ways, column by column; never worse than the least-squares fit of `w` itself.
     """
-    problem, rng, scales = _Problem(gram, cross, levels), np.random.default_rng(0), levels.fit(w)
-    best = fitted(gram, cross, w, levels)
+    problem, rng, scales = _Problem(gram, cross, levels, rounds), np.random.default_rng(0), levels.fit(w)
+    best = fitted(gram, cross, w, levels, rounds)
     for number in range(tries):
         if number < len(_FACTORS):
             best = _best(best, problem.compensated(_FACTORS[number] * scales))
@@ -137,8 +144,8 @@ def descended(
 class _Problem:
     """G and b of one layer, or of one group of it, and the levels of its weights."""
 
-    def __init__(self, gram: np.ndarray, cross: np.ndarray, levels: WeightLevels):
-        self.gram, self.cross, self.levels = gram, cross, levels
+    def __init__(self, gram: np.ndarray, cross: np.ndarray, levels: WeightLevels, rounds: int = _ROUNDS):
+        self.gram, self.cross, self.levels, self._rounds = gram, cross, levels, rounds
         self._order = np.argsort(np.diag(gram), kind="stable")
         ordered = gram[np.ix_(self._order, self._order)]
         ordered = ordered + (1e-9 * np.trace(gram) / len(gram) + 1e-300) * np.eye(len(gram))
@@ -170,7 +177,7 @@ class _Problem:
         return self.descended(codes, _best_scales(self.gram, self.cross, codes, alpha))
 
     def descended(self, codes: np.ndarray, alpha: np.ndarray) -> Solution:
-        return descended(self.gram, self.cross, codes, alpha, self.levels, _ROUNDS)
+        return descended(self.gram, self.cross, codes, alpha, self.levels, self._rounds)
 
 
 def rescaled(gram: np.ndarray, cross: np.ndarray, solution: Solution, levels: WeightLevels) -> Solution:

@@ -25,6 +25,9 @@ _UNKNOWN = 0.1  # choice: where there is but one part of the pictures
 _PARTS, _NUMBERS = 4, 1e8
 # choice: inputs of a layer of 8 bits, which gains less than its matrix costs from there on (512 MB).
 LARGEST = 8192
+# choice: what a layer of 8 bits gains falls with its size, and what it takes rises: products of one sweep over its
+# weights from which on descent ends after a round, and from which on its weights are only rounded.
+_BRIEFLY, _NOT_AT_ALL = 1e8, 4e9
 
 
 Parts = list[list[Moments]]  # [parts of the pictures][groups of channels with inputs of their own]
@@ -108,19 +111,24 @@ def solve_layer(layer: Any, norm: Any, parts: Parts, again: Any = None) -> tuple
     groups_, centre = joined(parts), _is_centred(layer, norm)
     weight = wrappers.quantized_weights(layer)[0]
     w = np.asarray(kernels.columns(wrappers.inner(layer), weight.variable.numpy()), np.float64)
-    # With one scale for all channels the weights of least cost are rounded, each by itself.
-    levels = weight.quantizer.levels if weight.quantizer.per_channel else None
     before, columns = _quantized_columns(layer), np.split(w, len(groups_), 1)
     ridge = _best_ridge(parts, columns, centre)
     inputs, outputs = columns[0].shape
-    tries = coordinate_descent.tries(inputs, outputs, len(groups_))
+    options: dict[str, Any] = {"tries": coordinate_descent.tries(inputs, outputs, len(groups_))}
+    levels, operations = weight.quantizer.levels, inputs**2 * outputs * len(groups_)
+    if not weight.quantizer.few_levels:
+        if operations > _BRIEFLY:
+            options["rounds"] = 1
+        # Then the weights of least cost are rounded, each by itself.
+        if operations > _NOT_AT_ALL or not weight.quantizer.per_channel:
+            levels = None
 
     def solve(groups_: list[Moments], ridge: float) -> coordinate_descent.Solution:
         assert levels is not None
         solved = []
         for moments, part in zip(groups_, columns, strict=True):
             pulled = _pull(moments, centre, part)
-            solution = coordinate_descent.solve(*pulled(ridge), part, levels, tries)
+            solution = coordinate_descent.solve(*pulled(ridge), part, levels, **options)
             # Few numbers, so they need no pull.
             solved.append(coordinate_descent.rescaled(*pulled(_RIDGES[0]), solution, levels))
         return coordinate_descent.Solution(*(np.concatenate(part, -1) for part in zip(*solved, strict=True)))

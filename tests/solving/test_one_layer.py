@@ -71,7 +71,9 @@ def test_errors_are_those_of_the_data_and_the_offset_matches(kind, groups, bias)
 
 
 @pytest.mark.parametrize("kind, groups", [("conv", 1), ("depthwise", 4)])
-def test_codes_of_8_bits_make_up_for_each_other(kind, groups):
+@pytest.mark.parametrize("briefly", [0, 1e8])
+def test_codes_of_8_bits_make_up_for_each_other(kind, groups, briefly, monkeypatch):
+    monkeypatch.setattr(one_layer, "_BRIEFLY", briefly)
     wrapper, norm = quantized(kind, True, keras_dbq.FATScheme())
     weight = wrappers.quantized_weights(wrapper)[0]
     assert weight.quantizer.bits == 8
@@ -80,8 +82,10 @@ def test_codes_of_8_bits_make_up_for_each_other(kind, groups):
     assert 0 < after < 0.5 * before
 
 
-def test_8_bits_with_one_scale_are_rounded_each_by_itself():
-    wrapper, norm = quantized("conv", True, keras_dbq.FATScheme(mode="scalar"))
+@pytest.mark.parametrize("mode, most", [("scalar", 4e9), ("vector", 0)])
+def test_8_bits_with_one_scale_or_of_large_layers_are_rounded_each_by_itself(mode, most, monkeypatch):
+    monkeypatch.setattr(one_layer, "_NOT_AT_ALL", most)
+    wrapper, norm = quantized("conv", True, keras_dbq.FATScheme(mode=mode))
     kernel = wrappers.quantized_weights(wrapper)[0].variable.numpy()
     moments, _ = moments_of(wrapper, 1)
     one_layer.solve_layer(wrapper, norm, [moments])
