@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_dbq.compat import keras
+from keras_dbq.compat import keras, tf
 from keras_dbq.network import channels, kernels, roles
-from keras_dbq.network.graph import Graph
+from keras_dbq.network.batches import Batches
+from keras_dbq.network.graph import Graph, inputs
 
 CEILING = 6.0
 _RULES = ("linear", "relu", "relu6")  # what a factor may cross; the later one says more
@@ -56,6 +57,34 @@ def _why_not_read(graph: Graph, following: Any) -> str:
     if len(graph.calls(following)) > 1:
         return f"{following.name} is called several times"
     return f"{following.name} is a grouped convolution" if getattr(following, "groups", 1) != 1 else ""
+
+
+def looked_at(
+    model: keras.Model, wanted: list[Pair], data: Any, title: str, look: Callable[[Pair, Any], tuple[Any, ...]]
+) -> Iterator[list[tuple[np.ndarray, ...]]]:
+    """For each batch of the data what `look` makes of each pair's channels, before any activation: float64 arrays.
+
+    Args:
+      title: of the progress bar.  look: (pair, [N, places, C]) -> tensors; in a graph.
+    """
+    batches = Batches(data, model)
+    if not wanted:
+        return
+    graph = Graph(model)
+    reads = keras.Model(model.inputs, [inputs(graph.calls(pair.first)[0])[0] for pair in wanted])
+
+    @tf.function(reduce_retracing=True)
+    def looked(batch: Any) -> list[tuple[Any, ...]]:
+        found = []
+        for pair, x in zip(wanted, tf.nest.flatten(reads(batch, training=False)), strict=True):
+            with kernels.without_activation(pair.first):
+                y = pair.first.call(x)
+            found.append(look(pair, tf.reshape(y, [tf.shape(y)[0], -1, y.shape[-1]])))
+        return found
+
+    for batch in batches.read(title):
+        found = looked(batch if len(batch) > 1 else batch[0])
+        yield [tuple(values.numpy().astype(np.float64) for values in of_pair) for of_pair in found]
 
 
 def apply(pair: Pair, factors: np.ndarray) -> None:

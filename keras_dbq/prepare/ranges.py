@@ -14,8 +14,6 @@ from keras_dbq import _checks
 from keras_dbq._table import Table
 from keras_dbq.compat import check_keras_model, keras, tf
 from keras_dbq.network import kernels
-from keras_dbq.network.batches import Batches
-from keras_dbq.network.graph import Graph, inputs
 from keras_dbq.prepare import pairs
 from keras_dbq.prepare.folding import fold_batch_norms
 from keras_dbq.prepare.pairs import Pair
@@ -129,34 +127,20 @@ def _plan(pair: Pair, seen: _Seen, headroom: float, bits: int, activation_bits: 
 
 
 def _seen(model: keras.Model, known: dict[str, Pair], data: Any) -> dict[str, _Seen]:
-    batches = Batches(data, model)
-    if not known:
-        return {}
-    graph, layers = Graph(model), [pair.first for pair in known.values()]
-    reads = keras.Model(model.inputs, [inputs(graph.calls(layer)[0])[0] for layer in layers])
+    def look(pair: Pair, y: Any) -> tuple[Any, ...]:
+        """(least, largest, and of each picture the means of value and square behind the activation), per channel."""
+        shown = _clipped(y, pair.rule)
+        return tf.reduce_min(y, [0, 1]), tf.reduce_max(y, [0, 1]), tf.reduce_mean(shown, 1), tf.reduce_mean(shown**2, 1)
 
-    @tf.function(reduce_retracing=True)
-    def look(batch: Any) -> list[tuple[Any, ...]]:
-        """(least, largest, and of each picture the sum and the sum of squares behind the activation), per channel."""
-        found = []
-        for pair, x in zip(known.values(), tf.nest.flatten(reads(batch, training=False)), strict=True):
-            with kernels.without_activation(pair.first):
-                y = pair.first.call(x)
-            y = tf.reshape(y, [tf.shape(y)[0], -1, y.shape[-1]])
-            shown = _clipped(y, pair.rule)
-            ends = tf.reduce_min(y, [0, 1]), tf.reduce_max(y, [0, 1])
-            found.append((*ends, tf.reduce_mean(shown, 1), tf.reduce_mean(shown**2, 1)))
-        return found
-
-    low, high, mean, square = ([0.0] * len(known) for _ in range(4))
+    low, high, mean, square = ([np.zeros(0)] * len(known) for _ in range(4))
     count = 0
-    for batch in batches.read("ranges of the channels"):
-        for i, found in enumerate(look(batch if len(batch) > 1 else batch[0])):
-            least, largest, means, squares = (values.numpy().astype(np.float64) for values in found)
+    for batch in pairs.looked_at(model, list(known.values()), data, "ranges of the channels", look):
+        for i, (least, largest, means, squares) in enumerate(batch):
             low[i] = np.minimum(low[i], least) if count else least
             high[i] = np.maximum(high[i], largest) if count else largest
-            mean[i], square[i] = mean[i] + means.sum(0), square[i] + squares.sum(0)
-        count += len(batch[0])
+            mean[i] = mean[i] + means.sum(0) if count else means.sum(0)
+            square[i] = square[i] + squares.sum(0) if count else squares.sum(0)
+        count += len(means)
     result = {}
     for i, (name, pair) in enumerate(known.items()):
         variance = np.maximum(square[i] / count - (mean[i] / count) ** 2, 0.0)

@@ -14,8 +14,7 @@ from keras_dbq import _checks
 from keras_dbq._table import Table
 from keras_dbq.compat import check_keras_model, keras, tf
 from keras_dbq.network import kernels
-from keras_dbq.network.batches import Batches
-from keras_dbq.network.graph import Graph, flat_copy, inputs
+from keras_dbq.network.graph import flat_copy
 from keras_dbq.prepare import pairs
 from keras_dbq.prepare.pairs import Pair
 from keras_dbq.prepare.result import Prepared
@@ -97,7 +96,7 @@ def _rescaled(
 ) -> Table:
     """Applies the factors of `factors_of(pair, largest value of each channel before ReLU6 or None)`; what was done."""
     table = Table(["layer", "next", "rule", "channels", "locked", "dead", "spread before", "spread after"])
-    largest = _largest(copy, [p.first for p in pairs_.values() if isinstance(p, Pair) and p.rule == "relu6"], data)
+    largest = _largest(copy, [p for p in pairs_.values() if isinstance(p, Pair) and p.rule == "relu6"], data)
     before = {name: _spread(_filter_sizes(p.first)) for name, p in pairs_.items() if isinstance(p, Pair)}
     locked: dict[str, int] = {}
     for _ in range(rounds):
@@ -183,18 +182,11 @@ def _capped(factors: np.ndarray, reached: np.ndarray | None, headroom: float) ->
     return np.minimum(factors, np.maximum(cap, 1.0))
 
 
-def _largest(model: keras.Model, layers: list[Any], data: Any) -> dict[str, np.ndarray]:
-    """{layer: the largest value of each channel before its activation, over the data}; float64 [C]."""
-    batches = Batches(data, model)
-    if not layers:
-        return {}
-    graph = Graph(model)
-    reads = keras.Model(model.inputs, [inputs(graph.calls(layer)[0])[0] for layer in layers])
-    found = {layer.name: np.full(layer.output_shape[-1], -np.inf) for layer in layers}
-    for batch in batches.read("largest values before ReLU6"):
-        read = reads(batch if len(batch) > 1 else batch[0], training=False)
-        for layer, x in zip(layers, tf.nest.flatten(read), strict=True):
-            with kernels.without_activation(layer):
-                y = layer.call(x)
-            found[layer.name] = np.maximum(found[layer.name], tf.reduce_max(y, [0, 1, 2]).numpy())
+def _largest(model: keras.Model, wanted: list[Pair], data: Any) -> dict[str, np.ndarray]:
+    """{first layer: the largest value of each channel before its activation, over the data}; float64 [C]."""
+    found: dict[str, np.ndarray] = {}
+    title = "largest values before ReLU6"
+    for batch in pairs.looked_at(model, wanted, data, title, lambda _, y: (tf.reduce_max(y, [0, 1]),)):
+        for pair, (largest,) in zip(wanted, batch, strict=True):
+            found[pair.first.name] = np.maximum(found.get(pair.first.name, -np.inf), largest)
     return found

@@ -163,8 +163,7 @@ def keep_codes(layer: Any, norm: Any, parts: Parts) -> tuple[float, float]:
 def _quantized_columns(layer: Any) -> np.ndarray:
     """The kernel that a layer computes with, float64 [K, M]; each output channel is one, whatever shares a scale."""
     weight = wrappers.quantized_weights(layer)[0]
-    kernel = weight.quantizer(weight.variable, False, weight.variables).numpy()
-    return np.asarray(kernels.columns(wrappers.inner(layer), kernel), np.float64)
+    return weight.quantized_columns().reshape(-1, kernels.channels(wrappers.inner(layer), weight.variable.shape))
 
 
 def _is_centred(layer: Any, norm: Any) -> bool:

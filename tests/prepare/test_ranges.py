@@ -27,9 +27,14 @@ def network(relu="relu6", padding="same", bias=0.3, dead=(), use_bias=True, zero
     x = L.GlobalAveragePooling2D()(x) if len(x.shape) == 4 else x
     model = keras.Model(inputs, L.Dense(3, name="head")(x))
     rng = np.random.default_rng(0)
-    for name in ("make", "dw"):
+    for name in ("make", "dw", "read", "head"):
         layer = model.get_layer(name)
         kernel, *offsets = layer.get_weights()
+        # Drawn here: what Keras draws depends on what ran before in the process.
+        kernel = rng.uniform(-1, 1, kernel.shape) * np.sqrt(3 / np.prod(kernel.shape[:-1]))
+        if name in ("read", "head"):
+            layer.set_weights([kernel, *offsets])
+            continue
         sizes = np.geomspace(0.4, 6, channels)
         sizes[list(dead)] = 0
         if name == "make":

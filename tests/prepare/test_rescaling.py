@@ -197,3 +197,14 @@ def test_a_whole_network_and_bad_arguments():
         keras_dbq.equalize(model, x, rounds=0)
     with pytest.raises(ValueError, match="got NaN"):
         keras_dbq.rescale_depthwise(model, x * np.nan)
+
+
+def test_equalizing_dense_layers_with_a_ceiling():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((12,))
+    x = L.Dense(8, activation="relu6", name="a")(inputs)
+    model = nets.randomize(keras.Model(inputs, L.Dense(3, name="b")(x)))
+    x = nets.pictures(32, shape=(12,))
+    result = keras_dbq.equalize(model, x)
+    assert [row["rule"] for row in result.table][0] == "relu6"
+    assert_equal_outputs(model, result.model, x)
