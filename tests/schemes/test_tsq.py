@@ -81,7 +81,7 @@ def test_what_gets_what():
 
 
 def test_step_2_from_step_1():
-    """Ranges, codes and float weights of the trained model, to whose outputs it is nearer than a fit of the weights."""
+    """Ranges of the trained model, and its float weights but for a rounding, to whose outputs it is nearer than a fit."""
     step_1 = keras_dbq.quantize_model(network(), keras_dbq.TSQScheme(branches=0), calibration_data=X)
     step_1.compile(keras.optimizers.SGD(1e-2), "mse")
     step_1.fit(X, np.ones((len(X), 4)), epochs=2, verbose=0)
@@ -91,8 +91,13 @@ def test_step_2_from_step_1():
     fitted = np.square(step_2.predict(X, verbose=0) - wanted).mean()
     result = keras_dbq.solve_ternary(step_2, step_1, X)
     assert list(result.errors) == ["conv1", "conv2"] and all(a < b for b, a in result.errors.values())
-    weights = {v.name: v.numpy() for v in step_1.weights if "conv0/kernel" in v.name or "_high" in v.name}
-    assert weights and all(np.array_equal(v, weights[v.name]) for v in step_2.weights if v.name in weights)
+    ranges = {v.name: v.numpy() for v in step_1.weights if "_high" in v.name}
+    assert ranges and all(np.array_equal(v, ranges[v.name]) for v in step_2.weights if v.name in ranges)
+    # The first layer has the inputs of step 1, so its float weights are the trained ones; they are rounded to 8 bits,
+    # each together with the others, so that one may move by more than half a step.
+    (trained,), (solved,) = ([v.numpy() for v in m.weights if "conv0/kernel" in v.name] for m in (step_1, step_2))
+    step = np.abs(trained).max(axis=(0, 1, 2)) / 127
+    assert (np.abs(solved - trained) <= 3 * step).all() and not np.array_equal(solved, trained)
     assert np.square(step_2.predict(X, verbose=0) - wanted).mean() < 0.5 * fitted
     other = keras_dbq.quantize_model(network(), keras_dbq.TSQScheme(3, None, init="least_error"), calibration_data=X)
     with pytest.raises(ValueError, match="expected an activation quantized as in step 1, got another quantizer"):
