@@ -71,15 +71,17 @@ def softened(quantizers: list[Any], sharpness: Any) -> AbstractContextManager[No
 
 @contextmanager
 def _attributes(quantizers: list[Any], **values: Any) -> Iterator[None]:
-    """Hides attributes of the quantizers' classes behind these values for a while."""
+    """Hides attributes of the quantizers' classes behind these values for a while; what hid them before comes back."""
+    before = [{name: value for name, value in vars(quantizer).items() if name in values} for quantizer in quantizers]
     for quantizer in quantizers:
         vars(quantizer).update(values)
     try:
         yield
     finally:
-        for quantizer in quantizers:
+        for quantizer, hidden in zip(quantizers, before, strict=True):
             for name in values:
                 vars(quantizer).pop(name, None)
+            vars(quantizer).update(hidden)
 
 
 __all__ = [

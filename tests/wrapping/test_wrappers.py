@@ -49,6 +49,17 @@ def test_flags_act_for_a_while():
     np.testing.assert_array_equal(q_model(x, training=False), plain)
 
 
+def test_flags_within_flags():
+    """What the inner ones hide comes back with their end."""
+    q_model = tiny.quantized()
+    quantizers = [w.quantizer for layer in q_model.layers for w in lookup.quantized_weights(layer)]
+    with wrappers.quantizer_flags(q_model, weights_bypass=True):
+        with wrappers.quantizer_flags(q_model):
+            assert not any(quantizer.bypass for quantizer in quantizers)
+        assert quantizers and all(quantizer.bypass for quantizer in quantizers)
+    assert not any(quantizer.bypass for quantizer in quantizers)
+
+
 def test_a_misspelled_flag_is_an_error():
     with pytest.raises(TypeError, match="unexpected keyword argument 'weight_bypass'"):
         with wrappers.quantizer_flags(tiny.quantized(), weight_bypass=True):
