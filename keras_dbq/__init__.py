@@ -30,6 +30,7 @@ _PUBLIC = {
     "from_keras3": "keras_dbq.keras3",
     "distill": "keras_dbq.training.distillation",
     "Distiller": "keras_dbq.training.distiller",
+    "calibrate_answers": "keras_dbq.training.answer_range",
     "fold_batch_norms": "keras_dbq.prepare.folding",
     "rescale_depthwise": "keras_dbq.prepare.rescaling",
     "equalize": "keras_dbq.prepare.rescaling",

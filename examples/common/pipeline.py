@@ -109,6 +109,9 @@ def _before_training(work: Run, scheme: Any, teacher: Any) -> tuple[Any, Any, di
         _reconstruct(work, model, teacher, calibration)
     if work.hparams["distill_epochs"]:
         _distill(work, model, teacher, calibration)
+    if not work.arguments.epochs:  # training moves ranges
+        before, after = keras_dbq.calibrate_answers(model, calibration, "softmax")
+        print(f"divergence of answers by the rounding of outputs, {before:.3g} to {after:.3g} nats", flush=True)
     seconds = time.monotonic() - started
     print(f"quantized in {seconds:.0f} s", flush=True)
     return teacher, model, {"quantized_in_seconds": round(seconds)}

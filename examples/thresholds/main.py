@@ -28,8 +28,8 @@ flags.DEFINE_string("scheme", "", "FATScheme settings, e.g. mode=scalar,symmetri
 flags.DEFINE_string(
     "stages",
     None,
-    f"In order, of {', '.join(pipeline.STAGES)}; empty: calibration only. Unset: ranges,thresholds, or, "
-    "with mode=scalar, equalize,thresholds.",
+    f"In order, of {', '.join(pipeline.STAGES)}; empty: calibration only. Unset: "
+    "ranges,thresholds,answers, or, with mode=scalar, equalize,thresholds,answers.",
 )
 flags.DEFINE_integer("epochs", 3, "Of each trained stage.")
 flags.DEFINE_bool("stock", True, "Also measure the stock converter's post-training quantization.")

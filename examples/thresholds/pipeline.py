@@ -20,9 +20,10 @@ from keras_dbq import datasets
 from keras_dbq._files import write_file
 from keras_dbq._table import Table
 from keras_dbq.compat import keras, tf
+from keras_dbq.training.outputs import answer
 
 REBUILT = ("ranges", "rescale", "equalize")  # stages that come before quantization
-STAGES = (*REBUILT, "blocks", "thresholds", "pointwise", "all")
+STAGES = (*REBUILT, "blocks", "thresholds", "pointwise", "all", "answers")
 # What one stage does, for the table.
 TITLES = {
     "ranges": "ranges evened",
@@ -32,6 +33,7 @@ TITLES = {
     "thresholds": "thresholds trained",
     "pointwise": "weights and biases tuned point by point",
     "all": "everything trained",
+    "answers": "range of the answers chosen",
 }
 RATES = {"thresholds": "learning_rate", "pointwise": "tuning_rate", "all": "weights_rate"}  # their settings
 HPARAMS: dict[str, Any] = {
@@ -134,7 +136,7 @@ def _settings(hparams: str) -> dict[str, Any]:
 
 def _order(stages: str | None, scheme: Any) -> list[str]:
     if stages is None:
-        stages = "equalize,thresholds" if scheme.mode == "scalar" else "ranges,thresholds"
+        stages = "equalize,thresholds,answers" if scheme.mode == "scalar" else "ranges,thresholds,answers"
     order = [s for s in stages.split(",") if s]
     if set(order) - set(STAGES) or set(REBUILT) & set(order[1:]):
         raise ValueError(
@@ -230,6 +232,8 @@ def _quantized(work: Work, scheme: Any, order: list[str]) -> None:
         started = time.perf_counter()
         if stage == "blocks":
             _reconstructed(work, model, source)
+        elif stage == "answers":
+            keras_dbq.calibrate_answers(model, work.calibration, _meant(model))
         else:
             work.results.setdefault("losses", {})[stage] = _trained(work, model, source, stage)
         last = _exported(work, model, stage, f"+ {TITLES[stage]}", started)
@@ -262,6 +266,12 @@ def _reconstructed(work: Work, model: Any, source: Any) -> None:
         workdir=work.workdir / "blocks",
     )
     print(result, flush=True)
+
+
+def _meant(model: Any) -> str:
+    """What the outputs are: this program measures classes, so logits are those of a softmax."""
+    ends = answer(model)
+    return "softmax" if ends == "logits" else ends
 
 
 def _trained(work: Work, model: Any, source: Any, stage: str) -> dict[str, list[float]]:

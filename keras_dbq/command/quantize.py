@@ -31,16 +31,17 @@ def quantize(flags: argparse.Namespace) -> Outcome:
     from keras_dbq.prepare.basis import change_basis
     from keras_dbq.prepare.ranges import even_ranges
     from keras_dbq.quantize import SOLVED_FROM, check, quantize_model
+    from keras_dbq.training.answer_range import are_rounded, calibrate_answers
     from keras_dbq.training.distillation import distill
-    from keras_dbq.training.reconstruction import checked_answers, reconstruct
+    from keras_dbq.training.outputs import checked_answers
+    from keras_dbq.training.reconstruction import reconstruct
 
     float_model = load_model(flags.model)
     obstacles = check(float_model, scheme)
     refused = obstacles.fatal if flags.skip else obstacles
     if refused:
         raise ValueError(refused.sentence())
-    if flags.answers:
-        checked_answers(flags.answers, as_tf_keras(float_model))
+    meant = checked_answers(flags.answers, as_tf_keras(float_model))
     data = pictures.read(flags.data, float_model, flags.pictures + CHECKED, flags.range, flags.seed)
     print(data, flush=True)
     fitted_to, checked = data.first(flags.pictures), data.behind(flags.pictures)
@@ -62,6 +63,9 @@ def quantize(flags: argparse.Namespace) -> Outcome:
     if flags.distill:
         history = distill(q_model, wanted, fitted_to, epochs=flags.distill, seed=flags.seed, verbose=2)
         print(f"distilled, loss {history['loss'][0]:.4g} to {history['loss'][-1]:.4g}", flush=True)
+    if meant != "numbers" and are_rounded(q_model):
+        before, after = calibrate_answers(q_model, fitted_to, meant)
+        print(f"divergence of answers by the rounding of outputs, {before:.4g} to {after:.4g} nats", flush=True)
     exported = export_tflite(q_model, flags.output, flags.encoding, strict=not flags.skip)
     if flags.keep:
         _save(q_model, flags.keep)
@@ -80,8 +84,6 @@ def make_scheme(flags: argparse.Namespace) -> Any:
     """
     from keras_dbq.schemes import DBQScheme, FATScheme, TSQScheme
 
-    if flags.answers and not flags.reconstruct:
-        raise ValueError(f"--answers: expected with --reconstruct, got --answers {flags.answers} alone; leave it out")
     options: dict[str, Any] = {"on_unsupported": "skip" if flags.skip else "error"}
     overrides = dict(map(_choice, flags.set))
     if overrides:
@@ -212,7 +214,8 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--answers",
         choices=ANSWERS,
-        help="with --reconstruct: what outputs that are logits belong to; the last blocks then learn the answers",
+        help="what outputs that are logits belong to: their range is chosen for it, and with --reconstruct the last "
+        "blocks learn the answers",
     )
     parser.add_argument("--distill", type=int, default=0, metavar="EPOCHS", help="train on the float model's answers")
     parser.add_argument(

@@ -5,11 +5,14 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
+from keras_dbq import _checks
 from keras_dbq.compat import keras, tf
 from keras_dbq.network import graph, roles
 from keras_dbq.wrapping import naming, wrappers
 
-_ANSWERS = ("softmax", "sigmoid")
+# What the outputs of a network may mean; the first two are those of a layer that it may end in.
+ANSWERS = ("softmax", "sigmoid", "numbers")
+_LAYERS = ANSWERS[:2]
 
 
 class HiddenModels(NamedTuple):
@@ -103,7 +106,22 @@ def answer(model: keras.Model) -> str:
         return "softmax"
     activation = getattr(plain, "activation", None)
     name = None if activation is None else roles.activation_name(activation)
-    return name if name in _ANSWERS else "logits"
+    return name if name in _LAYERS else "logits"
+
+
+def checked_answers(answers: str | None, model: keras.Model) -> str:
+    """What the outputs of a model, float or quantized, mean: "softmax", "sigmoid" or "numbers".
+
+    Raises:
+      ValueError: `answers` that do not fit how the model ends.
+    """
+    ends = answer(model) if len(model.outputs) == 1 else "several outputs"
+    if answers is None:
+        return ends if ends in _LAYERS else "numbers"
+    _checks.one_of("answers", answers, ANSWERS)
+    if answers != "numbers" and ends not in (answers, "logits"):
+        raise ValueError(f"answers={answers!r}: expected a model that ends in {answers} or in logits, got {ends}")
+    return answers
 
 
 def _only_output(model: keras.Model, function: str) -> Any:

@@ -23,16 +23,13 @@ from keras_dbq.solving.finished import Finished, digest
 from keras_dbq.training import block_training
 from keras_dbq.training.augmentation import augmented
 from keras_dbq.training.block_targets import Targets
-from keras_dbq.training.outputs import answer, logits_model
+from keras_dbq.training.outputs import checked_answers, logits_model
 from keras_dbq.training.stored import Stored
 from keras_dbq.wrapping import naming, wrappers
 
 # choice: of the blocks, those at the end that are trained together for the answers. MobileNetV2, one branch: the last
 # two to the last ten of its 20 blocks gain alike, docs/quantization.md (34).
 _SHARE_FOR_ANSWERS, _FEWEST_FOR_ANSWERS = 0.25, 2
-
-# What a network's outputs may mean; see `reconstruct`.
-_ANSWERS = ("softmax", "sigmoid", "numbers")
 
 
 @dataclass
@@ -154,21 +151,6 @@ def _check_model(q_model: keras.Model) -> None:
     wrappers.check_quantized(q_model, "reconstruct")
     if len(q_model.inputs) != 1:
         raise ValueError(f"reconstruct: expected a model of one input, got {len(q_model.inputs)}")
-
-
-def checked_answers(answers: str | None, model: keras.Model) -> str:
-    """What the outputs of a model, float or quantized, mean: one of _ANSWERS.
-
-    Raises:
-      ValueError: `answers` that do not fit how the model ends.
-    """
-    ends = answer(model) if len(model.outputs) == 1 else "several outputs"
-    if answers is None:
-        return ends if ends in _ANSWERS else "numbers"
-    _checks.one_of("answers", answers, _ANSWERS)
-    if answers != "numbers" and ends not in (answers, "logits"):
-        raise ValueError(f"answers={answers!r}: expected a model that ends in {answers} or in logits, got {ends}")
-    return answers
 
 
 def _held_back(share: float, pictures: int) -> int:

@@ -53,11 +53,12 @@ def test_schemes_and_layers(folder, tmp_path, capfd):
         "tsq": ("--scheme", "tsq", "--reconstruct", 1, "--answers", "softmax"),
         "fat": ("--scheme", "fat"),
         "set": ("--set", "body=8"),
-        "distilled": ("--distill", 1, "--encoding", "int8"),
+        "distilled": ("--distill", 1, "--encoding", "int8", "--answers", "softmax"),
     }.items():
         code, out, err = run(capfd, folder, tmp_path, *more, "--range", "-1..1", "--json", output=f"{name}.tflite")
         assert code == 0, err
-        assert ("divergence of answers" in err) == (name == "tsq")
+        assert ("divergence of answers  " in err) == (name == "tsq")
+        assert ("divergence of answers by the rounding of outputs" in out + err) == (name in ("tsq", "distilled"))
         encodings[name] = {row["name"]: row["encoding"] for row in json.loads(out)["export"]["layers"]}
     assert encodings["dbq"]["body"] == encodings["tsq"]["body"] == "packed-1"
     assert encodings["near"]["body"] == "packed-2" and encodings["fat"]["body"] == encodings["set"]["body"] == "int8"
@@ -84,9 +85,9 @@ def test_answers_that_do_not_fit_the_model_are_refused_before_pictures_are_read(
 
 def test_the_command_knows_what_reconstruct_takes():
     from keras_dbq.command import quantize
-    from keras_dbq.training import reconstruction
+    from keras_dbq.training import outputs
 
-    assert quantize.ANSWERS == reconstruction._ANSWERS
+    assert quantize.ANSWERS == outputs.ANSWERS
 
 
 @pytest.mark.parametrize(("share", "scheme"), [(0.0, "dbq"), (0.5, "fat"), (0.95, "dbq"), (None, "dbq")])
@@ -123,7 +124,6 @@ def test_a_changed_model_fails_the_proof(folder, tmp_path, capfd):
         ),
         (("--scheme", "fat", "--basis", "2"), "--basis: expected with --scheme dbq or tsq, got --scheme fat"),
         (("--basis", "-1"), "rounds: expected"),
-        (("--answers", "softmax"), "--answers: expected with --reconstruct, got --answers softmax alone"),
         (("--scheme", "fat", "--branches", "1"), "--branches: expected with --scheme dbq or tsq, got --scheme fat"),
         (("--data", "/nowhere/a.npz"), "expected a file at /nowhere/a.npz"),
         (("--keep", "/nowhere/q.keras"), "existing folder"),

@@ -94,15 +94,15 @@ def test_no_pictures(tmp_path):
 def test_the_whole_example(model_file, folder, tmp_path):
     results = pipeline.run(
         model_file, str(folder), tmp_path / "out", test=str(folder), value_range="-1,1", scheme="bits=4,mode=scalar",
-        stages="rescale,blocks,thresholds,pointwise", epochs=1,
+        stages="rescale,blocks,thresholds,pointwise,answers", epochs=1,
         hparams="batch_size=8,calibration=16,method=mse,block_epochs=1",
     )  # fmt: skip
     names = [row["name"] for row in results["rows"]]
     assert names[:3] == ["float", "stock post-training quantization", "calibrated, depthwise filters rescaled"]
-    assert len(names) == 6 and results["verified"] == "passed"
+    assert len(names) == 7 and results["verified"] == "passed"
     assert all(0 <= row["accuracy"] <= 1 and 0 <= row["agreement"] <= 1 for row in results["rows"])
     assert json.loads((tmp_path / "out" / "results.json").read_text()) == json.loads(json.dumps(results))
-    for file in ("stock", "calibrated", "blocks", "thresholds", "pointwise", "int8"):
+    for file in ("stock", "calibrated", "blocks", "thresholds", "pointwise", "answers", "int8"):
         assert (tmp_path / "out" / f"{file}.tflite").read_bytes()[4:8] == b"TFL3"
     table = pipeline.result_table(results)
     assert "agrees with float" in table and "peak memory" in table
@@ -117,12 +117,13 @@ def test_without_labels_and_without_training(model_file, folder, tmp_path):
 @pytest.mark.parametrize("scheme, first", [("", "ranges evened"), ("mode=scalar", "layers equalized")])
 def test_where_no_stages_are_said(model_file, folder, tmp_path, scheme, first):
     results = pipeline.run(model_file, str(folder), tmp_path, value_range="0,1", scheme=scheme, epochs=1, stock=False)
-    assert [row["name"] for row in results["rows"]] == ["float", f"calibrated, {first}", "+ thresholds trained"]
+    names = [row["name"] for row in results["rows"]]
+    assert names == ["float", f"calibrated, {first}", "+ thresholds trained", "+ range of the answers chosen"]
 
 
 def test_a_stage_that_makes_it_worse_is_undone(model_file, folder, tmp_path):
     pipeline.run(model_file, str(folder), tmp_path, value_range="0,1", stock=False, hparams="learning_rate=30.0")
-    assert (tmp_path / "int8.tflite").read_bytes() == (tmp_path / "calibrated.tflite").read_bytes()
+    assert (tmp_path / "thresholds.tflite").read_bytes() == (tmp_path / "calibrated.tflite").read_bytes()
 
 
 def test_a_file_of_keras_3(folder, tmp_path):

@@ -81,7 +81,7 @@ def test_what_gets_what():
 
 
 def test_step_2_from_step_1():
-    """Ranges of the trained model, and its float weights but for a rounding, to whose outputs it is nearer than a fit."""
+    """Ranges of the trained model, and its float weights but for a rounding; nearer to its outputs than a fit."""
     step_1 = keras_dbq.quantize_model(network(), keras_dbq.TSQScheme(branches=0), calibration_data=X)
     step_1.compile(keras.optimizers.SGD(1e-2), "mse")
     step_1.fit(X, np.ones((len(X), 4)), epochs=2, verbose=0)
