@@ -135,6 +135,7 @@ def _distill(work: Run, model: Any, teacher: Any, pictures: Any) -> None:
         train="all",
         epochs=hparams["distill_epochs"],
         learning_rate=hparams["distill_learning_rate"],
+        hidden_weight=hparams["distill_hidden_weight"],
         batch_size=hparams["distill_batch_size"],
         codes=hparams["distill_codes"],
         augment=ways,

@@ -28,6 +28,7 @@ HPARAMS: dict[str, Any] = {
     "distill_codes": "latent",
     "distill_augment": "shift+mirror+mix",
     "distill_learning_rate": None,
+    "distill_hidden_weight": None,
     "distill_batch_size": 32,
     "basis_rounds": 0,  # of another basis of linear bottlenecks (`keras_dbq.change_basis`); 0: they keep their own
     "fill_dead_channels": False,  # of the float model, before it is quantized, for ternary weights with less error
@@ -39,6 +40,7 @@ HPARAMS: dict[str, Any] = {
 KINDS: dict[str, type] = {
     "flip": bool,
     "distill_learning_rate": float,
+    "distill_hidden_weight": float,
     "temperature_end": float,
     "hidden_weight": float,
     "bfloat16": bool,
