@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_dbq.compat import keras, tf
 from keras_dbq.network.batches import Batches
+from keras_dbq.network.graph import inputs, nodes, output
 from keras_dbq.ops import activations as activation_ops
 from keras_dbq.quantizers import ActivationQuantizer
 from keras_dbq.training import losses
@@ -66,7 +67,8 @@ def calibrate_answers(
         scale, zero_point = grid
         codes = np.clip(np.rint(rows / scale) + zero_point, activation_ops.bottom_code(tensor.quantizer.bits), 127)
         rounded = tf.constant((codes - zero_point) * np.float64(scale))
-        return float(losses.logits_loss("kl", rounded, tf.constant(rows), answer=meant))
+        # Below 0 is float rounding.
+        return max(float(losses.logits_loss("kl", rounded, tf.constant(rows), answer=meant)), 0.0)
 
     before = cost(tensor.quantizer.grid(tensor.variables))
     low, high = _best(tensor.quantizer, min(float(rows.min()), 0.0), max(float(rows.max()), 1e-5), cost)
@@ -83,13 +85,21 @@ def are_rounded(q_model: keras.Model) -> bool:
 
 
 def _rounded(q_model: keras.Model, logits: keras.Model) -> Any:
-    """How the outputs before a softmax or sigmoid are quantized, or None where they have no range that moves."""
-    for output in naming.quantized_outputs(q_model):
-        if output.tensor is logits.outputs[0]:
-            tensor: Any = wrappers.quantized_output(output.node.layer)
-            moves = isinstance(tensor.quantizer, ActivationQuantizer) and tensor.quantizer.fixed is None
-            return tensor if moves else None
-    return None
+    """How the outputs before a softmax or sigmoid are quantized, or None where they have no range that moves.
+
+    Layers behind them that only move values, as a reshape does, have no quantizer of their own.
+    """
+    quantized = {id(found.tensor): found.node.layer for found in naming.quantized_outputs(q_model)}
+    before = {id(output(node)): inputs(node) for node in nodes(q_model)}
+    tensor = logits.outputs[0]
+    while id(tensor) not in quantized:
+        read = before.get(id(tensor), [])
+        if len(read) != 1:
+            return None
+        (tensor,) = read
+    found: Any = wrappers.quantized_output(quantized[id(tensor)])
+    moves = isinstance(found.quantizer, ActivationQuantizer) and found.quantizer.fixed is None
+    return found if moves else None
 
 
 def _rows(logits: keras.Model, quantizer: Any, batches: Batches) -> np.ndarray:

@@ -90,6 +90,17 @@ def test_maps_of_scores():
     assert 0 < after < before
 
 
+def test_scores_that_are_moved_before_the_softmax():
+    """As in MobileNet of keras.applications: a 1x1 convolution, a reshape, a softmax."""
+    inputs = keras.Input(X.shape[1:])
+    x = L.Conv2D(50, 1, name="scores")(L.GlobalAveragePooling2D(keepdims=True)(L.Conv2D(8, 3, name="conv")(inputs)))
+    model = keras.Model(inputs, L.Softmax()(L.Reshape((50,))(x)))
+    model.get_layer("scores").set_weights([np.random.default_rng(0).normal(size=(1, 1, 8, 50)) * 40, np.zeros(50)])
+    q_model = keras_dbq.quantize_model(model, keras_dbq.FATScheme(), X[:100])
+    before, after = keras_dbq.calibrate_answers(q_model, X)
+    assert 0 < after < before
+
+
 def test_the_file_has_the_range(tmp_path):
     q_model = quantized()
     keras_dbq.calibrate_answers(q_model, X, "softmax")
