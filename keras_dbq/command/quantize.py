@@ -42,6 +42,7 @@ def quantize(flags: argparse.Namespace) -> Outcome:
     if refused:
         raise ValueError(refused.sentence())
     meant = checked_answers(flags.answers, as_tf_keras(float_model))
+    _check_ends(flags, float_model)
     data = pictures.read(flags.data, float_model, flags.pictures + CHECKED, flags.range, flags.seed)
     print(data, flush=True)
     fitted_to, checked = data.first(flags.pictures), data.behind(flags.pictures)
@@ -74,6 +75,21 @@ def quantize(flags: argparse.Namespace) -> Outcome:
     if flags.page:
         _write_page(flags, q_model, wanted, data, checked)
     return _outcome(flags, float_model, data, exported, report, held_out)
+
+
+def _check_ends(flags: argparse.Namespace, model: Any) -> None:
+    """Refuses what `reconstruct` and `distill` would refuse behind the minutes of solving.
+
+    Raises:
+      ValueError: inputs or outputs that they do not take.
+    """
+    for name, kind, ends in (
+        ("reconstruct", "input", model.inputs),
+        ("distill", "input", model.inputs),
+        ("distill", "output", model.outputs),
+    ):
+        if getattr(flags, name) and len(ends) != 1:
+            raise ValueError(f"--{name}: expected a model with one {kind}, got {len(ends)}; leave it out")
 
 
 def make_scheme(flags: argparse.Namespace) -> Any:

@@ -83,6 +83,26 @@ def test_answers_that_do_not_fit_the_model_are_refused_before_pictures_are_read(
     assert "answers='sigmoid': expected a model that ends in sigmoid or in logits, got softmax" in err.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("flag", "inputs", "outputs", "message"),
+    [
+        ("--reconstruct", 2, 1, "--reconstruct: expected a model with one input, got 2; leave it out"),
+        ("--distill", 2, 1, "--distill: expected a model with one input, got 2; leave it out"),
+        ("--distill", 1, 2, "--distill: expected a model with one output, got 2; leave it out"),
+    ],
+)
+def test_training_that_the_model_does_not_fit_is_refused_before_pictures_are_read(
+    flag, inputs, outputs, message, tmp_path, capfd
+):
+    keras = keras_dbq.compat.keras
+    read = [keras.Input((8, 8, 3)) for _ in range(inputs)]
+    x = keras.layers.Conv2D(4, 3)(read[0] if inputs == 1 else keras.layers.Add()(read))
+    keras.Model(read, [keras.layers.Conv2D(2, 1)(x) for _ in range(outputs)]).save(tmp_path / "m.keras")
+    given = ("quantize", tmp_path / "m.keras", "--data", "/nowhere/a.npz", "-o", tmp_path / "m.tflite", flag, 1)
+    code, _, err = command(capfd, *given)
+    assert code == 1 and err.splitlines()[-1].endswith(message)
+
+
 def test_the_command_knows_what_reconstruct_takes():
     from keras_dbq.command import quantize
     from keras_dbq.training import outputs
