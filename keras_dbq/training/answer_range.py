@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_dbq.compat import keras, tf
 from keras_dbq.network.batches import Batches
-from keras_dbq.network.graph import inputs, nodes, output
+from keras_dbq.network.graph import Graph, inputs
 from keras_dbq.ops import activations as activation_ops
 from keras_dbq.quantizers import ActivationQuantizer
 from keras_dbq.training import losses
@@ -85,19 +85,22 @@ def are_rounded(q_model: keras.Model) -> bool:
 
 
 def _rounded(q_model: keras.Model, logits: keras.Model) -> Any:
-    """How the outputs before a softmax or sigmoid are quantized, or None where they have no range that moves.
+    """How the outputs before a softmax or sigmoid are quantized, or None where they have no range that moves, or one
+    that another call of the layer needs as it is.
 
     Layers behind them that only move values, as a reshape does, have no quantizer of their own.
     """
+    graph, tensor = Graph(q_model), logits.outputs[0]
     quantized = {id(found.tensor): found.node.layer for found in naming.quantized_outputs(q_model)}
-    before = {id(output(node)): inputs(node) for node in nodes(q_model)}
-    tensor = logits.outputs[0]
     while id(tensor) not in quantized:
-        read = before.get(id(tensor), [])
-        if len(read) != 1:
+        node = graph.producer(tensor)
+        if node is None or len(inputs(node)) != 1:
             return None
-        (tensor,) = read
-    found: Any = wrappers.quantized_output(quantized[id(tensor)])
+        tensor = inputs(node)[0]
+    layer = quantized[id(tensor)]
+    if len(graph.calls(layer)) > 1 or len(graph.readers(tensor)) > 1:
+        return None
+    found: Any = wrappers.quantized_output(layer)
     moves = isinstance(found.quantizer, ActivationQuantizer) and found.quantizer.fixed is None
     return found if moves else None
 

@@ -11,6 +11,8 @@ from keras_dbq.wrapping import naming, wrappers
 L = keras.layers
 X = np.random.default_rng(0).normal(size=(200, 6, 6, 3)).astype(np.float32)
 
+Y = np.random.default_rng(1).normal(size=(40, 5)).astype(np.float32)
+
 
 def network(end=None, classes=50):
     """Classes of which most are out of the question: their scores reach far below those of the others."""
@@ -99,6 +101,14 @@ def test_scores_that_are_moved_before_the_softmax():
     q_model = keras_dbq.quantize_model(model, keras_dbq.FATScheme(), X[:100])
     before, after = keras_dbq.calibrate_answers(q_model, X)
     assert 0 < after < before
+
+
+def test_a_layer_that_is_called_twice_keeps_its_range():
+    inputs, head = keras.Input((5,)), L.Dense(5, name="scores")
+    q_model = keras_dbq.quantize_model(keras.Model(inputs, L.Softmax()(head(head(inputs)))), keras_dbq.FATScheme(), Y)
+    assert not answer_range.are_rounded(q_model)
+    with pytest.raises(ValueError, match="outputs that are rounded to a range, got those of"):
+        keras_dbq.calibrate_answers(q_model, Y)
 
 
 def test_the_file_has_the_range(tmp_path):
