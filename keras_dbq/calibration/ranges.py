@@ -257,9 +257,7 @@ class _Codes(_Histogram):
 def squared_error(values: np.ndarray, counts: np.ndarray, low: float, high: float, bits: int) -> float:
     """Sum of counts * (fake_quant(v) - v)^2 for the grid of [low, high]."""
     scale, zero_point = activation_ops.nudged_grid(low, high, bits)
-    bottom = activation_ops.bottom_code(bits)
-    codes = np.clip(np.rint(values / scale) + zero_point, bottom, 127)
-    return float(counts @ ((codes - zero_point) * np.float64(scale) - values) ** 2)
+    return float(counts @ (activation_ops.rounded_to(values, scale, zero_point, bits) - values) ** 2)
 
 
 def _observer(chosen: RangeEstimator, tensor: wrappers.QuantizedTensor) -> Observer:

@@ -102,6 +102,12 @@ def settled_range(low: tf.Tensor, high: tf.Tensor, bits: int = 8) -> tuple[tf.Te
     return tf.where(close, moved[0], low), tf.where(close, moved[1], high)
 
 
+def rounded_to(values: np.ndarray, scale: np.float32, zero_point: int, bits: int) -> np.ndarray:
+    """Values on the grid of `nudged_grid`, clipped to its range; ties to even, float64 where the values are."""
+    codes = np.clip(np.rint(values / scale) + zero_point, bottom_code(bits), 127)
+    return np.asarray((codes - zero_point) * np.float64(scale))
+
+
 def nudged_grid(low: float, high: float, bits: int = 8) -> tuple[np.float32, int]:
     """Scale (float32) and int8 zero point of the grid that fake_quant uses for [low, high].
 

@@ -49,7 +49,7 @@ def calibrate_answers(
     """
     wrappers.check_quantized(q_model, "calibrate_answers")
     meant = checked_answers(answers, q_model)
-    if meant not in ("softmax", "sigmoid"):
+    if meant == "numbers":
         raise ValueError(
             "calibrate_answers: expected outputs that are class scores, got a model whose end does not say so; say "
             "answers='softmax' or 'sigmoid', or leave the range as it is"
@@ -64,9 +64,7 @@ def calibrate_answers(
     rows = _rows(logits, tensor.quantizer, Batches(data, q_model, progress=progress))
 
     def cost(grid: tuple[Any, Any]) -> float:
-        scale, zero_point = grid
-        codes = np.clip(np.rint(rows / scale) + zero_point, activation_ops.bottom_code(tensor.quantizer.bits), 127)
-        rounded = tf.constant((codes - zero_point) * np.float64(scale))
+        rounded = tf.constant(activation_ops.rounded_to(rows, *grid, tensor.quantizer.bits))
         # Below 0 is float rounding.
         return max(float(losses.logits_loss("kl", rounded, tf.constant(rows), answer=meant)), 0.0)
 
